@@ -1,0 +1,120 @@
+"""What every data set looks like to the rest of the library: three splits of uint8 images.
+
+Images stay uint8 until a batch is drawn; no DataLoader, no worker processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from dmtg_lite.tasks import Task, check_unique
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Images and their targets.
+
+    Args:
+        images: uint8, shape (n, 3, H, W); may be a memory-mapped tensor of any memory layout.
+        targets: ``{task name: tensor}``; int64 of shape (n,) for a classification task.
+
+    Raises:
+        ValueError: If the images are not uint8 (n, 3, H, W), or a target has another length.
+    """
+
+    images: Tensor
+    targets: dict[str, Tensor]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
+            raise ValueError(
+                "`images` must be uint8 of shape (n, 3, H, W), got "
+                f"{self.images.dtype} of shape {tuple(self.images.shape)}."
+            )
+        for name, target in self.targets.items():
+            if len(target) != len(self.images):
+                raise ValueError(
+                    f"target {name!r} has {len(target)} rows for {len(self.images)} images; "
+                    "every image needs one target per task."
+                )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, rows: Tensor | slice) -> Split:
+        """The same split with only these rows."""
+        return Split(self.images[rows], {name: target[rows] for name, target in self.targets.items()})
+
+    def to(self, device: torch.device | str) -> Split:
+        """The same split on a device; nothing is copied when it is there already."""
+        return Split(
+            self.images.to(device), {name: target.to(device) for name, target in self.targets.items()}
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """A suite of N tasks with train, validation and test images.
+
+    Args:
+        name: Short name, e.g. ``"toy_faces"``.
+        tasks: The N tasks, in the order of the rows of every (N, K) matrix.
+        train, val, test: The splits; selection uses val, tables use test.
+        planted_groups: The true groups as lists of task names where they are known, else None.
+        note: One sentence on where the images come from, shown beside results.
+
+    Raises:
+        ValueError: If a split lacks a task, or the planted groups are not a partition of the tasks.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    train: Split
+    val: Split
+    test: Split
+    planted_groups: list[list[str]] | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        check_unique(self.tasks)
+        for split_name in ("train", "val", "test"):
+            missing = [n for n in self.task_names if n not in getattr(self, split_name).targets]
+            if missing:
+                raise ValueError(f"split `{split_name}` of {self.name!r} has no target for {missing}.")
+        if self.planted_groups is not None:
+            planted = sorted(name for group in self.planted_groups for name in group)
+            if planted != sorted(self.task_names):
+                raise ValueError(
+                    f"`planted_groups` must name every task once, got {planted} "
+                    f"for tasks {sorted(self.task_names)}."
+                )
+
+    @property
+    def task_names(self) -> list[str]:
+        return [task.name for task in self.tasks]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(3, H, W)."""
+        return tuple(self.train.images.shape[1:])
+
+    def select(self, names: Sequence[str]) -> TaskData:
+        """The same images with only the named tasks, in the order given."""
+        unknown = [name for name in names if name not in self.task_names]
+        if unknown:
+            raise ValueError(f"unknown tasks {unknown}; {self.name!r} has {self.task_names}.")
+        by_name = {task.name: task for task in self.tasks}
+        planted = self.planted_groups and [
+            kept for group in self.planted_groups if (kept := [n for n in group if n in names])
+        ]
+        return replace(self, tasks=tuple(by_name[name] for name in names), planted_groups=planted)
+
+    def to(self, device: torch.device | str) -> TaskData:
+        """The same data with all three splits on a device."""
+        return replace(
+            self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device)
+        )

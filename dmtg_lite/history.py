@@ -1,0 +1,257 @@
+"""A recorded run: arrays and a JSON-able description, with no torch in sight.
+
+A live view, the replay page, plots and tables all read a `History`; the training loop appends to
+it. It is saved as one `.npz` that loads without pickle, so a recording from a stranger is safe.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = "dmtg-run/1"
+_FULL = 65535  # probabilities are stored as uint16: error <= 0.5 / 65535, half the bytes of float32
+
+
+class History:
+    """Everything a plot needs of one run: T recorded steps of N tasks and K groups.
+
+    One thread may append while others read: a reader sees the records that were complete when it
+    asked, as arrays of equal length.
+
+    Args:
+        task_names: The N task names, in row order.
+        n_groups: K, the number of columns.
+        meta: JSON-able description: config, seed, method, results, versions. Grows as a run ends.
+    """
+
+    def __init__(
+        self, task_names: Sequence[str], n_groups: int, *, meta: dict[str, Any] | None = None
+    ) -> None:
+        if n_groups < 1:
+            raise ValueError(f"`n_groups` must be >= 1, got {n_groups}.")
+        self.task_names = [str(name) for name in task_names]
+        self.n_groups = int(n_groups)
+        self.meta: dict[str, Any] = dict(meta or {})
+        self._lock = threading.Lock()
+        self._size = 0
+        n_tasks = len(self.task_names)
+        self._arrays: dict[str, np.ndarray] = {
+            "steps": np.empty(256, np.int32),
+            "probabilities": np.empty((256, n_tasks, self.n_groups), np.float32),
+            "task_losses": np.empty((256, n_tasks), np.float32),
+            "tau": np.empty(256, np.float32),
+            "lr_assignment": np.empty(256, np.float32),
+        }
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __repr__(self) -> str:
+        return (
+            f"History({len(self)} records, N={len(self.task_names)} tasks, K={self.n_groups} groups, "
+            f"last step {self.steps[-1] if len(self) else None})"
+        )
+
+    @property
+    def n_tasks(self) -> int:
+        return len(self.task_names)
+
+    def append(
+        self,
+        step: int | np.ndarray,
+        probabilities: np.ndarray,
+        task_losses: np.ndarray,
+        tau: float | np.ndarray,
+        lr_assignment: float | np.ndarray,
+    ) -> None:
+        """Add one record, or M records at once when every argument has a leading axis of M.
+
+        Args:
+            step: Step number, or (M,).
+            probabilities: softmax(S) after the step, shape (N, K) or (M, N, K).
+            task_losses: Loss of each task under the drawn assignment, shape (N,) or (M, N).
+            tau: Temperature of the step, or (M,).
+            lr_assignment: Learning rate of S at the step, or (M,).
+        """
+        new = {
+            "steps": np.atleast_1d(np.asarray(step, np.int32)),
+            "probabilities": np.asarray(probabilities, np.float32).reshape(
+                -1, self.n_tasks, self.n_groups
+            ),
+            "task_losses": np.asarray(task_losses, np.float32).reshape(-1, self.n_tasks),
+            "tau": np.atleast_1d(np.asarray(tau, np.float32)),
+            "lr_assignment": np.atleast_1d(np.asarray(lr_assignment, np.float32)),
+        }
+        lengths = {name: len(array) for name, array in new.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"records of unequal length: {lengths}. Pass M of each, or one of each.")
+        with self._lock:
+            end = self._size + lengths["steps"]
+            for name, array in new.items():
+                if end > len(self._arrays[name]):  # double, so that appending T records costs O(T)
+                    grown = np.empty((2 * end, *self._arrays[name].shape[1:]), array.dtype)
+                    grown[: self._size] = self._arrays[name][: self._size]
+                    self._arrays[name] = grown
+                self._arrays[name][self._size : end] = array
+            self._size = end
+
+    def _read(self, name: str) -> np.ndarray:
+        with self._lock:
+            view = self._arrays[name][: self._size]
+        view.flags.writeable = False
+        return view
+
+    @property
+    def steps(self) -> np.ndarray:
+        """Step numbers, shape (T,), int32."""
+        return self._read("steps")
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """softmax(S), shape (T, N, K), float32; exactly 0 where a head has been pruned."""
+        return self._read("probabilities")
+
+    @property
+    def task_losses(self) -> np.ndarray:
+        """Training loss of each task under the drawn assignment, shape (T, N), float32."""
+        return self._read("task_losses")
+
+    @property
+    def tau(self) -> np.ndarray:
+        """Temperature of each step, shape (T,), float32."""
+        return self._read("tau")
+
+    @property
+    def lr_assignment(self) -> np.ndarray:
+        """Learning rate of S at each step, shape (T,), float32."""
+        return self._read("lr_assignment")
+
+    @property
+    def entropy(self) -> np.ndarray:
+        """Mean entropy of the rows of softmax(S), shape (T,), in units of log K: 1 uniform, 0 one-hot."""
+        p = self.probabilities
+        terms = np.where(p > 0, -p * np.log(np.where(p > 0, p, 1.0)), 0.0)
+        return terms.sum(-1).mean(-1) / max(np.log(self.n_groups), 1e-12)
+
+    def groups(self, index: int = -1) -> list[list[str]]:
+        """Task names by most probable group at a record; empty groups are dropped."""
+        if not len(self):
+            raise ValueError("this history has no records yet.")
+        group_of = self.probabilities[index].argmax(-1)  # (N,)
+        groups = [
+            [name for name, k in zip(self.task_names, group_of, strict=True) if k == group]
+            for group in range(self.n_groups)
+        ]
+        return [group for group in groups if group]
+
+    def slice(self, start: int | None = None, stop: int | None = None, every: int = 1) -> History:
+        """A copy of some records, e.g. the past up to a scrubbed step or every tenth one."""
+        part = History(self.task_names, self.n_groups, meta=self.meta)
+        rows = np.arange(len(self))[start:stop:every]
+        if len(rows):
+            part.append(
+                self.steps[rows], self.probabilities[rows], self.task_losses[rows],
+                self.tau[rows], self.lr_assignment[rows],
+            )  # fmt: skip
+        return part
+
+    def save(self, path: str | Path) -> Path:
+        """Write the run to ``path`` (.npz) atomically: a reader sees the old file or the new one."""
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise ValueError(f"`path` must end in .npz, got {path}.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        meta = {
+            **self.meta, "format": FORMAT, "task_names": self.task_names, "n_groups": self.n_groups,
+        }  # fmt: skip
+        p = self.probabilities
+        arrays = {
+            "meta": np.array(json.dumps(meta)),
+            "steps": self.steps,
+            # a head that is still there never rounds to 0, which is how a pruned one is written
+            "probabilities": np.maximum(np.round(p * _FULL), p > 0).astype(np.uint16),
+            "task_losses": self.task_losses,
+            "tau": self.tau,
+            "lr_assignment": self.lr_assignment,
+        }
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> History:
+        """Read a run that `save` wrote; pickled content is refused.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not a recorded run, or of a format this version cannot read.
+        """
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                meta = json.loads(str(file["meta"]))
+                if meta.get("format") != FORMAT:
+                    raise ValueError(f"format {meta.get('format')!r}, expected {FORMAT!r}")
+                history = cls(meta.pop("task_names"), meta.pop("n_groups"), meta=meta)
+                history.append(
+                    file["steps"], file["probabilities"].astype(np.float32) / _FULL,
+                    file["task_losses"], file["tau"], file["lr_assignment"],
+                )  # fmt: skip
+        except FileNotFoundError:
+            raise FileNotFoundError(f"no recorded run at {path}.") from None
+        except Exception as error:  # noqa: BLE001  whatever a foreign or truncated file makes of it
+            raise ValueError(
+                f"{path} is not a recorded run ({type(error).__name__}: {error}). "
+                "Recordings are the .npz files that `History.save` or `dmtg-lite demo` write."
+            ) from error
+        history.meta.pop("format", None)
+        return history
+
+
+def compute_mean_assignment(
+    probabilities: np.ndarray, tau: float, *, n_draws: int = 1000, seed: int = 0
+) -> np.ndarray:
+    """Mean relaxed assignment E[Z] by Monte Carlo: what a task really sends to each branch.
+
+    softmax(S) says which group wins a draw; at tau > 0 the draws themselves are flatter, so a
+    task that is "99 % settled" still trains other branches. Softmax is shift-invariant, so log
+    softmax(S) serves as S.
+
+    Args:
+        probabilities: softmax(S), shape (..., N, K).
+        tau: Temperature, > 0.
+        n_draws: Gumbel draws; the standard error is below 0.5 / sqrt(n_draws).
+        seed: Seed of the noise: the same noise for every call, so that a view does not flicker.
+
+    Returns:
+        E[Z], same shape, rows sum to 1.
+    """
+    if not tau > 0:
+        raise ValueError(f"`tau` must be > 0, got {tau}.")
+    p = np.asarray(probabilities, np.float64)
+    gumbel = np.random.default_rng(seed).gumbel(size=(n_draws, *p.shape[-2:]))
+    with np.errstate(divide="ignore"):  # a pruned head has log 0 = -inf and weight 0
+        logits = np.log(p)
+    mean = np.zeros_like(p)
+    for noise in np.array_split(gumbel, max(1, n_draws // 250)):
+        scores = (logits[None] + noise.reshape(len(noise), *([1] * (p.ndim - 2)), *p.shape[-2:])) / tau
+        scores -= scores.max(-1, keepdims=True)
+        weights = np.exp(scores)
+        mean += (weights / weights.sum(-1, keepdims=True)).sum(0)
+    return (mean / n_draws).astype(np.float32)
