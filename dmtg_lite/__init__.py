@@ -1,0 +1,71 @@
+"""See multi-task grouping happen: the public names of the library, loaded on first use.
+
+No code lives here. Names load lazily so that recorded runs, plots and replay pages open without torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "CELEBA_9",
+    "CELEBA_40",
+    "TASKONOMY_5",
+    "Assignment",
+    "GroupedNetwork",
+    "History",
+    "Task",
+    "TaskData",
+    "TrainConfig",
+    "data",
+    "experiments",
+    "fit",
+    "methods",
+    "norm_gain",
+    "sample_assignment",
+    "train_steps",
+]
+
+_HOME = {  # public name -> the module that defines it; the names not listed are modules themselves
+    "Task": "tasks",
+    "CELEBA_9": "tasks",
+    "CELEBA_40": "tasks",
+    "TASKONOMY_5": "tasks",
+    "TaskData": "data.task_data",
+    "Assignment": "grouping",
+    "sample_assignment": "grouping",
+    "GroupedNetwork": "network",
+    "TrainConfig": "train",
+    "train_steps": "train",
+    "fit": "train",
+    "History": "history",
+    "norm_gain": "metrics",
+}
+
+if TYPE_CHECKING:  # what `__getattr__` does, for editors and type checkers
+    from dmtg_lite import data, experiments, methods
+    from dmtg_lite.data.task_data import TaskData
+    from dmtg_lite.grouping import Assignment, sample_assignment
+    from dmtg_lite.history import History
+    from dmtg_lite.metrics import norm_gain
+    from dmtg_lite.network import GroupedNetwork
+    from dmtg_lite.tasks import CELEBA_9, CELEBA_40, TASKONOMY_5, Task
+    from dmtg_lite.train import TrainConfig, fit, train_steps
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module 'dmtg_lite' has no attribute {name!r}; it offers {__all__}.")
+    if name in _HOME:
+        value = getattr(import_module(f"dmtg_lite.{_HOME[name]}"), name)
+    else:
+        value = import_module(f"dmtg_lite.{name}")
+    globals()[name] = value  # the next use is an ordinary lookup
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,137 @@
+"""Everything a student may tweak, in one frozen dataclass that prints as one pasteable line.
+
+K is not here: it is the argument of the method. Nothing here trains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import isfinite
+
+from dmtg_lite.grouping import ESTIMATORS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TrainConfig:
+    """How a network is trained. Defaults are the paper's CelebA values where it states one.
+
+    Change a field with ``dataclasses.replace(config, tau=0.5)``; presets are in
+    `dmtg_lite.experiments` (``PAPER``, ``TOY``).
+
+    Args:
+        tau: Temperature of the draw: a number, or (start, end) to anneal geometrically over the run.
+        estimator: ``"gumbel"``, ``"straight_through"`` or ``"softmax"``; see `sample_assignment`.
+        lr: Learning rate of the weights.
+        lr_assignment: Learning rate of S; ``None``: the same as ``lr``, the paper. A run of a few
+            hundred steps needs about ten times more, since Adam moves S by at most this per step.
+        optimiser: ``"adam"`` (the paper), or ``"sgd"`` with momentum 0.9.
+        schedule: ``"constant"``; ``"plateau"``: halve the rates when the validation loss has not
+            improved for 3 epochs (the paper says plateau and 0.5; the patience is ours);
+            ``"multistep"``: halve them every 15 epochs, as the released code does.
+        steps: Training steps after pretraining. Give this or ``epochs``.
+        epochs: The same in passes over the training images.
+        pretrain: Naive MTL steps before branching out (epochs, if ``epochs`` is given).
+        batch_size: B.
+        shared: Encoder stages in the stem, shared by all groups.
+        restarts: Train this often, pretraining included, and keep the run with the lowest training
+            loss. 1 in the paper.
+        normalise_losses: Divide each task's loss by its mean over the branches, so that a task with
+            a small loss trains the encoder as much as the others. Off in the paper.
+        prune_below: Drop heads whose probability falls below this while training; 0 (the paper):
+            only at the end.
+        prune_from: First step at which ``prune_below`` acts: early probabilities still reverse.
+        jitter: Relative noise on the copied branches; 0 in the paper.
+        encoder: ``"toy"`` or ``"resnet"``.
+        capacity: Bottleneck of the toy encoder.
+        precision: ``"float32"`` or ``"bfloat16"`` (autocast; S, softmax and losses stay float32).
+        seed: Of weights, batches and noise.
+
+    Raises:
+        ValueError: If a value is out of its range; the message names the field.
+    """
+
+    tau: float | tuple[float, float] = 2.5
+    estimator: str = "gumbel"
+    lr: float = 8e-4
+    lr_assignment: float | None = None
+    optimiser: str = "adam"
+    schedule: str = "constant"
+    steps: int | None = None
+    epochs: int | None = None
+    pretrain: int = 0
+    batch_size: int = 64
+    shared: int = 0
+    restarts: int = 1
+    normalise_losses: bool = False
+    prune_below: float = 0.0
+    prune_from: int = 200
+    jitter: float = 0.0
+    encoder: str = "toy"
+    capacity: int = 1
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.tau, list):  # as it comes back from JSON
+            object.__setattr__(self, "tau", tuple(self.tau))
+        taus = self.tau if isinstance(self.tau, tuple) else (self.tau,)
+        if len(taus) not in (1, 2) or not all(tau > 0 and isfinite(tau) for tau in taus):
+            raise ValueError(f"`tau` must be a number > 0 or (start, end), both > 0; got {self.tau!r}.")
+        for name, choices in (
+            ("estimator", ESTIMATORS), ("optimiser", ("adam", "sgd")),
+            ("schedule", ("constant", "plateau", "multistep")), ("precision", ("float32", "bfloat16")),
+        ):  # fmt: skip
+            if getattr(self, name) not in choices:
+                raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}.")
+        for name in ("lr", "lr_assignment"):
+            value = getattr(self, name)
+            if value is not None and not (value >= 0 and isfinite(value)):
+                raise ValueError(f"`{name}` must be a finite number >= 0, got {value!r}.")
+        for name, least in (
+            ("steps", 1), ("epochs", 1), ("pretrain", 0), ("batch_size", 1), ("shared", 0),
+            ("restarts", 1), ("prune_from", 0), ("capacity", 1), ("seed", 0),
+        ):  # fmt: skip
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise ValueError(f"`{name}` must be a whole number >= {least}, got {value!r}.")
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(f"give `steps` or `epochs`, not both (got {self.steps} and {self.epochs}).")
+        if not 0 <= self.prune_below < 1:
+            raise ValueError(f"`prune_below` must be in [0, 1), got {self.prune_below!r}.")
+        if not (self.jitter >= 0 and isfinite(self.jitter)):
+            raise ValueError(f"`jitter` must be a finite number >= 0, got {self.jitter!r}.")
+
+    def __repr__(self) -> str:
+        changed = ", ".join(
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        )
+        return f"TrainConfig({changed})"
+
+    def tau_at(self, progress: float) -> float:
+        """Temperature at a fraction of the run: 0 at the first step, 1 at the last."""
+        if not isinstance(self.tau, tuple):
+            return float(self.tau)
+        start, end = self.tau
+        return float(start * (end / start) ** progress)
+
+    def count_steps(self, n_images: int) -> tuple[int, int]:
+        """(pretraining steps, steps after it) on ``n_images`` training images.
+
+        An epoch is as many whole batches as the images give; the images left over change from
+        epoch to epoch, because each epoch shuffles anew.
+
+        Raises:
+            ValueError: If neither ``steps`` nor ``epochs`` is set.
+        """
+        if self.steps is not None:
+            return self.pretrain, self.steps
+        if self.epochs is None:
+            raise ValueError("the config says neither `steps` nor `epochs`; set one, or start from a preset.")
+        per_epoch = self.steps_per_epoch(n_images)
+        return self.pretrain * per_epoch, self.epochs * per_epoch
+
+    def steps_per_epoch(self, n_images: int) -> int:
+        """Whole batches in one pass over the images, at least 1."""
+        return max(1, n_images // self.batch_size)

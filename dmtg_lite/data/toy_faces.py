@@ -1,0 +1,248 @@
+"""Drawn faces with planted groups: each group of tasks looks at one part of the face.
+
+A face is a handful of soft shapes painted with numpy. No photograph is involved, and the tasks are
+named after what is drawn: they are not CelebA's attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dmtg_lite.data.task_data import Split, TaskData
+from dmtg_lite.tasks import Task
+
+SIZES = (16, 32, 64)
+CHUNK = 128  # faces painted at once: their float32 pixels stay in the cache
+PIXEL_NOISE = 0.04  # standard deviation, in units of full brightness
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One visible thing that a group's latent drives from ``low`` to ``high``.
+
+    Args:
+        noun, low, high: Make up task names, e.g. ``dark_hair`` and ``light_hair``.
+        rest: How much of it a face shows when no group uses the part, 0 to 1.
+    """
+
+    noun: str
+    low: str
+    high: str
+    rest: float
+
+
+# Group g drives part g. The easiest to see come first.
+PARTS = (
+    Part("hair", "dark", "light", rest=0.3),
+    Part("moustache", "thin", "full", rest=0.0),
+    Part("cheeks", "pale", "rosy", rest=0.2),
+    Part("hat", "flat", "tall", rest=0.0),
+    Part("shirt", "dark", "bright", rest=0.6),
+    Part("mouth", "closed", "open", rest=0.15),
+    Part("glasses", "fine", "bold", rest=0.0),
+    Part("eyes", "narrow", "wide", rest=0.5),
+    Part("eyebrows", "fair", "bushy", rest=0.4),
+    Part("earrings", "small", "big", rest=0.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A binary task: is the group's latent u above the cut (``is_above``) or below it?"""
+
+    name: str
+    group: int
+    threshold: float
+    is_above: bool
+
+
+def plan_cuts(n_tasks: int, n_groups: int) -> list[Cut]:
+    """Spread N tasks over G groups, and each group's tasks over cuts of its latent.
+
+    A group of three cuts its u ~ N(0, 1) at -0.6, 0 and 0.6. Cuts below 0 ask "less than", cuts above
+    ask "more than", and the cut at 0 alternates between groups, so positives are never the majority
+    and labels of one group correlate with both signs.
+
+    Args:
+        n_tasks: N >= 1.
+        n_groups: G, from 1 to the smaller of N and ``len(PARTS)``; sizes differ by at most one.
+
+    Returns:
+        N cuts in the order of the groups; names are unique.
+
+    Raises:
+        ValueError: If N or G is out of range.
+    """
+    if n_tasks < 1:
+        raise ValueError(f"`n_tasks` must be >= 1, got {n_tasks}.")
+    if not 1 <= n_groups <= len(PARTS):
+        raise ValueError(
+            f"`n_groups` must be 1 to {len(PARTS)}, the number of parts a face has, got {n_groups}."
+        )
+    if n_groups > n_tasks:
+        raise ValueError(
+            f"`n_groups` must be at most `n_tasks`: {n_groups} groups for {n_tasks} tasks. "
+            "Every group needs at least one task."
+        )
+    cuts = []
+    for group, rows in enumerate(np.array_split(np.arange(n_tasks), n_groups)):
+        part, size = PARTS[group], len(rows)
+        reach = 0.6 if size <= 3 else 0.9
+        thresholds = np.linspace(-reach, reach, size) if size > 1 else np.zeros(1)
+        above = (thresholds > 1e-9) | ((np.abs(thresholds) < 1e-9) & (group % 2 == 0))
+        for is_above in (False, True):
+            # Strictness counts from the centre outwards: "light" before "very light".
+            side = sorted(thresholds[above == is_above], key=abs)
+            for level, threshold in enumerate(side):
+                word = part.high if is_above else part.low
+                name = f"{word}_{part.noun}"
+                if len(side) == 2 and level == 1:
+                    name = f"very_{name}"
+                elif len(side) > 2:
+                    name = f"{name}_{level + 1}"
+                cuts.append(Cut(name, group, float(threshold), is_above))
+    return cuts
+
+
+def apply_cuts(latents: np.ndarray, cuts: list[Cut]) -> np.ndarray:
+    """The true labels of latents (n, G) under N cuts: int64, shape (n, N), 0 or 1."""
+    values = latents[:, [cut.group for cut in cuts]]  # (n, N)
+    above = values > np.array([cut.threshold for cut in cuts])
+    return (above == np.array([cut.is_above for cut in cuts])).astype(np.int64)
+
+
+def draw_faces(latents: np.ndarray, *, size: int = 32, seed: int | np.random.Generator = 0) -> torch.Tensor:
+    """Draw one face per row of latents; everything the latents leave open is random.
+
+    Skin, background, the style of each part (hue of the hair, goatee, colour of the hat), a shift of
+    one pixel and pixel noise are nuisance: an encoder has to learn to look past them.
+
+    Args:
+        latents: u, shape (n, G), G at most ``len(PARTS)``; useful from about -2 to 2. Column g drives
+            part g, and parts beyond G rest.
+        size: Height and width in pixels: 16, 32 or 64.
+        seed: Seed or generator of the nuisance.
+
+    Returns:
+        uint8, shape (n, 3, size, size).
+
+    Raises:
+        ValueError: If the latents are not (n, G) with G in range, or the size is unknown.
+    """
+    latents = np.asarray(latents, dtype=np.float32)
+    if latents.ndim != 2 or not 1 <= latents.shape[1] <= len(PARTS):
+        raise ValueError(f"`latents` must have shape (n, 1 to {len(PARTS)}), got {latents.shape}.")
+    if size not in SIZES:
+        raise ValueError(f"`size` must be one of {SIZES} pixels, got {size}.")
+    rng = np.random.default_rng(seed)
+    n, n_groups = latents.shape
+    amounts = np.tile(np.array([part.rest for part in PARTS], np.float32), (n, 1))  # (n, parts)
+    amounts[:, :n_groups] = 1 / (1 + np.exp(-1.7 * latents))  # near the normal CDF: about uniform
+    styles = rng.random((n, len(PARTS)), dtype=np.float32)
+    scenery = rng.random((n, 4), dtype=np.float32)
+    step = max(1, size // 32)  # one pixel at 32, the same distance at 64
+    shifts = step * rng.integers(0, 3, (n, 2))  # 0 to 2 steps into a canvas that is 2 steps larger
+    faces = np.empty((n, 3, size, size), np.uint8)
+    for start in range(0, n, CHUNK):
+        rows = slice(start, start + CHUNK)
+        canvas = _paint(amounts[rows], styles[rows], scenery[rows], size, step)
+        for face, picture, (top, left) in zip(faces[rows], canvas, shifts[rows], strict=True):
+            noise = rng.standard_normal(face.shape, dtype=np.float32) * PIXEL_NOISE
+            pixels = picture[:, top : top + size, left : left + size] + noise
+            face[...] = (pixels * 255 + 0.5).clip(0, 255)
+    return torch.from_numpy(faces)
+
+
+def _paint(amounts, styles, scenery, size: int, margin: int) -> np.ndarray:
+    """Paint faces from back to front: float32, shape (n, 3, size + 2 margin, size + 2 margin)."""
+    pixel = 2 / size
+    axis = ((np.arange(-margin, size + margin) + 0.5) * pixel - 1).astype(np.float32)
+    x, y = axis[None, :], axis[:, None]  # the face fills -1 to 1; y points down
+    side = np.abs(x)  # eyes, ears and cheeks come in pairs
+
+    def ellipse(cx, cy, rx, ry):
+        """Distance to the edge of an ellipse, roughly; negative inside."""
+        u = side if cx else x
+        return (np.hypot((u - cx) / rx, (y - cy) / ry) - 1) * min(rx, ry)
+
+    def column(values):
+        return np.asarray(values, np.float32).reshape(-1, 1, 1)
+
+    def mix(first, second, share):
+        """Colours between two, (n, 3, 1, 1)."""
+        share = np.asarray(share, np.float32).reshape(-1, 1)
+        colour = np.array(first, np.float32) * (1 - share) + np.array(second, np.float32) * share
+        return colour[:, :, None, None]
+
+    def paint(colour, opacity, *shapes, blur=1.0):
+        """Blend a colour into the overlap of shapes (distance, growth), edges one pixel soft."""
+        edge = pixel * blur
+        touched = np.ones((len(axis), len(axis)), bool)
+        for distance, growth in shapes:
+            touched &= distance < np.max(growth) + edge
+        if not touched.any():
+            return
+        rows, columns = (np.flatnonzero(touched.any(axis)) for axis in (1, 0))
+        window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        mask = column(opacity)
+        for distance, growth in shapes:
+            distance = np.broadcast_to(distance, touched.shape)[window]
+            mask = mask * ((column(growth) - distance) / edge + 0.5).clip(0, 1)
+        under = canvas[(slice(None), slice(None), *window)]
+        under += mask[:, None] * (colour - under)
+
+    amount = dict(zip((part.noun for part in PARTS), amounts.T, strict=True))
+    style = dict(zip((part.noun for part in PARTS), styles.T, strict=True))
+    in_use = {noun: column((value > 0).astype(np.float32)) for noun, value in amount.items()}
+
+    # Background: a pastel hue, a little darker towards the bottom.
+    hue = scenery[:, :1] * 2 * np.pi + np.array([0, 2.1, 4.2], np.float32)
+    pastel = 0.66 + 0.16 * np.cos(hue) + 0.12 * (scenery[:, 1:2] - 0.5)
+    canvas = pastel[:, :, None, None] * (0.97 - 0.07 * y) * np.ones_like(x)
+    canvas = np.ascontiguousarray(canvas, np.float32)
+
+    skin = mix((0.97, 0.82, 0.70), (0.66, 0.46, 0.35), scenery[:, 2])
+    shade = skin * np.array([0.84, 0.78, 0.76], np.float32)[:, None, None]
+    hair = mix((0.13, 0.09, 0.08), (0.96, 0.84, 0.55), amount["hair"])
+    hair = hair * (1 + 0.16 * (column(style["hair"])[:, None] - 0.5) * np.array([1, -0.6, -1.2])[:, None, None])
+    dark = mix((0.20, 0.13, 0.11), (0.36, 0.20, 0.13), style["moustache"])
+
+    shirt = mix((0.16, 0.20, 0.34), (0.90, 0.90, 0.88), amount["shirt"])
+    paint(hair, 1, (ellipse(0, -0.10, 0.64, 0.74), 0), (y - 0.42, 0))  # behind the head
+    paint(shade, 1, (np.maximum(np.abs(x) - 0.20, np.abs(y - 0.75) - 0.25), 0))  # neck
+    paint(shirt, 1, (ellipse(0, 1.36, 0.86, 0.56), 0))
+    paint(shade, 1, (ellipse(0.55, 0.12, 0.09, 0.14), 0))  # ears
+    metal = mix((0.98, 0.80, 0.20), (0.85, 0.90, 0.98), style["earrings"])
+    paint(metal, in_use["earrings"], (ellipse(0.60, 0.36, 0.10, 0.10), -0.10 + 0.17 * amount["earrings"]))
+    paint(skin, 1, (ellipse(0, 0.14, 0.53, 0.66), 0))
+
+    blush = mix((0.93, 0.25, 0.28), (0.95, 0.32, 0.45), style["cheeks"])
+    paint(blush, 0.85 * amount["cheeks"], (ellipse(0.31, 0.34, 0.16, 0.13), 0), blur=max(1, 0.12 / pixel))
+    paint(shade, 0.9, (ellipse(0, 0.24, 0.075, 0.11), 0))  # nose
+
+    opening = 0.02 + 0.10 * amount["mouth"]
+    paint(mix((0.72, 0.30, 0.30), (0.60, 0.16, 0.20), style["mouth"]), 1, (ellipse(0, 0.56, 0.20, 0.05), opening - 0.02))
+    paint(mix((0.30, 0.06, 0.08), (0.30, 0.06, 0.08), style["mouth"]), 1, (ellipse(0, 0.56, 0.16, 0.02), opening - 0.04))
+    paint(dark, amount["moustache"], (ellipse(0, 0.43, 0.27, 0.075), 0))
+    paint(dark, style["moustache"] * (amount["moustache"] > 0), (ellipse(0, 0.74, 0.14, 0.09), 0))  # goatee
+
+    paint(mix((1, 1, 1), (1, 1, 1), style["eyes"]), 1, (ellipse(0.22, 0.06, 0.12, 0.02), 0.10 * amount["eyes"]))
+    iris = mix((0.22, 0.36, 0.50), (0.25, 0.16, 0.10), style["eyes"])
+    paint(iris, 1, (ellipse(0.22, 0.06, 0.06, 0.06), 0), (np.abs(y - 0.06), 0.02 + 0.09 * amount["eyes"]))
+    paint(dark, 0.95, (ellipse(0.22, -0.13, 0.13, 0.01), 0.075 * amount["eyebrows"]))
+
+    frame = mix((0.10, 0.10, 0.12), (0.45, 0.12, 0.16), style["glasses"])
+    ring = np.abs(ellipse(0.23, 0.07, 0.19, 0.17))
+    bridge = np.maximum(np.abs(y - 0.03), side - 0.06)
+    thick = 0.005 + 0.075 * amount["glasses"]
+    paint(frame, in_use["glasses"], (np.minimum(ring, bridge), thick))
+
+    paint(hair, 1, (ellipse(0, -0.10, 0.64, 0.74), 0), (y + 0.26 + 0.16 * side**2 + 0.5 * (x < -0.9), 0))  # fringe
+    felt = mix((0.20, 0.30, 0.55), (0.62, 0.16, 0.22), style["hat"])
+    height = 0.06 + 0.42 * amount["hat"]
+    paint(felt, in_use["hat"], (side - 0.46, 0), (np.maximum(y + 0.46, -0.46 - y), height))
+    paint(felt * 0.8, in_use["hat"], (np.maximum(side - 0.74, np.abs(y + 0.46) - 0.06), 0))
+    return canvas

@@ -1,0 +1,62 @@
+"""The paper's CelebA encoder: one convolution, one residual block, flatten. Far smaller than a ResNet-18.
+
+Layers and sizes follow TAG (Fifty et al. 2021) and the DMTG release; two rearrangements that
+change no value (pooling before ReLU, which commute) make it faster.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from dmtg_lite.encoders.encoder import Encoder
+
+_WIDTH = 64
+
+
+class ResidualBlock(nn.Module):
+    """relu(x + BN(conv(relu(BN(conv(x)))))), 3x3 convolutions without bias: (B, C, H, W) -> same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # in place: nothing else reads these tensors, and fresh memory costs more than the ReLU
+        y = torch.relu_(self.norm1(self.conv1(x)))
+        return torch.relu_(self.norm2(self.conv2(y)).add_(x))
+
+
+def resnet(image_shape: tuple[int, int, int] = (3, 64, 64), *, capacity: int = 0) -> Encoder:
+    """The CelebA network of the paper: two stages, 75,840 parameters, 14,400 features at 64x64.
+
+    Args:
+        image_shape: (3, H, W), at least 8 pixels a side; 64x64 in the paper.
+        capacity: Ignored: the paper's network has no bottleneck.
+
+    Returns:
+        Stages [conv-BN-pool-ReLU, block-pool-flatten]; sharing 1 stage is the released code's
+        ``_shared`` variant.
+
+    Source:
+        Section 4.1 ("a variant of ResNet following Fifty et al."). Xavier-uniform weights and zero
+        biases as in both releases.
+    """
+    channels, height, width = image_shape
+    if min(height, width) < 8:
+        raise ValueError(f"the ResNet variant needs images of at least 8x8, got {height}x{width}.")
+    stem = nn.Sequential(
+        nn.Conv2d(channels, _WIDTH, 3, padding=1, bias=False),
+        nn.BatchNorm2d(_WIDTH),
+        nn.MaxPool2d(3, stride=2),  # before ReLU: max and ReLU commute, and a quarter of the pixels remain
+        nn.ReLU(inplace=True),
+    )
+    block = nn.Sequential(ResidualBlock(_WIDTH), nn.AvgPool2d(2, stride=2), nn.Flatten())
+    for module in (*stem.modules(), *block.modules()):
+        if isinstance(module, nn.Conv2d):
+            nn.init.xavier_uniform_(module.weight)
+    pooled = [((side - 3) // 2 + 1) // 2 for side in (height, width)]
+    return Encoder([stem, block], _WIDTH * pooled[0] * pooled[1])

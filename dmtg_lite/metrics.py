@@ -1,0 +1,71 @@
+"""How a grouping is judged: sums over tasks, and NormGain against Naive MTL (section 4.1).
+
+Plain numbers in and out; the loop that collects losses and errors is `train.evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+
+def norm_gains(
+    error: Sequence[float],
+    reference_error: Sequence[float],
+    *,
+    higher_is_better: Sequence[bool] | bool = False,
+) -> np.ndarray:
+    """Relative improvement of every task over its reference, in percent, shape (N,).
+
+    Args:
+        error: Loss or error of each task, shape (N,).
+        reference_error: The same for the reference, Naive MTL in the paper, shape (N,), not 0.
+        higher_is_better: Tasks whose number is a score such as mIoU: the gain is then the relative
+            change of the score, as in Table A2.
+
+    Returns:
+        Percent, shape (N,); positive is better than the reference.
+
+    Raises:
+        ValueError: If the lengths differ, a value is not finite, or a reference is 0.
+
+    Source:
+        The terms of equations (7) and (8).
+    """
+    error, reference = np.asarray(error, np.float64), np.asarray(reference_error, np.float64)
+    if error.shape != reference.shape or error.ndim != 1 or not error.size:
+        raise ValueError(
+            f"`error` and `reference_error` must be of one shape (N,), got {error.shape} and {reference.shape}."
+        )
+    if not (np.isfinite(error).all() and np.isfinite(reference).all()):
+        raise ValueError(f"errors must be finite, got {error.tolist()} and {reference.tolist()}.")
+    if (reference == 0).any():
+        raise ValueError(
+            f"`reference_error` is 0 at task {int((reference == 0).argmax())}: a relative gain does not exist "
+            "there. Evaluate on more images, or compare the errors themselves."
+        )
+    gains = 100.0 * (reference - error) / reference
+    return np.where(np.broadcast_to(higher_is_better, gains.shape), -gains, gains)
+
+
+def norm_gain(
+    error: Sequence[float],
+    reference_error: Sequence[float],
+    *,
+    higher_is_better: Sequence[bool] | bool = False,
+) -> float:
+    """NormGain in percent: the mean over tasks of the relative improvement (equations 7 and 8).
+
+    ``error`` may hold losses (NormGain_L) or errors (NormGain_E). See `norm_gains` for arguments.
+
+    Example:
+        >>> norm_gain([1.0, 3.0], [2.0, 4.0])
+        37.5
+    """
+    return float(norm_gains(error, reference_error, higher_is_better=higher_is_better).mean())
+
+
+def total(per_task: Mapping[str, float]) -> float:
+    """Total loss or total error: the plain sum over tasks, as the paper's tables report it."""
+    return float(sum(per_task.values()))

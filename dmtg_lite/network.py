@@ -1,0 +1,221 @@
+"""The grouped network: stem -> K branches -> heads, and the (N, K) loss matrix that everything serves.
+
+One class is every method: a learned assignment is DMTG, a fixed one is Naive MTL (one group),
+STL (N groups) or any other grouping. How it is trained is in `train`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dmtg_lite.encoders.encoder import Encoder
+from dmtg_lite.grouping import Assignment
+from dmtg_lite.heads import LinearHeads
+from dmtg_lite.tasks import Task, check_unique
+
+
+class GroupedNetwork(nn.Module):
+    """N tasks served by K branches behind an optional shared stem (Figure 2 of the paper).
+
+    Built by `GroupedNetwork.naive`, `branch_out` and `prune`; the constructor takes the parts.
+
+    Args:
+        tasks: The N tasks, in row order.
+        stem: Stages shared by all groups; an empty `nn.Sequential` shares nothing.
+        branches: K encoders, each from stem output to (B, D) features.
+        heads: One `LinearHeads` per branch, for the tasks whose head in that branch exists.
+        assignment: Of shape (N, K), learned or fixed.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        stem: nn.Module,
+        branches: Sequence[nn.Module],
+        heads: Sequence[LinearHeads],
+        assignment: Assignment,
+    ) -> None:
+        super().__init__()
+        self.tasks = check_unique(tasks)
+        self.stem = stem
+        self.branches = nn.ModuleList(branches)
+        self.heads = nn.ModuleList(heads)
+        self.assignment = assignment
+        row_of = {task.name: n for n, task in enumerate(self.tasks)}
+        for k, head in enumerate(heads):  # rows of branch k's heads; a buffer, so that no step copies it
+            rows = torch.tensor([row_of[task.name] for task in head.tasks], dtype=torch.long)
+            self.register_buffer(f"_rows_{k}", rows, persistent=False)
+
+    @classmethod
+    def naive(cls, tasks: Sequence[Task], encoder: Encoder, *, shared: int = 0) -> GroupedNetwork:
+        """Naive MTL: one branch with all N heads; the first ``shared`` stages go into the stem.
+
+        Raises:
+            ValueError: If ``shared`` leaves no stage for the branch.
+        """
+        if not 0 <= shared < len(encoder.stages):
+            raise ValueError(
+                f"`shared` must be in 0..{len(encoder.stages) - 1}, got {shared}: "
+                f"the encoder has {len(encoder.stages)} stages and a branch needs one of its own."
+            )
+        return cls(
+            tasks,
+            nn.Sequential(*encoder.stages[:shared]),
+            [nn.Sequential(*encoder.stages[shared:])],
+            [LinearHeads(encoder.out_features, tasks)],
+            Assignment(len(tasks), 1, group_of=[0] * len(tasks)),
+        )
+
+    @property
+    def n_groups(self) -> int:
+        return len(self.branches)
+
+    @property
+    def device(self) -> torch.device:
+        return self.assignment.active.device
+
+    def branch_out(
+        self,
+        n_groups: int,
+        *,
+        group_of: Sequence[int] | None = None,
+        jitter: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> GroupedNetwork:
+        """Copy this Naive MTL network into K identical branches (section 4.1, Optimization).
+
+        Args:
+            n_groups: K.
+            group_of: Fix the assignment to these N groups; each branch then has only its own heads.
+                ``None`` learns it, with all K x N heads.
+            jitter: Standard deviation of noise added to every copy, relative to each tensor's own;
+                0 in the paper, where the noise of the draws alone separates identical branches.
+            generator: Source of the jitter (on the CPU).
+
+        Raises:
+            ValueError: If this network has more than one branch.
+        """
+        if self.n_groups != 1:
+            raise ValueError(f"only a network with one branch can be copied K times, this has {self.n_groups}.")
+        n_tasks = len(self.tasks)
+        assignment = Assignment(n_tasks, n_groups, group_of=group_of).to(self.device)
+        served = [assignment.active[:, k].nonzero().flatten().tolist() for k in range(n_groups)]
+        new = GroupedNetwork(
+            self.tasks,
+            deepcopy(self.stem),
+            [deepcopy(self.branches[0]) for _ in range(n_groups)],
+            [self.heads[0].keep(rows) for rows in served],
+            assignment,
+        )
+        if jitter:
+            with torch.no_grad():
+                for weight in [*new.branches.parameters(), *new.heads.parameters()]:
+                    noise = torch.randn(weight.shape, generator=generator).to(weight)
+                    weight.add_(noise, alpha=jitter * float(weight.std(correction=0)))
+        return new.train(self.training)
+
+    def _run_branches(self, images: Tensor) -> list[Tensor]:
+        """Logits of every branch: uint8 or [0, 1] images (B, 3, H, W) -> K tensors (B, n_outputs)."""
+        if images.dtype == torch.uint8:
+            images = images.to(torch.float32).mul_(1 / 255)
+        shared = self.stem(images)
+        return [head(branch(shared)) for branch, head in zip(self.branches, self.heads, strict=True)]
+
+    def compute_loss_matrix(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Loss of every head, mean over the batch: L in equation (4).
+
+        Args:
+            images: uint8, or float in [0, 1], shape (B, 3, H, W).
+            targets: int64 class numbers, shape (B, N).
+
+        Returns:
+            Shape (N, K); 0 where a branch has no head for a task.
+        """
+        columns = []
+        for k, logits in enumerate(self._run_branches(images)):
+            head, rows = self.heads[k], getattr(self, f"_rows_{k}")
+            if len(rows) == len(self.tasks):
+                columns.append(head.compute_losses(logits, targets))
+            else:
+                column = logits.new_zeros(len(self.tasks))
+                if len(rows):
+                    losses = head.compute_losses(logits, targets.index_select(1, rows))
+                    column = column.index_copy(0, rows, losses)
+                columns.append(column)
+        return torch.stack(columns, dim=1)  # (N, K)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Predict every task from its most probable group.
+
+        Args:
+            images: uint8, or float in [0, 1], shape (B, 3, H, W).
+
+        Returns:
+            ``{task name: logits (B, n_outputs)}``, in task order.
+        """
+        named = [
+            head.split(logits)
+            for head, logits in zip(self.heads, self._run_branches(images), strict=True)
+        ]
+        group_of = self.assignment.group_of().tolist()
+        return {task.name: named[k][task.name] for task, k in zip(self.tasks, group_of, strict=True)}
+
+    def prune(self) -> GroupedNetwork:
+        """A new, smaller network: N heads, each in its most probable group; empty branches are gone.
+
+        Predictions equal this network's own, value for value; this network stays as it is.
+        """
+        group_of = self.assignment.group_of().tolist()
+        used = sorted(set(group_of))
+        heads = []
+        for k in used:
+            names = [task.name for task in self.heads[k].tasks]
+            rows = [names.index(task.name) for task, own in zip(self.tasks, group_of, strict=True) if own == k]
+            heads.append(self.heads[k].keep(rows))
+        pruned = GroupedNetwork(
+            self.tasks,
+            deepcopy(self.stem),
+            [deepcopy(self.branches[k]) for k in used],
+            heads,
+            Assignment(len(self.tasks), len(used), group_of=[used.index(k) for k in group_of]),
+        )
+        return pruned.to(self.device).train(self.training)
+
+
+@torch.no_grad()
+def count_macs(network: GroupedNetwork, image_shape: tuple[int, int, int]) -> dict[str, int]:
+    """Multiply-adds of one image through each part, counted by running it.
+
+    Args:
+        network: Any grouped network.
+        image_shape: (3, H, W).
+
+    Returns:
+        ``{"stem", "branches", "heads", "encoder", "total"}``: stem, all K branches, all heads,
+        stem + branches, and everything. Convolutions and matrix products only, as the paper's
+        Table A1 counts them (its "FLOPs" are multiply-adds).
+    """
+    was_training = network.training
+    network.eval()  # a counting pass must not move batch-norm statistics
+
+    def run(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
+        with FlopCounterMode(display=False) as counter:
+            y = module(x)
+        return y, counter.get_total_flops() // 2
+
+    shared, stem = run(network.stem, torch.zeros(1, *image_shape, device=network.device))
+    branches = heads = 0
+    for branch, head in zip(network.branches, network.heads, strict=True):
+        features, macs = run(branch, shared)
+        branches += macs
+        heads += run(head, features)[1]
+    network.train(was_training)
+    return {
+        "stem": stem, "branches": branches, "heads": heads,
+        "encoder": stem + branches, "total": stem + branches + heads,
+    }  # fmt: skip
