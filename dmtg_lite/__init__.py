@@ -38,7 +38,7 @@ _HOME = {  # public name -> the module that defines it; the names not listed are
     "Assignment": "grouping",
     "sample_assignment": "grouping",
     "GroupedNetwork": "network",
-    "TrainConfig": "train",
+    "TrainConfig": "config",
     "train_steps": "train",
     "fit": "train",
     "History": "history",
@@ -47,13 +47,14 @@ _HOME = {  # public name -> the module that defines it; the names not listed are
 
 if TYPE_CHECKING:  # what `__getattr__` does, for editors and type checkers
     from dmtg_lite import data, experiments, methods
+    from dmtg_lite.config import TrainConfig
     from dmtg_lite.data.task_data import TaskData
     from dmtg_lite.grouping import Assignment, sample_assignment
     from dmtg_lite.history import History
     from dmtg_lite.metrics import norm_gain
     from dmtg_lite.network import GroupedNetwork
     from dmtg_lite.tasks import CELEBA_9, CELEBA_40, TASKONOMY_5, Task
-    from dmtg_lite.train import TrainConfig, fit, train_steps
+    from dmtg_lite.train import fit, train_steps
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,62 @@
+# The commands of the project. They need Python >= 3.11 with pip, and make; everything else lands in .venv.
+# `make lab PYTHON=python3.12` picks an interpreter, `QUIET=` shows what pip does.
+
+PYTHON ?= python3
+QUIET ?= -qq
+PIP = .venv/bin/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt
+
+.PHONY: help lab test demo notebooks bench clean
+
+help:
+	@echo "make lab        set up everything, open JupyterLab on the first notebook"
+	@echo "make test       set up everything, run all tests          (some: ARGS='tests/test_history.py')"
+	@echo "make demo       the whole story without a browser: table, recorded run, replay page in demo/"
+	@echo "make notebooks  write the .ipynb files anew from the .py files, without outputs"
+	@echo "make bench      measure the training step and memory on this machine"
+	@echo "make clean      remove .venv, caches and demo/ (never prepared/ or runs/)"
+
+lab: .venv/installed
+	@echo "Starting JupyterLab on 127.0.0.1; the address below carries your token. Ctrl-C stops it."
+	@flags=; \
+	if [ "$$(id -u)" = 0 ]; then flags="--allow-root"; fi; \
+	if [ "$$(uname)" != Darwin ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ]; then \
+	    flags="$$flags --no-browser"; \
+	fi; \
+	exec .venv/bin/jupyter lab --ip=127.0.0.1 --log-level=ERROR $$flags notebooks/00_start_here.ipynb
+
+test: .venv/installed
+	@.venv/bin/python -m pytest $(ARGS)
+
+demo: .venv/installed
+	@.venv/bin/python -m dmtg_lite demo --out demo
+
+notebooks: .venv/installed
+	@.venv/bin/jupytext --quiet --update --to ipynb notebooks/*.py
+	@.venv/bin/jupyter nbconvert --log-level=ERROR --clear-output --inplace notebooks/*.ipynb
+	@echo "notebooks/*.ipynb written from notebooks/*.py."
+
+bench: .venv/installed
+	@.venv/bin/python -m dmtg_lite bench
+
+clean:
+	@rm -rf .venv build dist demo dmtg_lite.egg-info .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "Removed .venv, caches and demo/."
+
+# Made once, and again when the requirements change. PyTorch first: its pin decides what the rest may ask for.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "$(PYTHON) is missing or older than Python 3.11. Name a newer one: make PYTHON=python3.12 ..."; \
+	    exit 2; }
+	@if $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null; then $(PYTHON) -m venv .venv; \
+	elif $(PYTHON) -m virtualenv --version >/dev/null 2>&1; then $(PYTHON) -m virtualenv -q .venv; \
+	else \
+	    echo "$(PYTHON) has no venv module. On Debian or Ubuntu: apt install python3-venv;"; \
+	    echo "anywhere: $(PYTHON) -m pip install virtualenv. Then run make again."; \
+	    exit 2; \
+	fi
+	@echo "Installing into .venv, once. 1/2: PyTorch (a minute or two; its CUDA build is several GB)."
+	@$(PIP) torch
+	@echo "2/2: JupyterLab, the widgets and the test tools (about a minute)."
+	@$(PIP) -e '.[all]'
+	@touch $@
