@@ -16,7 +16,7 @@ from dmtg_lite.tasks import Task
 
 SIZES = (16, 32, 64)
 CHUNK = 128  # faces painted at once: their float32 pixels stay in the cache
-PIXEL_NOISE = 0.04  # standard deviation, in units of full brightness
+PIXEL_NOISE = 0.025  # standard deviation, in units of full brightness
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class Part:
 PARTS = (
     Part("hair", "dark", "light", rest=0.3),
     Part("moustache", "thin", "full", rest=0.0),
-    Part("cheeks", "pale", "rosy", rest=0.2),
+    Part("cheeks", "pale", "red", rest=0.15),
     Part("hat", "flat", "tall", rest=0.0),
     Part("shirt", "dark", "bright", rest=0.6),
-    Part("mouth", "closed", "open", rest=0.15),
+    Part("mouth", "closed", "open", rest=0.1),
     Part("glasses", "fine", "bold", rest=0.0),
-    Part("eyes", "narrow", "wide", rest=0.5),
-    Part("eyebrows", "fair", "bushy", rest=0.4),
+    Part("eyes", "sleepy", "wide", rest=0.6),
+    Part("eyebrows", "fine", "thick", rest=0.4),
     Part("earrings", "small", "big", rest=0.0),
 )
 
@@ -57,6 +57,65 @@ class Cut:
     group: int
     threshold: float
     is_above: bool
+
+
+def toy_faces(
+    n_tasks: int = 9,
+    n_groups: int = 3,
+    *,
+    size: int = 32,
+    n_train: int = 2000,
+    n_val: int = 300,
+    n_test: int = 600,
+    label_noise: float = 0.02,
+    seed: int = 0,
+) -> TaskData:
+    """Draw N binary tasks about faces, in G planted groups.
+
+    All tasks of a group ask about ONE number u ~ N(0, 1), say how light the hair is, each at its own
+    cut; groups are independent. So an encoder that passes on a single number serves one group fully
+    and two groups badly: capacity decides whether grouping pays.
+
+    Args:
+        n_tasks: N >= 1.
+        n_groups: G, from 1 to the smaller of N and 10; group sizes differ by at most one.
+        size: Height and width in pixels: 16, 32 or 64. Labels do not depend on it.
+        n_train, n_val, n_test: Images per split, independent draws.
+        label_noise: Share of training labels that are flipped, 0 to 0.5; val and test stay clean.
+        seed: Same seed, same images and labels.
+
+    Returns:
+        Data with ``planted_groups``; images uint8 (n, 3, size, size), targets int64 (n,).
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> toy_faces(n_tasks=3, n_groups=3, n_train=10, n_val=1, n_test=1).planted_groups
+        [['light_hair'], ['thin_moustache'], ['red_cheeks']]
+    """
+    cuts = plan_cuts(n_tasks, n_groups)
+    for name, count in {"n_train": n_train, "n_val": n_val, "n_test": n_test}.items():
+        if count < 1:
+            raise ValueError(f"`{name}` must be >= 1, got {count}.")
+    if not 0 <= label_noise <= 0.5:  # written this way so that NaN is refused too
+        raise ValueError(f"`label_noise` must be a share from 0 to 0.5, got {label_noise}.")
+
+    splits = []
+    for rng, n, noise in zip(
+        np.random.default_rng(seed).spawn(3), (n_train, n_val, n_test), (label_noise, 0, 0), strict=True
+    ):
+        latents = rng.standard_normal((n, n_groups))  # drawn before anything that depends on the size
+        labels = apply_cuts(latents, cuts) ^ (rng.random((n, n_tasks)) < noise)  # (n, N)
+        targets = {cut.name: torch.from_numpy(labels[:, i].copy()) for i, cut in enumerate(cuts)}
+        splits.append(Split(draw_faces(latents, size=size, seed=rng), targets))
+    return TaskData(
+        "toy_faces",
+        tuple(Task(cut.name) for cut in cuts),
+        *splits,
+        planted_groups=[[cut.name for cut in cuts if cut.group == g] for g in range(n_groups)],
+        note=f"Faces drawn by a program ({size} x {size}, seed {seed}); not photographs.",
+    )
 
 
 def plan_cuts(n_tasks: int, n_groups: int) -> list[Cut]:
@@ -168,18 +227,22 @@ def _paint(amounts, styles, scenery, size: int, margin: int) -> np.ndarray:
         u = side if cx else x
         return (np.hypot((u - cx) / rx, (y - cy) / ry) - 1) * min(rx, ry)
 
+    def pill(cx, cy, half):
+        """Distance to a horizontal line from cx - half to cx + half; exact, so it may grow."""
+        u = side if cx else x
+        return np.hypot(np.maximum(np.abs(u - cx) - half, 0), y - cy)
+
     def column(values):
         return np.asarray(values, np.float32).reshape(-1, 1, 1)
 
     def mix(first, second, share):
         """Colours between two, (n, 3, 1, 1)."""
-        share = np.asarray(share, np.float32).reshape(-1, 1)
-        colour = np.array(first, np.float32) * (1 - share) + np.array(second, np.float32) * share
-        return colour[:, :, None, None]
+        first, second = (np.asarray(c, np.float32).reshape(-1, 3, 1, 1) for c in (first, second))
+        return first + (second - first) * column(share)[:, None]
 
-    def paint(colour, opacity, *shapes, blur=1.0):
-        """Blend a colour into the overlap of shapes (distance, growth), edges one pixel soft."""
-        edge = pixel * blur
+    def paint(colour, opacity, *shapes, blur=0.0):
+        """Blend a colour into the overlap of shapes (distance, growth), edges a pixel or blur soft."""
+        edge = max(pixel, blur)
         touched = np.ones((len(axis), len(axis)), bool)
         for distance, growth in shapes:
             touched &= distance < np.max(growth) + edge
@@ -196,7 +259,7 @@ def _paint(amounts, styles, scenery, size: int, margin: int) -> np.ndarray:
 
     amount = dict(zip((part.noun for part in PARTS), amounts.T, strict=True))
     style = dict(zip((part.noun for part in PARTS), styles.T, strict=True))
-    in_use = {noun: column((value > 0).astype(np.float32)) for noun, value in amount.items()}
+    in_use = {noun: value > 0 for noun, value in amount.items()}
 
     # Background: a pastel hue, a little darker towards the bottom.
     hue = scenery[:, :1] * 2 * np.pi + np.array([0, 2.1, 4.2], np.float32)
@@ -204,45 +267,48 @@ def _paint(amounts, styles, scenery, size: int, margin: int) -> np.ndarray:
     canvas = pastel[:, :, None, None] * (0.97 - 0.07 * y) * np.ones_like(x)
     canvas = np.ascontiguousarray(canvas, np.float32)
 
-    skin = mix((0.97, 0.82, 0.70), (0.66, 0.46, 0.35), scenery[:, 2])
-    shade = skin * np.array([0.84, 0.78, 0.76], np.float32)[:, None, None]
-    hair = mix((0.13, 0.09, 0.08), (0.96, 0.84, 0.55), amount["hair"])
-    hair = hair * (1 + 0.16 * (column(style["hair"])[:, None] - 0.5) * np.array([1, -0.6, -1.2])[:, None, None])
-    dark = mix((0.20, 0.13, 0.11), (0.36, 0.20, 0.13), style["moustache"])
-
-    shirt = mix((0.16, 0.20, 0.34), (0.90, 0.90, 0.88), amount["shirt"])
-    paint(hair, 1, (ellipse(0, -0.10, 0.64, 0.74), 0), (y - 0.42, 0))  # behind the head
-    paint(shade, 1, (np.maximum(np.abs(x) - 0.20, np.abs(y - 0.75) - 0.25), 0))  # neck
-    paint(shirt, 1, (ellipse(0, 1.36, 0.86, 0.56), 0))
-    paint(shade, 1, (ellipse(0.55, 0.12, 0.09, 0.14), 0))  # ears
+    skin = mix((0.98, 0.84, 0.73), (0.68, 0.48, 0.37), scenery[:, 2])
+    shade = skin * np.array([0.86, 0.80, 0.78], np.float32)[:, None, None]
+    light = mix((0.98, 0.87, 0.58), (0.95, 0.70, 0.48), style["hair"])  # blond to strawberry
+    hair = mix((0.13, 0.09, 0.08), light, amount["hair"])
+    dark = mix((0.17, 0.11, 0.10), (0.36, 0.19, 0.12), style["moustache"])
+    felt = mix((0.20, 0.32, 0.60), (0.66, 0.18, 0.24), style["hat"])
+    frame = mix((0.10, 0.10, 0.12), (0.50, 0.12, 0.16), style["glasses"])
     metal = mix((0.98, 0.80, 0.20), (0.85, 0.90, 0.98), style["earrings"])
-    paint(metal, in_use["earrings"], (ellipse(0.60, 0.36, 0.10, 0.10), -0.10 + 0.17 * amount["earrings"]))
+    shirt = mix(
+        (0.13, 0.18, 0.34), mix((0.80, 0.92, 0.98), (0.98, 0.90, 0.78), style["shirt"]), amount["shirt"]
+    )
+
+    skull = ellipse(0, -0.10, 0.64, 0.74)
+    under_hat = (-0.46 - y, np.where(in_use["hat"], 0, 2))  # nothing sticks out above the brim
+    paint(hair, 1, (skull, 0), (y - 0.42, 0), under_hat)
+    paint(shade, 1, (np.maximum(side - 0.20, np.abs(y - 0.75) - 0.25), 0))  # neck
+    paint(shirt, 1, (ellipse(0, 1.34, 0.92, 0.62), 0))
+    paint(shade, 1, (ellipse(0.55, 0.12, 0.09, 0.14), 0))  # ears
+    paint(metal, in_use["earrings"], (pill(0.61, 0.36, 0), 0.02 + 0.13 * amount["earrings"]))
     paint(skin, 1, (ellipse(0, 0.14, 0.53, 0.66), 0))
 
-    blush = mix((0.93, 0.25, 0.28), (0.95, 0.32, 0.45), style["cheeks"])
-    paint(blush, 0.85 * amount["cheeks"], (ellipse(0.31, 0.34, 0.16, 0.13), 0), blur=max(1, 0.12 / pixel))
+    blush = mix((0.92, 0.22, 0.26), (0.95, 0.30, 0.45), style["cheeks"])
+    paint(blush, 0.85 * amount["cheeks"], (ellipse(0.31, 0.34, 0.16, 0.13), 0), blur=0.12)
     paint(shade, 0.9, (ellipse(0, 0.24, 0.075, 0.11), 0))  # nose
 
-    opening = 0.02 + 0.10 * amount["mouth"]
-    paint(mix((0.72, 0.30, 0.30), (0.60, 0.16, 0.20), style["mouth"]), 1, (ellipse(0, 0.56, 0.20, 0.05), opening - 0.02))
-    paint(mix((0.30, 0.06, 0.08), (0.30, 0.06, 0.08), style["mouth"]), 1, (ellipse(0, 0.56, 0.16, 0.02), opening - 0.04))
-    paint(dark, amount["moustache"], (ellipse(0, 0.43, 0.27, 0.075), 0))
-    paint(dark, style["moustache"] * (amount["moustache"] > 0), (ellipse(0, 0.74, 0.14, 0.09), 0))  # goatee
+    lips = mix((0.76, 0.34, 0.34), (0.64, 0.20, 0.24), style["mouth"])
+    paint(lips, 1, (pill(0, 0.58, 0.12), 0.05 + 0.07 * amount["mouth"]))
+    paint(lips * 0.3, 1, (pill(0, 0.58, 0.11), 0.005 + 0.075 * amount["mouth"]))
+    paint(dark, amount["moustache"], (pill(0, 0.43, 0.19), 0.075))
+    paint(dark, in_use["moustache"] * (style["moustache"] > 0.5), (ellipse(0, 0.75, 0.13, 0.08), 0))  # goatee
 
-    paint(mix((1, 1, 1), (1, 1, 1), style["eyes"]), 1, (ellipse(0.22, 0.06, 0.12, 0.02), 0.10 * amount["eyes"]))
-    iris = mix((0.22, 0.36, 0.50), (0.25, 0.16, 0.10), style["eyes"])
-    paint(iris, 1, (ellipse(0.22, 0.06, 0.06, 0.06), 0), (np.abs(y - 0.06), 0.02 + 0.09 * amount["eyes"]))
-    paint(dark, 0.95, (ellipse(0.22, -0.13, 0.13, 0.01), 0.075 * amount["eyebrows"]))
+    lids = (np.abs(y - 0.06), 0.025 + 0.10 * amount["eyes"])
+    paint(np.float32(1), 1, (ellipse(0.22, 0.06, 0.12, 0.11), 0), lids)
+    iris = mix((0.22, 0.38, 0.55), (0.25, 0.16, 0.10), style["eyes"])
+    paint(iris, 1, (pill(0.22, 0.06, 0), 0.062), lids)
+    paint(dark, 1, (pill(0.22, -0.14, 0.11), 0.01 + 0.065 * amount["eyebrows"]))
+    rims = np.abs(ellipse(0.23, 0.07, 0.20, 0.18))
+    bridge = np.maximum(np.abs(y - 0.03), side - 0.05)
+    paint(frame, in_use["glasses"], (np.minimum(rims, bridge), 0.005 + 0.06 * amount["glasses"]))
 
-    frame = mix((0.10, 0.10, 0.12), (0.45, 0.12, 0.16), style["glasses"])
-    ring = np.abs(ellipse(0.23, 0.07, 0.19, 0.17))
-    bridge = np.maximum(np.abs(y - 0.03), side - 0.06)
-    thick = 0.005 + 0.075 * amount["glasses"]
-    paint(frame, in_use["glasses"], (np.minimum(ring, bridge), thick))
-
-    paint(hair, 1, (ellipse(0, -0.10, 0.64, 0.74), 0), (y + 0.26 + 0.16 * side**2 + 0.5 * (x < -0.9), 0))  # fringe
-    felt = mix((0.20, 0.30, 0.55), (0.62, 0.16, 0.22), style["hat"])
-    height = 0.06 + 0.42 * amount["hat"]
-    paint(felt, in_use["hat"], (side - 0.46, 0), (np.maximum(y + 0.46, -0.46 - y), height))
-    paint(felt * 0.8, in_use["hat"], (np.maximum(side - 0.74, np.abs(y + 0.46) - 0.06), 0))
+    paint(hair, 1, (skull, 0), (y + 0.34 - 0.45 * side**2, 0), under_hat)  # fringe
+    crown = (-0.46 - y, 0.08 + 0.42 * amount["hat"])
+    paint(felt, in_use["hat"], (side - 0.50, 0), (y + 0.46, 0), crown)
+    paint(felt * 0.75, in_use["hat"], (np.maximum(side - 0.74, np.abs(y + 0.43) - 0.06), 0))
     return canvas
