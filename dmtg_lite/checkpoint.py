@@ -6,14 +6,14 @@ What goes into it is `train`'s business; this file only promises that a reader n
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
+
+from dmtg_lite.files import write_atomically
 
 FORMAT = "dmtg-checkpoint/1"
 
@@ -23,8 +23,6 @@ def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], meta: dict[str
 
     Killed at any moment, ``path`` holds the previous checkpoint or the new one.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
         metadata={"format": FORMAT, "meta": json.dumps(meta)},
@@ -52,23 +50,3 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
         raise ValueError(
             f"{path} is not a checkpoint of this version ({error}). Delete it, or start in a new folder."
         ) from error
-
-
-def write_atomically(path: str | Path, content: bytes) -> None:
-    """Replace ``path`` by ``content`` in one step: a reader, or a power cut, sees old or new."""
-    path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)  # the rename itself must reach the disk too
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -6,15 +6,16 @@ it. It is saved as one `.npz` that loads without pickle, so a recording from a s
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from dmtg_lite.files import write_atomically
 
 FORMAT = "dmtg-run/1"
 _FULL = 65535  # probabilities are stored as uint16: error <= 0.5 / 65535, half the bytes of float32
@@ -31,6 +32,8 @@ class History:
         n_groups: K, the number of columns.
         meta: JSON-able description: config, seed, method, results, versions. Grows as a run ends.
     """
+
+    ARRAYS = ("steps", "probabilities", "task_losses", "tau", "lr_assignment")  # in `append`'s order
 
     def __init__(
         self, task_names: Sequence[str], n_groups: int, *, meta: dict[str, Any] | None = None
@@ -137,9 +140,7 @@ class History:
     @property
     def entropy(self) -> np.ndarray:
         """Mean entropy of the rows of softmax(S), shape (T,), in units of log K: 1 uniform, 0 one-hot."""
-        p = self.probabilities
-        terms = np.where(p > 0, -p * np.log(np.where(p > 0, p, 1.0)), 0.0)
-        return terms.sum(-1).mean(-1) / max(np.log(self.n_groups), 1e-12)
+        return compute_entropy(self.probabilities)
 
     def groups(self, index: int = -1) -> list[list[str]]:
         """Task names by most probable group at a record; empty groups are dropped."""
@@ -168,7 +169,6 @@ class History:
         path = Path(path)
         if path.suffix != ".npz":
             raise ValueError(f"`path` must end in .npz, got {path}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
         meta = {
             **self.meta, "format": FORMAT, "task_names": self.task_names, "n_groups": self.n_groups,
         }  # fmt: skip
@@ -182,17 +182,9 @@ class History:
             "tau": self.tau,
             "lr_assignment": self.lr_assignment,
         }
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.savez_compressed(file, **arrays)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        return path
+        content = io.BytesIO()
+        np.savez_compressed(content, **arrays)
+        return write_atomically(path, content.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> History:
@@ -222,6 +214,13 @@ class History:
             ) from error
         history.meta.pop("format", None)
         return history
+
+
+def compute_entropy(probabilities: np.ndarray) -> np.ndarray:
+    """Mean entropy of the N rows, shape (..., N, K) -> (...), in units of log K: 1 uniform, 0 one-hot."""
+    p = np.asarray(probabilities)
+    terms = np.where(p > 0, -p * np.log(np.where(p > 0, p, 1.0)), 0.0)
+    return terms.sum(-1).mean(-1) / max(np.log(p.shape[-1]), 1e-12)
 
 
 def compute_mean_assignment(

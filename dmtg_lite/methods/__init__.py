@@ -1,0 +1,20 @@
+"""Every method is a grouping: ``(data, n_groups, config) -> MethodResult``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dmtg_lite.methods.dmtg import dmtg
+from dmtg_lite.methods.fixed import train_groups
+from dmtg_lite.methods.naive import naive, stl
+from dmtg_lite.methods.random_groups import draw_groups, planted, random_groups
+from dmtg_lite.methods.result import MethodResult
+
+METHODS: dict[str, Callable[..., MethodResult]] = {
+    "naive": naive, "stl": stl, "random": random_groups, "planted": planted, "dmtg": dmtg,
+}  # fmt: skip
+
+__all__ = [
+    "METHODS", "MethodResult", "dmtg", "draw_groups", "naive", "planted", "random_groups", "stl",
+    "train_groups",
+]  # fmt: skip

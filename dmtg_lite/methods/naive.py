@@ -1,0 +1,46 @@
+"""The two ends of grouping: everything together (Naive MTL) and everything apart (STL)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.methods.fixed import train_groups
+from dmtg_lite.methods.result import MethodResult
+
+
+def naive(
+    data: TaskData,
+    n_groups: int,
+    config: TrainConfig,
+    *,
+    checkpoints: str | Path | None = None,
+    progress: bool = False,
+) -> MethodResult:
+    """Naive MTL: one encoder for all tasks, trained as long as DMTG with its pretraining.
+
+    ``n_groups`` is ignored: there is one group. The reference of every NormGain (section 4.1).
+    """
+    return train_groups(
+        data, [data.task_names], config, method="naive", from_scratch=True,
+        checkpoints=checkpoints, progress=progress,
+    )  # fmt: skip
+
+
+def stl(
+    data: TaskData,
+    n_groups: int,
+    config: TrainConfig,
+    *,
+    checkpoints: str | Path | None = None,
+    progress: bool = False,
+) -> MethodResult:
+    """STL: one encoder per task, from scratch; ``n_groups`` is ignored: there are N groups.
+
+    N encoders are not a fair price for K groups, but in error they are the hard baseline.
+    """
+    return train_groups(
+        data, [[name] for name in data.task_names], config, method="stl", from_scratch=True,
+        checkpoints=checkpoints, progress=progress,
+    )  # fmt: skip

@@ -1,0 +1,61 @@
+"""Groups that nobody learned: drawn at random (the paper's RG), or known because we planted them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.methods.fixed import train_groups
+from dmtg_lite.methods.result import MethodResult
+from dmtg_lite.train import derive_seed
+
+
+def draw_groups(task_names: list[str], n_groups: int, *, seed: int) -> list[list[str]]:
+    """A balanced random partition: sizes differ by at most one, the same for the same seed.
+
+    Raises:
+        ValueError: If ``n_groups`` is not in 1..N.
+    """
+    if not 1 <= n_groups <= len(task_names):
+        raise ValueError(
+            f"`n_groups` must be in 1..{len(task_names)} for balanced groups of {len(task_names)} tasks, got {n_groups}."
+        )
+    rng = torch.Generator().manual_seed(derive_seed(seed, 5))
+    order = torch.randperm(len(task_names), generator=rng).tolist()
+    return [[task_names[n] for n in sorted(order[k::n_groups])] for k in range(n_groups)]
+
+
+def random_groups(
+    data: TaskData,
+    n_groups: int,
+    config: TrainConfig,
+    *,
+    checkpoints: str | Path | None = None,
+    progress: bool = False,
+) -> MethodResult:
+    """Random groups (RG in the paper), balanced; another seed draws other groups."""
+    groups = draw_groups(data.task_names, n_groups, seed=config.seed)
+    return train_groups(data, groups, config, method="random", checkpoints=checkpoints, progress=progress)
+
+
+def planted(
+    data: TaskData,
+    n_groups: int,
+    config: TrainConfig,
+    *,
+    checkpoints: str | Path | None = None,
+    progress: bool = False,
+) -> MethodResult:
+    """The groups the data were made with: an oracle that no method may look at.
+
+    Raises:
+        ValueError: If the data have no planted groups; ``n_groups`` is ignored otherwise.
+    """
+    if data.planted_groups is None:
+        raise ValueError(f"{data.name!r} has no planted groups: nobody knows the true groups of real data.")
+    return train_groups(
+        data, data.planted_groups, config, method="planted", checkpoints=checkpoints, progress=progress
+    )

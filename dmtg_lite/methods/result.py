@@ -1,0 +1,145 @@
+"""What every method returns: one `MethodResult`, whatever trained it.
+
+Methods share the signature ``(data, n_groups, config) -> MethodResult``; how groups are found is theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.grouping import compute_agreement
+from dmtg_lite.history import History
+from dmtg_lite.metrics import norm_gain, total
+from dmtg_lite.network import GroupedNetwork, count_macs
+from dmtg_lite.train import build_network, evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class MethodResult:
+    """A trained grouping and how it did on the test split.
+
+    Args:
+        method: Short name, e.g. ``"dmtg"``.
+        groups: Task names by group; empty groups are dropped.
+        task_losses, task_errors: ``{task: value}`` on test; errors in percent.
+        train_loss: Total loss of the final network on the training images.
+        history: The recorded run (of the kept restart).
+        network: Pruned: N heads; ``network(images)`` gives ``{task: logits (B, n_outputs)}``.
+        encoder_cost: Encoder multiply-adds spent in training, relative to Naive MTL over the same
+            number of steps: the tables' "relative complexity", counted over everything that was
+            trained, pretraining and restarts included.
+        seconds: ``{"wall": ..., "cpu": ...}`` of the whole call.
+        agreement: Adjusted Rand index with the planted groups, or None where they are unknown.
+        restarts: One entry per restart: seed, train_loss, groups.
+    """
+
+    method: str
+    groups: list[list[str]]
+    task_losses: dict[str, float]
+    task_errors: dict[str, float]
+    train_loss: float
+    history: History
+    network: GroupedNetwork
+    encoder_cost: float
+    seconds: dict[str, float]
+    config: TrainConfig
+    agreement: float | None = None
+    restarts: list[dict[str, Any]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        groups = " | ".join(", ".join(group) for group in self.groups)
+        return (
+            f"MethodResult({self.method}: {groups}; total error {total(self.task_errors):.1f} points, "
+            f"total loss {total(self.task_losses):.3f}, encoder cost {self.encoder_cost:.2f})"
+        )
+
+    def norm_gain_error(self, reference: MethodResult) -> float:
+        """NormGain_E in percent against a reference, Naive MTL in the paper (equation 8)."""
+        return self._gain("task_errors", reference)
+
+    def norm_gain_loss(self, reference: MethodResult) -> float:
+        """NormGain_L in percent against a reference (equation 7)."""
+        return self._gain("task_losses", reference)
+
+    def _gain(self, what: str, reference: MethodResult) -> float:
+        own, other = getattr(self, what), getattr(reference, what)
+        if sorted(own) != sorted(other):
+            raise ValueError(f"the results are of different tasks: {sorted(own)} and {sorted(other)}.")
+        return norm_gain([own[name] for name in own], [other[name] for name in own])  # paired by name
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but network and history, as JSON-able data."""
+        return {
+            "method": self.method, "groups": self.groups, "task_losses": self.task_losses,
+            "task_errors": self.task_errors, "train_loss": self.train_loss,
+            "encoder_cost": self.encoder_cost, "seconds": self.seconds, "config": asdict(self.config),
+            "agreement": self.agreement, "restarts": self.restarts,
+        }  # fmt: skip
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``result.json``, ``run.npz`` and ``network.safetensors`` into a folder."""
+        from safetensors.torch import save
+
+        from dmtg_lite.files import write_atomically
+
+        folder = Path(folder)
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        write_atomically(folder / "network.safetensors", save(state))
+        write_atomically(folder / "result.json", json.dumps(self.to_json(), indent=1).encode())
+        self.history.save(folder / "run.npz")
+        return folder
+
+
+class Stopwatch:
+    """Wall and CPU seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def read(self) -> dict[str, float]:
+        wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
+        return {"wall": round(wall, 3), "cpu": round(cpu, 3)}
+
+
+def make_result(
+    method: str,
+    data: TaskData,
+    config: TrainConfig,
+    network: GroupedNetwork,
+    history: History,
+    *,
+    encoder_macs: int,
+    stopwatch: Stopwatch,
+    restarts: list[dict[str, Any]] | None = None,
+) -> MethodResult:
+    """Prune, evaluate on test, and describe the run in the history's meta."""
+    network = network.prune()
+    on_test = evaluate(network, data.test)
+    train_loss = total(evaluate(network, data.train).losses)
+    groups = network.assignment.groups(data.task_names)
+    agreement = None if data.planted_groups is None else compute_agreement(groups, data.planted_groups)
+    # Naive MTL over the same number of steps is the unit
+    images = sum(config.count_steps(len(data.train))) * min(config.batch_size, len(data.train))
+    naive_macs = images * count_macs(build_network(data, config), data.image_shape)["encoder"]
+    result = MethodResult(
+        method=method, groups=groups, task_losses=on_test.losses, task_errors=on_test.errors,
+        train_loss=train_loss, history=history, network=network.eval(),
+        encoder_cost=encoder_macs / naive_macs, seconds=stopwatch.read(), config=config,
+        agreement=agreement, restarts=restarts or [],
+    )  # fmt: skip
+    history.meta |= {
+        "method": method, "data": data.name, "note": data.note, "config": str(config), "seed": config.seed,
+        "groups": groups, "planted_groups": data.planted_groups, "task_losses": on_test.losses,
+        "task_errors": on_test.errors, "encoder_cost": result.encoder_cost, "agreement": agreement,
+        "versions": {"torch": torch.__version__, "numpy": np.__version__},
+    }  # fmt: skip
+    return result

@@ -1,0 +1,387 @@
+"""The training loop: a generator that takes one optimisation step per `next()`, and its callers.
+
+Run, Pause, Step, a progress bar, a live view, a checkpoint and a test are all callers of
+`train_steps`. The loop never prints, plots, waits, or asks the device for a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmtg_lite.checkpoint import load_checkpoint, save_checkpoint
+from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.task_data import Split, TaskData
+from dmtg_lite.encoders import build_encoder
+from dmtg_lite.history import History
+from dmtg_lite.network import GroupedNetwork, count_macs
+
+_PLATEAU_PATIENCE = 3  # epochs; the paper states none
+_MILESTONE = 15  # epochs between halvings of the released code's schedule
+_PRUNE_EVERY = 25  # steps between looks at prune_below
+
+
+def derive_seed(seed: int, *path: int) -> int:
+    """An independent seed for one purpose of a run: (restart, phase, ...), stable across machines."""
+    return int(np.random.SeedSequence([seed, *path]).generate_state(1)[0])
+
+
+@dataclass(slots=True)
+class Knobs:
+    """What may be turned while a run goes on; each field is read once per step. None: as configured."""
+
+    tau: float | None = None
+    lr_assignment: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One optimisation step, as detached tensors that stay on their device."""
+
+    step: int  # 1 for the first
+    task_losses: Tensor  # (N,), under the drawn assignment
+    loss_matrix: Tensor  # (N, K)
+    probabilities: Tensor  # (N, K), softmax(S) after the step
+    tau: float
+    lr_assignment: float
+
+
+class TrainState:
+    """Everything a run is between two steps, and so everything a checkpoint holds.
+
+    Args:
+        network: Trained in place.
+        config: As given by the user.
+        seed: Seed of batches and noise; ``None``: the config's.
+    """
+
+    def __init__(self, network: GroupedNetwork, config: TrainConfig, *, seed: int | None = None) -> None:
+        self.network = network
+        self.config = config
+        self.seed = config.seed if seed is None else seed
+        self.step = 0
+        self.encoder_macs = 0  # multiply-adds of encoder forward passes so far
+        self.noise = torch.Generator(network.device)
+        self.noise.manual_seed(derive_seed(self.seed, 1))
+        logits = network.assignment.logits
+        weights = [p for p in network.parameters() if p is not logits]
+        groups = [{"params": weights, "lr": config.lr}]
+        if logits is not None:
+            groups.append({"params": [logits], "lr": self.lr_assignment()})
+        self.optimizer = (
+            torch.optim.Adam(groups, lr=config.lr, fused=True)
+            if config.optimiser == "adam"
+            else torch.optim.SGD(groups, lr=config.lr, momentum=0.9, fused=True)
+        )
+        self.lr_scale = 1.0  # what the schedule has made of both rates
+        self.best_val_loss, self.bad_epochs = float("inf"), 0
+
+    def lr_assignment(self) -> float:
+        """Configured learning rate of S before any schedule."""
+        own = self.config.lr_assignment
+        return self.config.lr if own is None else own
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """The state as named tensors, for a checkpoint."""
+        tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        for index, entry in self.optimizer.state_dict()["state"].items():
+            tensors |= {
+                f"optimizer.{index}.{name}": torch.as_tensor(value)
+                for name, value in entry.items()
+                if value is not None
+            }
+        tensors["noise"] = self.noise.get_state()
+        return tensors
+
+    def to_meta(self) -> dict[str, Any]:
+        """The state's plain numbers, for a checkpoint."""
+        return {
+            "config": asdict(self.config), "seed": self.seed, "step": self.step,
+            "encoder_macs": self.encoder_macs, "lr_scale": self.lr_scale,
+            # infinity has no JSON
+            "best_val_loss": None if self.best_val_loss == float("inf") else self.best_val_loss,
+            "bad_epochs": self.bad_epochs,
+        }  # fmt: skip
+
+    def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Continue where `to_tensors` and `to_meta` left off.
+
+        Raises:
+            ValueError: If the checkpoint belongs to another config or seed.
+        """
+        found = (TrainConfig(**meta["config"]), meta["seed"])
+        if found != (self.config, self.seed):
+            raise ValueError(
+                f"the checkpoint was made with {found[0]}, seed {found[1]}; this run has {self.config}, seed "
+                f"{self.seed}. Resume with the same settings, or start in a new folder."
+            )
+
+        def named(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+
+        self.network.load_state_dict(named("network."))
+        state = self.optimizer.state_dict()
+        for key, value in named("optimizer.").items():
+            index, name = key.split(".")
+            state["state"].setdefault(int(index), {})[name] = value
+        self.optimizer.load_state_dict(state)
+        self.noise.set_state(tensors["noise"])
+        self.step, self.encoder_macs = meta["step"], meta["encoder_macs"]
+        self.lr_scale, self.bad_epochs = meta["lr_scale"], meta["bad_epochs"]
+        self.best_val_loss = float("inf") if meta["best_val_loss"] is None else meta["best_val_loss"]
+
+
+def build_network(data: TaskData, config: TrainConfig, *, seed: int | None = None) -> GroupedNetwork:
+    """A freshly initialised Naive MTL network for this data, on the data's device."""
+    with torch.random.fork_rng(devices=[]):  # leave the caller's random stream alone
+        torch.manual_seed(derive_seed(config.seed if seed is None else seed, 0))
+        encoder = build_encoder(config.encoder, data.image_shape, capacity=config.capacity)
+        network = GroupedNetwork.naive(data.tasks, encoder, shared=config.shared)
+    return network.to(data.train.images.device, memory_format=torch.channels_last)
+
+
+def train_steps(
+    network: GroupedNetwork,
+    data: TaskData,
+    config: TrainConfig,
+    *,
+    n_steps: int | None = None,
+    knobs: Knobs | None = None,
+    seed: int | None = None,
+    state: TrainState | None = None,
+) -> Iterator[StepRecord]:
+    """Train in place, one optimisation step per `next()`; stopping early is simply not asking again.
+
+    Args:
+        network: Learned or fixed assignment; both take the same path.
+        data: On the same device as the network.
+        config: See `TrainConfig`.
+        n_steps: Steps in the whole run; ``None``: what the config says after pretraining.
+        knobs: Temperature and learning rate of S to turn while the run goes on.
+        seed: Seed of batches and noise; ``None``: the config's.
+        state: Where to start, for a resumed run; ``None``: at the beginning.
+
+    Yields:
+        One `StepRecord` per step.
+
+    Source:
+        Sections 3.3 and 3.4: weights and S are optimised together, on the training loss, by one
+        optimiser, with one draw of Z per step.
+    """
+    state = state or TrainState(network, config, seed=seed)
+    knobs = knobs or Knobs()
+    split, network, assignment = data.train, state.network, state.network.assignment
+    targets = torch.stack([split.targets[name] for name in data.task_names], dim=1)  # (n, N)
+    n_steps = config.count_steps(len(split))[1] if n_steps is None else n_steps
+    per_epoch = config.steps_per_epoch(len(split))
+    batch_macs = count_macs(network, data.image_shape)["encoder"] * min(config.batch_size, len(split))
+    device_type, use_bfloat16 = network.device.type, config.precision == "bfloat16"
+    order, order_epoch = None, -1
+    network.train()
+    while state.step < n_steps:
+        epoch, batch = divmod(state.step, per_epoch)
+        if epoch != order_epoch:  # drawn from seed and epoch alone, so a resumed run draws the same
+            if epoch and not batch:
+                _end_epoch(state, data, epoch)
+            shuffle = torch.Generator().manual_seed(derive_seed(state.seed, 2, epoch))
+            order = torch.randperm(len(split), generator=shuffle).to(split.images.device)
+            order_epoch = epoch
+        rows = order[batch * config.batch_size : (batch + 1) * config.batch_size]
+        images = split.images[rows].to(memory_format=torch.channels_last)  # (B, 3, H, W)
+        tau = config.tau_at(state.step / max(n_steps - 1, 1)) if knobs.tau is None else knobs.tau
+        lr_assignment = state.lr_assignment() if knobs.lr_assignment is None else knobs.lr_assignment
+        for group, lr in zip(state.optimizer.param_groups, (config.lr, lr_assignment), strict=False):
+            group["lr"] = lr * state.lr_scale
+
+        with torch.enable_grad():
+            with torch.autocast(device_type, torch.bfloat16, enabled=use_bfloat16):
+                loss_matrix = network.compute_loss_matrix(images, targets[rows])  # L, (N, K)
+            z = assignment.sample(tau, estimator=config.estimator, generator=state.noise)  # Z, (N, K)
+            if config.normalise_losses:
+                scale = loss_matrix.detach().mean(1, keepdim=True)  # (N, 1)
+                total = (loss_matrix / scale * z).sum()
+            else:
+                total = (loss_matrix * z).sum()  # equation (6), summed over its entries
+            state.optimizer.zero_grad(set_to_none=True)
+            total.backward()
+        state.optimizer.step()
+        state.step += 1
+        state.encoder_macs += batch_macs
+        if config.prune_below and state.step >= config.prune_from and state.step % _PRUNE_EVERY == 0:
+            assignment.prune_below(config.prune_below)
+        loss_matrix, z = loss_matrix.detach(), z.detach()
+        yield StepRecord(
+            state.step, (loss_matrix * z).sum(1), loss_matrix, assignment.probabilities(),
+            tau, lr_assignment * state.lr_scale,
+        )  # fmt: skip
+
+
+def _end_epoch(state: TrainState, data: TaskData, epoch: int) -> None:
+    """Move the learning-rate schedule; the only place of the loop that asks the device for a number."""
+    if state.config.schedule == "multistep":
+        state.lr_scale = 0.5 ** (epoch // _MILESTONE)
+    elif state.config.schedule == "plateau":
+        val_loss = sum(evaluate(state.network, data.val).losses.values())
+        state.network.train()
+        if val_loss < state.best_val_loss:
+            state.best_val_loss, state.bad_epochs = val_loss, 0
+        else:
+            state.bad_epochs += 1
+        if state.bad_epochs > _PLATEAU_PATIENCE:
+            state.lr_scale, state.bad_epochs = state.lr_scale / 2, 0
+
+
+def record_to_history(history: History, records: Sequence[StepRecord]) -> None:
+    """Append records to a history: one transfer per array, however many records.
+
+    Raises:
+        FloatingPointError: If a loss is not finite; the message names step, task and tau.
+    """
+    if not records:
+        return
+    task_losses = torch.stack([record.task_losses for record in records]).cpu().numpy()  # (M, N)
+    history.append(
+        np.array([record.step for record in records]),
+        torch.stack([record.probabilities for record in records]).cpu().numpy(),
+        task_losses,
+        np.array([record.tau for record in records]),
+        np.array([record.lr_assignment for record in records]),
+    )
+    bad = ~np.isfinite(task_losses)
+    if bad.any():
+        first, task = np.argwhere(bad)[0]
+        raise FloatingPointError(
+            f"the loss of task {history.task_names[task]!r} is {task_losses[first, task]} at step "
+            f"{records[first].step} (tau {records[first].tau:g}). Lower `lr`, or check the images and labels."
+        )
+
+
+def fit(
+    network: GroupedNetwork,
+    data: TaskData,
+    config: TrainConfig,
+    *,
+    n_steps: int | None = None,
+    seed: int | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500,
+    record_every: int = 1,
+    progress: str | None = None,
+) -> tuple[History, TrainState]:
+    """Train to the end and record it.
+
+    Args:
+        network, data, config, n_steps, seed: As for `train_steps`.
+        checkpoint: File to save to and, if it is there already, to continue from: the run then ends
+            with the same weights and history, bit for bit on a CPU. A finished one returns at once.
+        checkpoint_every: Steps between saves; there is always one at the end.
+        record_every: Steps between records of the history; the last step is always recorded.
+        progress: Label of a progress bar (needs tqdm); ``None``: silent.
+
+    Returns:
+        The history, and the final state (``state.network`` is ``network``, trained).
+
+    Raises:
+        FloatingPointError: If a loss stops being finite.
+        ValueError: If the checkpoint belongs to another config.
+    """
+    state = TrainState(network, config, seed=seed)
+    history = History(data.task_names, network.n_groups)
+    if checkpoint is not None and Path(checkpoint).exists():
+        tensors, meta = load_checkpoint(checkpoint)
+        state.restore(tensors, meta)
+        history.append(*(tensors[f"history.{name}"].numpy() for name in History.ARRAYS))
+    n_steps = config.count_steps(len(data.train))[1] if n_steps is None else n_steps
+    pending: list[StepRecord] = []
+
+    def save() -> None:
+        record_to_history(history, pending)
+        pending.clear()
+        if checkpoint is not None:
+            arrays = {f"history.{name}": torch.tensor(getattr(history, name)) for name in History.ARRAYS}
+            save_checkpoint(checkpoint, state.to_tensors() | arrays, state.to_meta())
+
+    steps = train_steps(network, data, config, n_steps=n_steps, state=state)
+    for record in _with_progress(steps, progress, state.step, n_steps):
+        if record.step % record_every == 0 or record.step == n_steps:
+            pending.append(record)
+        if record.step % checkpoint_every == 0 or record.step == n_steps:
+            save()
+    return history, state
+
+
+def _with_progress(
+    steps: Iterator[StepRecord], label: str | None, start: int, n_steps: int
+) -> Iterator[StepRecord]:
+    if label is None:
+        return steps
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError('a progress bar needs tqdm: pip install "dmtg-lite[data]".') from error
+    return tqdm(steps, desc=label, initial=start, total=n_steps, leave=False)
+
+
+def pretrain(
+    data: TaskData, config: TrainConfig, *, seed: int | None = None, checkpoint: str | Path | None = None,
+    progress: str | None = None,
+) -> tuple[GroupedNetwork, TrainState]:  # fmt: skip
+    """Train the Naive MTL network whose copies every grouping starts from (section 4.1)."""
+    network = build_network(data, config, seed=seed)
+    n_steps = config.count_steps(len(data.train))[0]
+    _, state = fit(
+        network, data, config, n_steps=n_steps, seed=derive_seed(config.seed if seed is None else seed, 3),
+        checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+    return network, state
+
+
+def branch_out(
+    naive: GroupedNetwork, n_groups: int, config: TrainConfig, *, seed: int | None = None
+) -> GroupedNetwork:
+    """K copies of a pretrained Naive MTL network with a learned assignment, S = 1/K."""
+    generator = torch.Generator().manual_seed(derive_seed(config.seed if seed is None else seed, 7))
+    return naive.branch_out(n_groups, jitter=config.jitter, generator=generator)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Mean loss and error of each task on a split: ``{task name: value}``, errors in percent."""
+
+    losses: dict[str, float]
+    errors: dict[str, float]
+
+
+@torch.no_grad()
+def evaluate(network: GroupedNetwork, split: Split, *, batch_size: int = 512) -> Evaluation:
+    """Loss and error of every task, each served by its most probable group.
+
+    Leaves the network in evaluation mode. Means over all images, however they fall into batches.
+
+    Raises:
+        ValueError: If the split has no images.
+    """
+    if not len(split):
+        raise ValueError("`split` has no images to evaluate on.")
+    pruned = network.prune().eval()  # only the N heads that count
+    network.eval()
+    names = [task.name for task in network.tasks]
+    targets = torch.stack([split.targets[name] for name in names], dim=1)  # (n, N)
+    losses = torch.zeros(len(names), dtype=torch.float64, device=network.device)
+    wrong = torch.zeros_like(losses)
+    for start in range(0, len(split), batch_size):
+        images = split.images[start : start + batch_size]
+        truth = targets[start : start + batch_size]  # (B, N)
+        predictions = pruned(images)
+        for n, name in enumerate(names):
+            logits = predictions[name]
+            losses[n] += torch.nn.functional.cross_entropy(logits, truth[:, n], reduction="sum")
+            wrong[n] += (logits.argmax(-1) != truth[:, n]).sum()
+    mean_losses, errors = (losses / len(split)).tolist(), (100 * wrong / len(split)).tolist()
+    return Evaluation(dict(zip(names, mean_losses, strict=True)), dict(zip(names, errors, strict=True)))
