@@ -1,0 +1,214 @@
+"""The command line, ``python -m dmtg_lite`` or ``dmtg-lite``: parsing arguments and printing only."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dmtg_lite.files import write_atomically
+
+SUITES = ("toy_faces", "digits", "celeba9", "celeba40")
+METHODS = ("naive", "stl", "random", "planted", "dmtg")
+
+
+def _load(args: argparse.Namespace):
+    from dmtg_lite import data
+
+    if args.suite == "toy_faces":
+        return data.toy_faces(seed=args.seed).to(args.device)
+    if args.suite == "digits":
+        return data.digits(seed=args.seed).to(args.device)
+    if args.data is None:
+        raise ValueError(
+            f"`--data` is missing: {args.suite} needs the folder that data_scripts/prepare_celeba.py wrote."
+        )
+    return data.celeba(args.data, suite=args.suite).to(args.device)
+
+
+def _config(args: argparse.Namespace):
+    from dmtg_lite.experiments import PAPER, TOY
+
+    if args.suite in PAPER:
+        config = PAPER[args.suite]
+    else:
+        config = TOY["faces" if args.suite == "toy_faces" else args.suite]
+    changes = {
+        name: value
+        for name in ("tau", "lr", "lr_assignment", "restarts", "batch_size", "shared", "precision", "pretrain")
+        if (value := getattr(args, name)) is not None
+    }
+    if args.steps is not None:
+        changes |= {"steps": args.steps, "epochs": None}
+    if args.epochs is not None:
+        changes |= {"epochs": args.epochs, "steps": None}
+    return replace(config, seed=args.seed, **changes)
+
+
+def _print_summary(table) -> None:
+    from dmtg_lite.experiments import summarise
+
+    summary = summarise(table)
+    lines = [f"{'method':8} {'total error':>15} {'NormGain_E %':>16} {'NormGain_L %':>16} {'ARI':>6} {'cost':>6}"]
+    for method, row in summary.iterrows():
+        pairs = [
+            f"{row[name]:8.1f} ±{row[name + '_std']:5.1f}"
+            for name in ("total_error", "norm_gain_error", "norm_gain_loss")
+        ]
+        agreement = "     -" if row["agreement"] != row["agreement"] else f"{row['agreement']:6.2f}"
+        lines.append(
+            f"{method:8} {pairs[0]:>15} {pairs[1]:>16} {pairs[2]:>16} {agreement} {row['encoder_cost']:6.2f}"
+        )
+    print("\n".join(lines))
+    print(
+        f"mean ± standard deviation over {int(summary['seeds'].iloc[0])} seeds; NormGain against Naive MTL of\n"
+        "the same seed; ARI: agreement with the planted groups (1 exact, about 0 chance); cost: encoder\n"
+        "multiply-adds spent in training relative to Naive MTL, restarts included."
+    )
+
+
+def demo(args: argparse.Namespace) -> None:
+    """Run the whole story on toy faces."""
+    from dmtg_lite import data
+    from dmtg_lite.experiments import TOY, run_all, tabulate
+    from dmtg_lite.widgets.replay import write_replay
+
+    faces = data.toy_faces(seed=args.seed)
+    seeds = range(args.seed, args.seed + args.seeds)
+    print(
+        f"{len(faces.tasks)} tasks in {len(faces.planted_groups)} planted groups, {len(faces.train)} drawn faces, "
+        f"{args.seeds} seeds, {args.jobs} processes. About two minutes on two cores."
+    )
+    results = run_all(faces, METHODS, 3, TOY["faces"], seeds, jobs=args.jobs, progress=True)
+    table = tabulate(results)
+    _print_summary(table)
+    out = Path(args.out)
+    write_atomically(out / "table.csv", table.to_csv(index=False).encode())
+    write_atomically(out / "results.json", json.dumps([r.to_json() for r in results], indent=1).encode())
+    # the first seed, whether it succeeded or not: a demonstration that picks its best run shows nothing
+    run = next(result for result in results if result.method == "dmtg")
+    print(f"\nDMTG, seed {run.config.seed}: groups found")
+    for group in run.groups:
+        print("  " + ", ".join(group))
+    run.history.save(out / "run.npz")
+    page = write_replay(run.history, out / "replay.html")
+    print(f"\nwrote {out / 'table.csv'}, {out / 'results.json'}, {out / 'run.npz'}\nopen {page} in a browser")
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train one method on one suite, with checkpoints."""
+    from dmtg_lite import methods
+
+    out = Path(args.out)
+    checkpoints = out / "checkpoints"
+    if checkpoints.exists() and not args.resume:
+        raise ValueError(f"{checkpoints} holds an earlier run: pass --resume to continue it, or another --out.")
+    config = _config(args)
+    print(f"{args.method} on {args.suite}, K={args.groups}: {config}")
+    result = methods.METHODS[args.method](
+        _load(args), args.groups, config, checkpoints=checkpoints, progress=True
+    )
+    result.save(out)
+    print(result)
+    for name in result.task_errors:
+        print(f"  {name:24} loss {result.task_losses[name]:.4f}  error {result.task_errors[name]:6.2f} %")
+    print(f"wrote {out / 'result.json'}, {out / 'run.npz'}, {out / 'network.safetensors'}")
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Compare methods over seeds."""
+    from dmtg_lite.experiments import compare as run_compare
+
+    seeds = range(args.seed, args.seed + args.seeds)
+    table = run_compare(
+        _load(args), methods=args.methods, n_groups=args.groups, seeds=seeds, config=_config(args),
+        jobs=args.jobs, progress=True,
+    )  # fmt: skip
+    _print_summary(table)
+    path = write_atomically(Path(args.out) / "table.csv", table.to_csv(index=False).encode())
+    print(f"wrote {path}")
+
+
+def replay(args: argparse.Namespace) -> None:
+    """Turn a recorded run into one HTML page."""
+    from dmtg_lite.history import History
+    from dmtg_lite.widgets.replay import write_replay
+
+    print(f"open {write_replay(History.load(args.run), args.html)} in a browser")
+
+
+def _add_suite_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suite", choices=SUITES, help="toy_faces and digits are embedded; celeba needs --data")
+    parser.add_argument("--data", help="folder that data_scripts/prepare_celeba.py wrote")
+    parser.add_argument("--groups", type=int, default=3, help="K, the largest number of groups")
+    parser.add_argument("--tau", type=float, help="temperature of the draw")
+    parser.add_argument("--lr", type=float, help="learning rate of the weights")
+    parser.add_argument("--lr-assignment", type=float, help="learning rate of S")
+    parser.add_argument("--steps", type=int, help="steps after pretraining")
+    parser.add_argument("--epochs", type=int, help="epochs after pretraining")
+    parser.add_argument("--pretrain", type=int, help="Naive MTL steps (or epochs) before branching out")
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--shared", type=int, help="encoder stages shared by all groups")
+    parser.add_argument("--restarts", type=int, help="keep the best of this many, by training loss")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"))
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dmtg-lite", description="See multi-task grouping happen.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def add(function, about: str, needs: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            function.__name__, help=about, description=f"{about} {needs}",
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        )  # fmt: skip
+        command.set_defaults(function=function)
+        return command
+
+    cores = os.cpu_count() or 1
+    command = add(demo, "The whole story on drawn faces.", "About two minutes on two cores, 1 MB of disk.")
+    command.add_argument("--out", default="demo", help="folder for table, recorded run and replay page")
+    command.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    command.add_argument("--seed", type=int, default=0, help="first seed")
+    command.add_argument("--jobs", type=int, default=min(cores, 8), help="processes")
+
+    command = add(
+        train, "Train one method on one suite.",
+        "Toy suites: seconds. CelebA with the paper's preset: hours on a GPU; checkpoints of a few MB.",
+    )  # fmt: skip
+    _add_suite_arguments(command)
+    command.add_argument("--method", choices=METHODS, default="dmtg")
+    command.add_argument("--out", required=True, help="folder for result, recorded run and checkpoints")
+    command.add_argument("--resume", action="store_true", help="continue the run in --out")
+    command.add_argument("--seed", type=int, default=0)
+
+    command = add(
+        compare, "Compare methods over seeds.", "About 10 s per run on toy faces; CelebA: a training each."
+    )
+    _add_suite_arguments(command)
+    command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    command.add_argument("--out", required=True, help="folder for table.csv")
+    command.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    command.add_argument("--seed", type=int, default=0, help="first seed")
+    command.add_argument("--jobs", type=int, default=1, help="processes")
+
+    command = add(replay, "Turn a recorded run into one HTML page.", "A second; under 200 kB.")
+    command.add_argument("run", help="a .npz recording")
+    command.add_argument("--html", required=True, help="page to write")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0, or 2 after one line on what was wrong with the input."""
+    args = build_parser().parse_args(argv)
+    try:
+        args.function(args)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        print(f"dmtg-lite: {error}", file=sys.stderr)
+        return 2
+    return 0
