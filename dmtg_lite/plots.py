@@ -1,0 +1,328 @@
+"""Pictures of a run or of a results table, as plotly figures that also print to PDF.
+
+Nothing here trains or reads disk. Every widget of `dmtg_lite.widgets` has its static twin here;
+`make_dashboard` and `update_dashboard` serve the live figure and the still one alike.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dmtg_lite.history import History, compute_entropy, compute_mean_assignment
+
+if TYPE_CHECKING:  # plotly is an extra: loaded where a figure is made
+    import pandas as pd
+    import plotly.graph_objects as go
+
+# Okabe-Ito in an order that keeps neighbours apart; grey for black and yellow last, because the
+# figures must be readable on a white and on a dark page. Dashes and labels repeat what colour says.
+GROUP_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#767676", "#F0E442")
+GROUP_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "6px,2px", "2px,6px")
+GREY = "#767676"  # readable on white and on black
+MAX_POINTS = 400  # per line: beyond this a browser spends its time, not its pixels
+WEIGHTS = ("softmax(S)", "E[Z]")
+
+
+def _plotly() -> Any:
+    try:
+        import plotly.graph_objects
+        import plotly.subplots
+    except ImportError as error:
+        raise ImportError('plots need plotly: pip install "dmtg-lite[notebook]"') from error
+    return plotly
+
+
+def _text(name: str) -> str:
+    """A task name as plotly shows it: plotly reads a little HTML in every label."""
+    return html.escape(str(name), quote=False)
+
+
+def decimate(n_records: int, max_points: int = MAX_POINTS) -> np.ndarray:
+    """At most ``max_points`` record numbers, evenly spaced, first and last included."""
+    return np.unique(np.linspace(0, max(n_records - 1, 0), min(n_records, max_points)).astype(np.int32))
+
+
+def running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean of the last ``window`` values (of fewer at the start), shape kept, along axis 0."""
+    total = np.cumsum(np.asarray(values, np.float64), axis=0)
+    total[window:] = total[window:] - total[:-window]
+    count = np.minimum(np.arange(1, len(total) + 1), window).reshape(-1, *[1] * (total.ndim - 1))
+    return (total / count).astype(np.float32)
+
+
+def _style(fig: go.Figure, title: str = "", height: int | None = None) -> go.Figure:
+    fig.update_layout(
+        title={"text": title, "font_size": 15}, height=height, font={"color": GREY, "size": 13},
+        paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", uirevision="kept",
+        margin={"l": 10, "r": 10, "t": 60 if title else 30, "b": 10},
+        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+    )  # fmt: skip
+    grid = "rgba(118,118,118,.25)"
+    fig.update_xaxes(gridcolor=grid, zeroline=False, automargin=True, linecolor=grid)
+    fig.update_yaxes(gridcolor=grid, zeroline=False, automargin=True, linecolor=grid)
+    return fig
+
+
+def _line(group: int, **more: Any) -> dict[str, Any]:
+    style = {"color": GROUP_COLOURS[group % 8], "dash": GROUP_DASHES[group % 8], "width": 2.5}
+    return {**style, **more}
+
+
+def _heat(matrix: np.ndarray, task_names: Sequence[str]) -> dict[str, Any]:
+    """z, x, y of a heat map whose first row is on top."""
+    n_tasks, n_groups = matrix.shape
+    return {
+        "z": np.round(matrix.astype(np.float64), 4),
+        "x": [f"group {k}" for k in range(n_groups)],
+        "y": [_text(name) for name in task_names],
+        "texttemplate": "%{z:.2f}" if n_tasks <= 16 else "",  # smaller cells cannot hold numbers
+    }
+
+
+HEATMAP = {
+    "type": "heatmap", "colorscale": "Cividis", "zmin": 0, "zmax": 1, "xgap": 2, "ygap": 2,
+    "hovertemplate": "%{y}, %{x}: %{z:.3f}<extra></extra>",
+}  # fmt: skip
+
+
+def plot_assignment(
+    matrix: np.ndarray, task_names: Sequence[str], *, title: str = "assignment probabilities"
+) -> go.Figure:
+    """Heat map of an (N, K) assignment: tasks are rows, groups are columns, colours from 0 to 1.
+
+    Args:
+        matrix: Shape (N, K): softmax(S), a draw Z or its mean E[Z].
+        task_names: The N names, in row order.
+        title: Shown above.
+
+    Raises:
+        ValueError: If the number of names is not N.
+    """
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or len(matrix) != len(task_names):
+        raise ValueError(
+            f"`matrix` must be (N, K) with one row per task name, got {matrix.shape} "
+            f"for {len(task_names)} names."
+        )
+    go = _plotly().graph_objects
+    bar = {"title": {"text": "weight"}, "thickness": 12}
+    fig = go.Figure({**HEATMAP, **_heat(matrix, task_names), "colorbar": bar})
+    fig.update_yaxes(autorange="reversed", ticksuffix="  ")
+    return _style(fig, title, height=max(300, 22 * len(task_names) + 120))
+
+
+def plot_history(history: History, *, index: int = -1, weights: str = "softmax(S)") -> go.Figure:
+    """Heat map of one record of a run: who is in which group at that step.
+
+    Args:
+        history: A run with at least one record.
+        index: Record number; -1 is the last.
+        weights: ``"softmax(S)"`` or ``"E[Z]"``, the mean weight at the record's temperature.
+    """
+    matrix = compute_weights(history, index, weights)
+    return plot_assignment(matrix, history.task_names, title=f"{weights} at step {history.steps[index]}")
+
+
+def compute_weights(history: History, index: int = -1, weights: str = "softmax(S)") -> np.ndarray:
+    """softmax(S) or E[Z] of one record, shape (N, K); 1/K everywhere before the first record."""
+    if weights not in WEIGHTS:
+        raise ValueError(f"`weights` must be one of {WEIGHTS}, got {weights!r}.")
+    if not len(history):
+        return np.full((history.n_tasks, history.n_groups), 1 / history.n_groups, np.float32)
+    probabilities = history.probabilities[index]
+    if weights == "softmax(S)":
+        return probabilities
+    return compute_mean_assignment(probabilities, float(history.tau[index]), n_draws=500)
+
+
+def plot_probabilities(history: History, task: str) -> go.Figure:
+    """How one task makes up its mind: its probability of each group over time, K lines."""
+    row, rows = _row_of(history, task), decimate(len(history))
+    go = _plotly().graph_objects
+    fig = go.Figure()
+    for k in range(history.n_groups):
+        fig.add_scatter(
+            x=history.steps[rows], y=history.probabilities[rows, row, k], mode="lines",
+            name=f"group {k}", line=_line(k),
+        )  # fmt: skip
+    fig.update_yaxes(range=[0, 1.02], title="probability")
+    fig.update_xaxes(title="step")
+    return _style(fig, f"probabilities of {_text(task)}", height=360)
+
+
+def plot_task_losses(history: History, *, window: int = 20) -> go.Figure:
+    """Training loss of every task over time (running mean), coloured by the task's last group."""
+    rows, go = decimate(len(history)), _plotly().graph_objects
+    smooth = running_mean(history.task_losses, window)[rows]  # (T', N)
+    group_of = history.probabilities[-1].argmax(-1)  # (N,)
+    fig = go.Figure()
+    for n, name in enumerate(history.task_names):
+        k = int(group_of[n])
+        fig.add_scatter(
+            x=history.steps[rows], y=smooth[:, n], mode="lines", line=_line(k, width=1.5),
+            name=f"{_text(name)} ({k})",
+        )  # fmt: skip
+    fig.update_yaxes(rangemode="tozero", title="loss")
+    fig.update_xaxes(title="step")
+    _style(fig, f"task losses, mean of {window} records; in brackets the group", height=420)
+    return fig.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"})
+
+
+def plot_entropy(history: History) -> go.Figure:
+    """How undecided the tasks are: 1 is uniform over the groups, 0 is one group each."""
+    rows, go = decimate(len(history)), _plotly().graph_objects
+    entropy = compute_entropy(history.probabilities[rows]).astype(np.float32)
+    fig = go.Figure(go.Scatter(x=history.steps[rows], y=entropy, mode="lines", line=_line(6, dash="solid")))
+    fig.update_yaxes(range=[0, 1.05], title="mean entropy / log K")
+    fig.update_xaxes(title="step")
+    return _style(fig, "entropy of the assignment", height=320)
+
+
+def plot_norm_gain(
+    table: pd.DataFrame, *, value: str = "norm_gain_error", method: str = "method"
+) -> go.Figure:
+    """Bars of NormGain per method: mean over the rows of a method, one dot per row, std as whisker.
+
+    Args:
+        table: One row per (method, seed), e.g. what `experiments.compare` returns.
+        value: Column with NormGain in percent; greater than 0 is better than Naive MTL.
+        method: Column with the method's name.
+
+    Raises:
+        ValueError: If a column is missing.
+    """
+    missing = [name for name in (method, value) if name not in table.columns]
+    if missing:
+        raise ValueError(f"`table` has no column {missing}; it has {list(table.columns)}.")
+    go = _plotly().graph_objects
+    grouped = table.groupby(method, sort=False)[value]
+    means, stds = grouped.mean(), grouped.std().fillna(0.0)
+    names = [_text(name) for name in means.index]
+    fig = go.Figure()
+    fig.add_bar(
+        y=names, x=means.to_numpy(), orientation="h", marker={"color": GROUP_COLOURS[0], "opacity": 0.75},
+        error_x={"array": stds.to_numpy(), "color": GREY}, name="mean ± std",
+        text=[f"{mean:+.1f} %" for mean in means], textposition="inside", insidetextanchor="start",
+        textfont={"color": "white"},
+    )  # fmt: skip
+    fig.add_scatter(
+        y=[_text(name) for name in table[method]], x=table[value], mode="markers", name="one run",
+        marker={"color": GROUP_COLOURS[1], "size": 8, "symbol": "diamond"},
+    )  # fmt: skip
+    fig.update_yaxes(autorange="reversed", ticksuffix="  ")
+    fig.update_xaxes(title="NormGain, percent (Naive MTL = 0)")
+    return _style(fig, height=max(260, 44 * len(means) + 120))
+
+
+def make_dashboard(n_groups: int = 8) -> go.Figure:
+    """The empty combined figure: heat map on the left; probabilities, losses, entropy on the right.
+
+    Fill it with `update_dashboard`; wrap it in a `FigureWidget` to make it live. It holds lines for
+    at least 8 groups, so that a run with another K is shown by the same figure.
+    """
+    plotly = _plotly()
+    fig = plotly.subplots.make_subplots(
+        rows=3, cols=2, specs=[[{"rowspan": 3}, {}], [None, {}], [None, {}]], shared_xaxes=True,
+        subplot_titles=(" ", " ", " ", " "), vertical_spacing=0.1, horizontal_spacing=0.09,
+        column_widths=[0.46, 0.54], row_heights=[0.4, 0.33, 0.27],
+    )  # fmt: skip
+    fig.add_trace({**HEATMAP, "showscale": False}, 1, 1)
+    for k in range(max(8, n_groups)):
+        fig.add_scatter(mode="lines", name=f"group {k}", line=_line(k), visible=False, row=1, col=2)
+    for dash, width in (("solid", 3.5), ("solid", 1.2)):  # mean of all tasks, then the chosen task
+        fig.add_scatter(
+            mode="lines", line={"color": GREY, "dash": dash, "width": width}, showlegend=False,
+            row=2, col=2,
+        )  # fmt: skip
+    fig.add_scatter(mode="lines", line={"color": GREY, "width": 2.5}, showlegend=False, row=3, col=2)
+    _style(fig, height=480)
+    fig.update_layout(margin={"l": 10, "r": 10, "t": 58, "b": 10}, hovermode="x", dragmode="zoom")
+    fig.update_layout(legend={"y": 0.995, "x": 0.505, "font": {"size": 12}})
+    fig.update_yaxes(autorange="reversed", ticksuffix=" ", row=1, col=1, showgrid=False)
+    fig.update_xaxes(showgrid=False, row=1, col=1)
+    fig.update_yaxes(range=[0, 1.03], row=1, col=2)
+    fig.update_yaxes(rangemode="tozero", row=2, col=2)
+    fig.update_yaxes(range=[0, 1.05], row=3, col=2)
+    fig.update_xaxes(title={"text": "step", "standoff": 4}, row=3, col=2)
+    for axis in ("2", "3", "4"):  # the step shown, through all three curves
+        fig.add_shape(
+            type="line", xref=f"x{axis}", yref=f"y{axis} domain", x0=0, x1=0, y0=0, y1=1,
+            line={"color": GREY, "width": 1},
+        )  # fmt: skip
+    for note, x in zip(fig.layout.annotations, (0.0, 0.51, 0.51, 0.51), strict=True):
+        note.update(xanchor="left", x=x, font_size=13)
+    fig.layout.annotations[1].update(yshift=22)  # the legend sits between this title and its curves
+    fig.layout.annotations[0].update(yshift=22)
+    return fig
+
+
+def update_dashboard(
+    fig: go.Figure, history: History, *, index: int = -1, task: str | None = None,
+    weights: str = "softmax(S)", n_steps: int | None = None,
+) -> None:  # fmt: skip
+    """Show one record of a run in a figure of `make_dashboard`, as one message to the browser.
+
+    Args:
+        fig: A Figure or FigureWidget.
+        history: The run; may be empty.
+        index: The record shown in the heat map; the curves show the whole run.
+        task: Whose probabilities and loss to draw; the first task by default.
+        weights: ``"softmax(S)"`` or ``"E[Z]"``, for the heat map.
+        n_steps: Where the step axis ends; the last record by default.
+    """
+    task = history.task_names[0] if task is None else task
+    row, n_groups, size = _row_of(history, task), history.n_groups, len(history)
+    rows = decimate(size)
+    steps = history.steps[rows].astype(np.float32)
+    probabilities = history.probabilities[rows]  # (T', N, K)
+    losses = history.task_losses[:size]
+    losses = np.stack([losses.mean(1), losses[:, row]]) if size else np.empty((2, 0))
+    now = float(history.steps[index]) if size else 0.0
+    heat, *lines = fig.data
+    shown, (mean_loss, task_loss, entropy) = lines[:-3], lines[-3:]
+    with fig.batch_update():
+        heat.update(_heat(compute_weights(history, index, weights), history.task_names))
+        for k, line in enumerate(shown):
+            line.visible = k < n_groups
+            if k < n_groups:
+                line.x, line.y = steps, np.ascontiguousarray(probabilities[:, row, k])
+        for line, values in ((mean_loss, losses[0]), (task_loss, losses[1])):
+            line.x, line.y = steps, running_mean(values, 20)[rows]
+        entropy.x, entropy.y = steps, compute_entropy(probabilities).astype(np.float32)
+        end = n_steps or (float(steps[-1]) if size else 1.0)
+        for axis in (fig.layout.xaxis2, fig.layout.xaxis3, fig.layout.xaxis4):
+            axis.range = [0, end]
+        for line in fig.layout.shapes:
+            line.x0 = line.x1 = now
+        label = "E[Z], mean weight at tau" if weights == "E[Z]" else "softmax(S)"
+        titles = (
+            f"{label} · step {now:.0f}", f"probability of each group: {_text(task)}",
+            f"loss: all tasks (thick), {_text(task)} (thin)", "entropy: 1 undecided, 0 settled",
+        )  # fmt: skip
+        for note, title in zip(fig.layout.annotations, titles, strict=True):
+            note.text = title
+        fig.layout.height = dashboard_height(history.n_tasks)
+
+
+def dashboard_height(n_tasks: int) -> int:
+    """Pixels: nine tasks fit a laptop's screen with the controls, forty keep readable labels."""
+    return max(440, 17 * n_tasks + 90)
+
+
+def plot_dashboard(
+    history: History, *, index: int = -1, task: str | None = None, weights: str = "softmax(S)"
+) -> go.Figure:
+    """The live view's figure as a still one; arguments as in `update_dashboard`."""
+    fig = make_dashboard(history.n_groups)
+    update_dashboard(fig, history, index=index, task=task, weights=weights)
+    return fig
+
+
+def _row_of(history: History, task: str) -> int:
+    if task not in history.task_names:
+        raise ValueError(f"unknown `task` {task!r}; this run has {history.task_names}.")
+    return history.task_names.index(task)
