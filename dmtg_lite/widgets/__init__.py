@@ -1,0 +1,34 @@
+"""Widgets for notebooks, and the replay page: names load on first use, nothing is imported before.
+
+The replay page needs no extra; the rest needs ipywidgets, anywidget and plotly.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+__all__ = ["Dashboard", "HeadGraph", "TauExplorer", "write_replay"]
+
+_HOME = {
+    "Dashboard": "dashboard", "HeadGraph": "head_graph", "TauExplorer": "tau_explorer",
+    "write_replay": "replay",
+}  # fmt: skip
+
+if TYPE_CHECKING:
+    from dmtg_lite.widgets.dashboard import Dashboard
+    from dmtg_lite.widgets.head_graph import HeadGraph
+    from dmtg_lite.widgets.replay import write_replay
+    from dmtg_lite.widgets.tau_explorer import TauExplorer
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {__all__}.")
+    try:
+        module = import_module(f"{__name__}.{_HOME[name]}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("anywidget", "ipywidgets", "plotly", "traitlets"):
+            raise
+        raise ImportError(f'{name} needs {error.name}: pip install "dmtg-lite[notebook]"') from error
+    return getattr(module, name)

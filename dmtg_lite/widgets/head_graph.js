@@ -1,0 +1,192 @@
+// Draws K branches and N tasks as one SVG: an edge is as thick as its probability, and gone when its
+// head is pruned. It reads a model with get/on only, so a notebook and a replay page share it.
+
+const SVG = "http://www.w3.org/2000/svg";
+// colour, ink on that colour, dash in line widths: the order of GROUP_COLOURS and GROUP_DASHES in plots.py
+const STYLE = [
+  ["#0072B2", "#fff", []], ["#E69F00", "#000", [2, 0.8]], ["#009E73", "#000", [0, 1.9]],
+  ["#CC79A7", "#000", [2, 0.8, 0.6, 0.8]], ["#56B4E9", "#000", [4, 0.9]], ["#D55E00", "#000", [4, 0.9, 0.6, 0.9]],
+  ["#767676", "#fff", [1, 0.5]], ["#F0E442", "#000", [0, 2.8]],
+];
+const SETTLED = 0.6; // from here on a task is drawn next to its group
+const EASE_MS = 350;
+
+function add(parent, name, attributes = {}) {
+  const node = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return parent.appendChild(node);
+}
+
+function argmax(row) {
+  return row.reduce((best, p, k) => (p > row[best] ? k : best), 0);
+}
+
+/** Row of every task from top to bottom: settled tasks gather by group, the others keep their order. */
+function places(rows, sorted) {
+  const K = rows[0]?.length ?? 1;
+  const key = rows.map((row) => {
+    const k = argmax(row);
+    return sorted && row[k] >= SETTLED ? k : (K - 1) / 2;
+  });
+  const order = rows.map((_, n) => n).sort((a, b) => key[a] - key[b] || a - b);
+  const place = [];
+  order.forEach((n, row) => (place[n] = row));
+  return place;
+}
+
+/** One sentence for a screen reader. */
+function describe(tasks, rows) {
+  const groups = {};
+  rows.forEach((row, n) => {
+    const k = argmax(row);
+    const where = row[k] >= SETTLED ? `group ${k}` : "undecided";
+    (groups[where] ??= []).push(tasks[n]);
+  });
+  return "Head graph. " + Object.entries(groups).map(([g, names]) => `${g}: ${names.join(", ")}`).join(". ");
+}
+
+function render({ model, el }) {
+  const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+  const svg = add(el, "svg", { class: "dmtg-head-graph", role: "img" });
+  let scene = null; // nodes of the current N x K
+  let shown = null; // what is on the screen: {p: rows, y: places}
+  let from = null, goal = null, began = 0, frame = 0;
+
+  function build(tasks, K) {
+    svg.replaceChildren();
+    const N = tasks.length;
+    const rowHeight = Math.max(15, Math.min(40, 380 / N));
+    const height = Math.max(N * rowHeight, K * 46, 240) + 34;
+    const width = 520;
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const font = Math.min(15, rowHeight * 0.78);
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = `500 ${font}px system-ui, sans-serif`;
+    const lengths = tasks.map((name) => pen.measureText(name).width * 1.03);
+    const room = Math.min(Math.max(...lengths, 60), 190); // for names; longer ones are squeezed
+    const labels = 12 + room + 10 + font * 3.9;
+    const x = { stem: 30, branch: 150, task: width - labels };
+    const top = 30, span = height - top - 6;
+    const branchY = (k) => top + ((k + 0.5) * span) / K;
+    const taskY = (row) => top + ((row + 0.5) * span) / N;
+    for (const [at, text] of [[x.stem, "stem"], [x.branch, "branches"], [x.task + 8, "tasks"]]) {
+      const anchor = at === x.task + 8 ? "start" : "middle";
+      add(svg, "text", { x: at, y: 15, class: "head", "text-anchor": anchor }).textContent = text;
+    }
+    const middle = top + span / 2;
+    const trunks = add(svg, "g"), edges = add(svg, "g"), nodes = add(svg, "g");
+    add(nodes, "rect", { x: x.stem - 12, y: middle - 34, width: 24, height: 68, rx: 8, class: "stem" });
+    const branches = [];
+    for (let k = 0; k < K; k++) {
+      const [colour, ink] = STYLE[k % STYLE.length];
+      const y = branchY(k), mid = (x.stem + x.branch) / 2;
+      const trunk = add(trunks, "path", {
+        d: `M${x.stem + 12} ${middle} C${mid} ${middle} ${mid} ${y} ${x.branch - 17} ${y}`, class: "trunk",
+      });
+      const g = add(nodes, "g");
+      add(g, "circle", { cx: x.branch, cy: y, r: 17, fill: colour });
+      const number = add(g, "text", { x: x.branch, y: y + 6, class: "number" });
+      number.style.fill = ink;
+      number.textContent = k;
+      branches.push({ y, trunk, g });
+    }
+    const rows = tasks.map((name, n) => {
+      const g = add(nodes, "g");
+      const dot = add(g, "circle", { cx: x.task, cy: 0, r: Math.min(6, rowHeight * 0.3) });
+      const label = add(g, "text", { x: x.task + 12, y: font * 0.35, "font-size": font, class: "task" });
+      label.textContent = name; // text, never markup
+      if (lengths[n] > room) {
+        label.setAttribute("textLength", room);
+        label.setAttribute("lengthAdjust", "spacingAndGlyphs");
+      }
+      const percent = add(g, "text", {
+        x: width - 4, y: font * 0.35, "font-size": font * 0.87, class: "percent", "text-anchor": "end",
+      });
+      const lines = branches.map((_, k) => {
+        const [colour, , dash] = STYLE[k % STYLE.length];
+        const cap = dash[0] === 0 ? "round" : "butt"; // a dash of length 0 with round ends is a dot
+        return add(edges, "path", { class: "edge", stroke: colour, "stroke-linecap": cap });
+      });
+      return { g, dot, percent, lines };
+    });
+    scene = { tasks, K, N, x, branches, rows, taskY, wide: Math.min(7.5, rowHeight * 0.4) };
+    shown = null;
+  }
+
+  function draw({ p, y }) {
+    const { x, branches, rows, taskY, wide } = scene;
+    const left = x.branch + 17, bend = (left + x.task) / 2;
+    const load = branches.map(() => 0);
+    rows.forEach((row, n) => {
+      const at = taskY(y[n]), best = argmax(p[n]);
+      row.g.setAttribute("transform", `translate(0 ${at.toFixed(1)})`);
+      row.lines.forEach((line, k) => {
+        const weight = p[n][k];
+        load[k] = Math.max(load[k], weight);
+        line.style.display = weight > 0 ? "" : "none"; // a pruned head is gone, not thin
+        if (weight <= 0) return;
+        line.setAttribute(
+          "d", `M${left} ${branches[k].y} C${bend} ${branches[k].y} ${bend} ${at.toFixed(1)} ${x.task} ${at.toFixed(1)}`,
+        );
+        const thick = 0.6 + (wide - 0.6) * weight, dash = STYLE[k % STYLE.length][2];
+        line.setAttribute("stroke-width", thick.toFixed(2));
+        line.setAttribute("stroke-dasharray", dash.map((d) => (d * Math.max(thick, 2.2)).toFixed(1)).join(" "));
+        line.setAttribute("stroke-opacity", (0.12 + 0.84 * weight ** 0.8).toFixed(3));
+      });
+      const settled = p[n][best] >= SETTLED;
+      row.dot.setAttribute("class", settled ? "" : "undecided");
+      row.dot.setAttribute("fill", settled ? STYLE[best % STYLE.length][0] : "");
+      const alone = p[n].filter((weight) => weight > 0).length === 1; // every other head is pruned
+      row.percent.textContent = alone ? `→ ${best}` : `${best}: ${Math.round(100 * p[n][best])}%`;
+      row.percent.setAttribute("opacity", (0.75 + 0.25 * p[n][best]).toFixed(2));
+    });
+    branches.forEach(({ trunk, g }, k) => {
+      g.setAttribute("opacity", (0.25 + 0.75 * Math.min(1, 2 * load[k])).toFixed(2));
+      trunk.setAttribute("stroke-opacity", (0.15 + 0.6 * load[k]).toFixed(2));
+      trunk.style.display = g.style.display = load[k] > 0 ? "" : "none"; // no head left: no branch
+    });
+    shown = { p, y };
+  }
+
+  function mix(a, b, t) {
+    return a + (b - a) * t;
+  }
+
+  function tick(now) {
+    const t = Math.min(1, (now - began) / EASE_MS), smooth = t * (2 - t);
+    frame = 0;
+    draw({
+      // a head that is pruned in the goal is pruned at once: it must not fade through small numbers
+      p: goal.p.map((row, n) => row.map((w, k) => (w > 0 ? mix(from.p[n][k], w, smooth) : 0))),
+      y: goal.y.map((row, n) => mix(from.y[n], row, smooth)),
+    });
+    if (t < 1) frame = requestAnimationFrame(tick);
+  }
+
+  function update() {
+    const tasks = model.get("tasks"), rows = model.get("probabilities");
+    if (!tasks.length || rows.length !== tasks.length) return; // the two arrive one after the other
+    const K = rows[0].length;
+    if (!scene || scene.K !== K || tasks.join("\n") !== scene.tasks.join("\n")) build(tasks, K);
+    goal = { p: rows, y: places(rows, model.get("sorted")) };
+    svg.setAttribute("aria-label", describe(tasks, rows));
+    if (frame) cancelAnimationFrame(frame);
+    frame = 0;
+    if (!shown || calm.matches || document.hidden) {
+      draw(goal);
+    } else {
+      from = shown;
+      began = performance.now();
+      frame = requestAnimationFrame(tick);
+    }
+  }
+
+  for (const name of ["tasks", "probabilities", "sorted"]) model.on(`change:${name}`, update);
+  update();
+  return () => {
+    for (const name of ["tasks", "probabilities", "sorted"]) model.off(`change:${name}`, update);
+    if (frame) cancelAnimationFrame(frame);
+  };
+}
+
+export default { render };
