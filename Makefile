@@ -22,7 +22,8 @@ lab: .venv/installed
 	if [ "$$(uname)" != Darwin ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ]; then \
 	    flags="$$flags --no-browser"; \
 	fi; \
-	exec .venv/bin/jupyter lab --ip=127.0.0.1 --log-level=ERROR $$flags notebooks/00_start_here.ipynb
+	exec .venv/bin/jupyter lab --ip=127.0.0.1 --log-level=ERROR $$flags \
+	    --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/00_start_here.ipynb
 
 test: .venv/installed
 	@.venv/bin/python -m pytest $(ARGS)
@@ -31,7 +32,7 @@ demo: .venv/installed
 	@.venv/bin/python -m dmtg_lite demo --out demo
 
 notebooks: .venv/installed
-	@.venv/bin/jupytext --quiet --update --to ipynb notebooks/*.py
+	@.venv/bin/jupytext --quiet --update --set-kernel python3 --to ipynb notebooks/*.py
 	@.venv/bin/jupyter nbconvert --log-level=ERROR --clear-output --inplace notebooks/*.ipynb
 	@echo "notebooks/*.ipynb written from notebooks/*.py."
 
