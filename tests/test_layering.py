@@ -37,7 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "experiments": CORE | {"methods", "data"},
     "plots": {"history", "metrics"},
     "live": CORE | {"data"},
-    "widgets.replay": {"widgets", "plots", "history"},
+    "widgets.replay": {"files", "widgets", "plots", "history"},
     "widgets": CORE | {"widgets", "live", "plots", "data", "methods", "experiments"},
     "cli": CORE | {"methods", "experiments", "data", "plots", "widgets.replay"},
     "__main__": {"cli"},
