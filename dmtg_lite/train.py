@@ -131,6 +131,11 @@ class TrainState:
             index, name = key.split(".")
             state["state"].setdefault(int(index), {})[name] = value
         self.optimizer.load_state_dict(state)
+        # fused Adam walks raw memory: an average must lie there as its channels_last weight does
+        for weight, entry in self.optimizer.state.items():
+            for name, value in entry.items():
+                if value.shape == weight.shape:
+                    entry[name] = torch.empty_like(weight).copy_(value)
         self.noise.set_state(tensors["noise"])
         self.step, self.encoder_macs = meta["step"], meta["encoder_macs"]
         self.lr_scale, self.bad_epochs = meta["lr_scale"], meta["bad_epochs"]
