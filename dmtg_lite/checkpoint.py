@@ -45,7 +45,8 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise ValueError(f"format {header.get('format')!r}, expected {FORMAT!r}")
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(header["meta"])
+            names = list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, json.loads(header["meta"])
     except (SafetensorError, ValueError) as error:
         raise ValueError(
             f"{path} is not a checkpoint of this version ({error}). Delete it, or start in a new folder."

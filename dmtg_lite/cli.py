@@ -39,7 +39,16 @@ def _config(args: argparse.Namespace):
         config = TOY["faces" if args.suite == "toy_faces" else args.suite]
     changes = {
         name: value
-        for name in ("tau", "lr", "lr_assignment", "restarts", "batch_size", "shared", "precision", "pretrain")
+        for name in (
+            "tau",
+            "lr",
+            "lr_assignment",
+            "restarts",
+            "batch_size",
+            "shared",
+            "precision",
+            "pretrain",
+        )
         if (value := getattr(args, name)) is not None
     }
     if args.steps is not None:
@@ -53,7 +62,9 @@ def _print_summary(table) -> None:
     from dmtg_lite.experiments import summarise
 
     summary = summarise(table)
-    lines = [f"{'method':8} {'total error':>15} {'NormGain_E %':>16} {'NormGain_L %':>16} {'ARI':>6} {'cost':>6}"]
+    lines = [
+        f"{'method':8} {'total error':>15} {'NormGain_E %':>16} {'NormGain_L %':>16} {'ARI':>6} {'cost':>6}"
+    ]
     for method, row in summary.iterrows():
         pairs = [
             f"{row[name]:8.1f} ±{row[name + '_std']:5.1f}"
@@ -80,8 +91,8 @@ def demo(args: argparse.Namespace) -> None:
     faces = data.toy_faces(seed=args.seed)
     seeds = range(args.seed, args.seed + args.seeds)
     print(
-        f"{len(faces.tasks)} tasks in {len(faces.planted_groups)} planted groups, {len(faces.train)} drawn faces, "
-        f"{args.seeds} seeds, {args.jobs} processes. About two minutes on two cores."
+        f"{len(faces.tasks)} tasks in {len(faces.planted_groups)} planted groups, {len(faces.train)} drawn "
+        f"faces, {args.seeds} seeds, {args.jobs} processes. About two minutes on two cores."
     )
     results = run_all(faces, METHODS, 3, TOY["faces"], seeds, jobs=args.jobs, progress=True)
     table = tabulate(results)
@@ -106,7 +117,9 @@ def train(args: argparse.Namespace) -> None:
     out = Path(args.out)
     checkpoints = out / "checkpoints"
     if checkpoints.exists() and not args.resume:
-        raise ValueError(f"{checkpoints} holds an earlier run: pass --resume to continue it, or another --out.")
+        raise ValueError(
+            f"{checkpoints} holds an earlier run: pass --resume to continue it, or another --out."
+        )
     config = _config(args)
     print(f"{args.method} on {args.suite}, K={args.groups}: {config}")
     result = methods.METHODS[args.method](
@@ -142,7 +155,9 @@ def replay(args: argparse.Namespace) -> None:
 
 
 def _add_suite_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("suite", choices=SUITES, help="toy_faces and digits are embedded; celeba needs --data")
+    parser.add_argument(
+        "suite", choices=SUITES, help="toy_faces and digits are embedded; celeba needs --data"
+    )
     parser.add_argument("--data", help="folder that data_scripts/prepare_celeba.py wrote")
     parser.add_argument("--groups", type=int, default=3, help="K, the largest number of groups")
     parser.add_argument("--tau", type=float, help="temperature of the draw")

@@ -35,6 +35,8 @@ class TrainConfig:
         shared: Encoder stages in the stem, shared by all groups.
         restarts: Train this often, pretraining included, and keep the run with the lowest training
             loss. 1 in the paper.
+        halve_every: Successive halving of the restarts: every this many steps only the best quarter, by
+            training loss, goes on, until one is left. 0: all restarts run to the end.
         normalise_losses: Divide each task's loss by its mean over the branches, so that a task with
             a small loss trains the encoder as much as the others. Off in the paper.
         prune_below: Drop heads whose probability falls below this while training; 0 (the paper):
@@ -62,6 +64,7 @@ class TrainConfig:
     batch_size: int = 64
     shared: int = 0
     restarts: int = 1
+    halve_every: int = 0
     normalise_losses: bool = False
     prune_below: float = 0.0
     prune_from: int = 200
@@ -89,7 +92,7 @@ class TrainConfig:
                 raise ValueError(f"`{name}` must be a finite number >= 0, got {value!r}.")
         for name, least in (
             ("steps", 1), ("epochs", 1), ("pretrain", 0), ("batch_size", 1), ("shared", 0),
-            ("restarts", 1), ("prune_from", 0), ("capacity", 1), ("seed", 0),
+            ("restarts", 1), ("halve_every", 0), ("prune_from", 0), ("capacity", 1), ("seed", 0),
         ):  # fmt: skip
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < least):

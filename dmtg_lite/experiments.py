@@ -15,8 +15,8 @@ import torch
 
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
-from dmtg_lite.metrics import total
 from dmtg_lite.methods import METHODS, MethodResult
+from dmtg_lite.metrics import total
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,15 @@ CelebA runs without Naive MTL weights; the FLOPs of Table A1 fit ``shared=1``.""
 
 TOY = {
     "faces": TrainConfig(
-        tau=2.5, lr=3e-3, lr_assignment=3e-2, steps=900, pretrain=300, batch_size=64, restarts=4, capacity=1
+        tau=2.5,
+        lr=3e-3,
+        lr_assignment=3e-2,
+        steps=900,
+        pretrain=300,
+        batch_size=64,
+        restarts=8,
+        halve_every=250,
+        capacity=1,
     ),
     "digits": TrainConfig(
         tau=2.5, lr=3e-3, lr_assignment=3e-2, steps=600, pretrain=200, batch_size=64, restarts=1, capacity=2

@@ -86,9 +86,7 @@ class History:
         """
         new = {
             "steps": np.atleast_1d(np.asarray(step, np.int32)),
-            "probabilities": np.asarray(probabilities, np.float32).reshape(
-                -1, self.n_tasks, self.n_groups
-            ),
+            "probabilities": np.asarray(probabilities, np.float32).reshape(-1, self.n_tasks, self.n_groups),
             "task_losses": np.asarray(task_losses, np.float32).reshape(-1, self.n_tasks),
             "tau": np.atleast_1d(np.asarray(tau, np.float32)),
             "lr_assignment": np.atleast_1d(np.asarray(lr_assignment, np.float32)),
@@ -207,7 +205,7 @@ class History:
                 )  # fmt: skip
         except FileNotFoundError:
             raise FileNotFoundError(f"no recorded run at {path}.") from None
-        except Exception as error:  # noqa: BLE001  whatever a foreign or truncated file makes of it
+        except Exception as error:
             raise ValueError(
                 f"{path} is not a recorded run ({type(error).__name__}: {error}). "
                 "Recordings are the .npz files that `History.save` or `dmtg-lite demo` write."

@@ -36,14 +36,15 @@ def norm_gains(
     error, reference = np.asarray(error, np.float64), np.asarray(reference_error, np.float64)
     if error.shape != reference.shape or error.ndim != 1 or not error.size:
         raise ValueError(
-            f"`error` and `reference_error` must be of one shape (N,), got {error.shape} and {reference.shape}."
+            "`error` and `reference_error` must be of one shape (N,), "
+            f"got {error.shape} and {reference.shape}."
         )
     if not (np.isfinite(error).all() and np.isfinite(reference).all()):
         raise ValueError(f"errors must be finite, got {error.tolist()} and {reference.tolist()}.")
     if (reference == 0).any():
         raise ValueError(
-            f"`reference_error` is 0 at task {int((reference == 0).argmax())}: a relative gain does not exist "
-            "there. Evaluate on more images, or compare the errors themselves."
+            f"`reference_error` is 0 at task {int((reference == 0).argmax())}: a relative gain does not "
+            "exist there. Evaluate on more images, or compare the errors themselves."
         )
     gains = 100.0 * (reference - error) / reference
     return np.where(np.broadcast_to(higher_is_better, gains.shape), -gains, gains)

@@ -101,7 +101,9 @@ class GroupedNetwork(nn.Module):
             ValueError: If this network has more than one branch.
         """
         if self.n_groups != 1:
-            raise ValueError(f"only a network with one branch can be copied K times, this has {self.n_groups}.")
+            raise ValueError(
+                f"only a network with one branch can be copied K times, this has {self.n_groups}."
+            )
         n_tasks = len(self.tasks)
         assignment = Assignment(n_tasks, n_groups, group_of=group_of).to(self.device)
         served = [assignment.active[:, k].nonzero().flatten().tolist() for k in range(n_groups)]
@@ -159,8 +161,7 @@ class GroupedNetwork(nn.Module):
             ``{task name: logits (B, n_outputs)}``, in task order.
         """
         named = [
-            head.split(logits)
-            for head, logits in zip(self.heads, self._run_branches(images), strict=True)
+            head.split(logits) for head, logits in zip(self.heads, self._run_branches(images), strict=True)
         ]
         group_of = self.assignment.group_of().tolist()
         return {task.name: named[k][task.name] for task, k in zip(self.tasks, group_of, strict=True)}
@@ -175,7 +176,9 @@ class GroupedNetwork(nn.Module):
         heads = []
         for k in used:
             names = [task.name for task in self.heads[k].tasks]
-            rows = [names.index(task.name) for task, own in zip(self.tasks, group_of, strict=True) if own == k]
+            rows = [
+                names.index(task.name) for task, own in zip(self.tasks, group_of, strict=True) if own == k
+            ]
             heads.append(self.heads[k].keep(rows))
         pruned = GroupedNetwork(
             self.tasks,

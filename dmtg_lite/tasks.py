@@ -43,9 +43,7 @@ class Task:
         if self.loss not in LOSSES:
             raise ValueError(f"`loss` of task {self.name!r} must be one of {LOSSES}, got {self.loss!r}.")
         if self.metric not in METRICS:
-            raise ValueError(
-                f"`metric` of task {self.name!r} must be one of {METRICS}, got {self.metric!r}."
-            )
+            raise ValueError(f"`metric` of task {self.name!r} must be one of {METRICS}, got {self.metric!r}.")
 
     @property
     def higher_is_better(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -273,16 +274,20 @@ def fit(
     config: TrainConfig,
     *,
     n_steps: int | None = None,
+    stop_at: int | None = None,
     seed: int | None = None,
+    run: tuple[History, TrainState] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 500,
     record_every: int = 1,
     progress: str | None = None,
 ) -> tuple[History, TrainState]:
-    """Train to the end and record it.
+    """Train and record it, to the end or to a stop on the way.
 
     Args:
         network, data, config, n_steps, seed: As for `train_steps`.
+        stop_at: Step to stop at; ``None``: ``n_steps``.
+        run: What an earlier call for the same network returned, to go on from there.
         checkpoint: File to save to and, if it is there already, to continue from: the run then ends
             with the same weights and history, bit for bit on a CPU. A finished one returns at once.
         checkpoint_every: Steps between saves; there is always one at the end.
@@ -296,13 +301,15 @@ def fit(
         FloatingPointError: If a loss stops being finite.
         ValueError: If the checkpoint belongs to another config.
     """
-    state = TrainState(network, config, seed=seed)
-    history = History(data.task_names, network.n_groups)
-    if checkpoint is not None and Path(checkpoint).exists():
+    if run is None:
+        run = History(data.task_names, network.n_groups), TrainState(network, config, seed=seed)
+    history, state = run
+    if not state.step and checkpoint is not None and Path(checkpoint).exists():
         tensors, meta = load_checkpoint(checkpoint)
         state.restore(tensors, meta)
         history.append(*(tensors[f"history.{name}"].numpy() for name in History.ARRAYS))
     n_steps = config.count_steps(len(data.train))[1] if n_steps is None else n_steps
+    stop_at = n_steps if stop_at is None else stop_at
     pending: list[StepRecord] = []
 
     def save() -> None:
@@ -313,10 +320,11 @@ def fit(
             save_checkpoint(checkpoint, state.to_tensors() | arrays, state.to_meta())
 
     steps = train_steps(network, data, config, n_steps=n_steps, state=state)
-    for record in _with_progress(steps, progress, state.step, n_steps):
-        if record.step % record_every == 0 or record.step == n_steps:
+    steps = islice(steps, max(stop_at - state.step, 0))
+    for record in _with_progress(steps, progress, state.step, stop_at):
+        if record.step % record_every == 0 or record.step == stop_at:
             pending.append(record)
-        if record.step % checkpoint_every == 0 or record.step == n_steps:
+        if record.step % checkpoint_every == 0 or record.step == stop_at:
             save()
     return history, state
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from math import ceil
 from pathlib import Path
+from typing import Any
 
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.files import write_atomically
 from dmtg_lite.grouping import compute_agreement
-from dmtg_lite.metrics import total
+from dmtg_lite.history import History
 from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
-from dmtg_lite.train import branch_out, derive_seed, evaluate, fit, pretrain
+from dmtg_lite.metrics import total
+from dmtg_lite.train import TrainState, branch_out, derive_seed, evaluate, fit, pretrain
+
+_KEEP_ONE_OF = 4  # successive halving, with quarters: 8 restarts become 2, then 1
 
 
 def dmtg(
@@ -24,7 +31,8 @@ def dmtg(
 
     With ``config.restarts`` > 1 everything is repeated, pretraining included, and the run with the
     lowest total loss on the *training* images is kept: neither test images nor planted groups take
-    part in the choice. The cost of all restarts is in ``encoder_cost``.
+    part in the choice. ``config.halve_every`` ends the worse restarts early. The cost of all of
+    them is in ``encoder_cost``.
 
     Args:
         data: The tasks and their images.
@@ -40,33 +48,75 @@ def dmtg(
     Source:
         Section 3 and "Optimization" of section 4.1. Restarts are ours, and off in the paper's preset.
     """
-    stopwatch, encoder_macs, restarts, best = Stopwatch(), 0, [], None
-    for restart in range(config.restarts):
-        seed = derive_seed(config.seed, 6, restart)
-        folder = None if checkpoints is None else Path(checkpoints) / f"restart{restart}"
-        label = f" {restart + 1}/{config.restarts}" if config.restarts > 1 else ""
-        naive, state = pretrain(
-            data, config, seed=seed, checkpoint=folder and folder / "pretrain.safetensors",
-            progress=f"pretraining{label}" if progress else None,
-        )  # fmt: skip
-        encoder_macs += state.encoder_macs
-        network = branch_out(naive, n_groups, config, seed=seed)
-        history, state = fit(
-            network, data, config, seed=derive_seed(seed, 4),
-            checkpoint=folder and folder / "main.safetensors", progress=f"dmtg{label}" if progress else None,
-        )  # fmt: skip
-        encoder_macs += state.encoder_macs
-        train_loss = total(evaluate(network, data.train).losses)
-        groups = network.assignment.groups(data.task_names)
-        entry = {"seed": seed, "train_loss": train_loss, "groups": groups}
-        if data.planted_groups is not None:  # reported, never used
-            entry["agreement"] = compute_agreement(groups, data.planted_groups)
-        restarts.append(entry)
-        if best is None or train_loss < best[0]:
-            best = (train_loss, network, history)
-    _, network, history = best
-    history.meta["restarts"] = restarts
+    stopwatch = Stopwatch()
+    folder = None if checkpoints is None else Path(checkpoints)
+    runs = [_Run(data, n_groups, config, restart, folder, progress) for restart in range(config.restarts)]
+    n_steps = config.count_steps(len(data.train))[1]
+    every = config.halve_every or n_steps
+    running = runs
+    for stop_at in [*range(every, n_steps, every), n_steps]:
+        for run in running:
+            run.train_until(stop_at)
+        running = sorted(running, key=lambda run: run.train_loss)[: ceil(len(running) / _KEEP_ONE_OF)]
+    best = running[0]
+    restarts = [run.describe() for run in runs]
+    best.history.meta["restarts"] = restarts
     return make_result(
-        "dmtg", data, config, network, history,
-        encoder_macs=encoder_macs, stopwatch=stopwatch, restarts=restarts,
+        "dmtg", data, config, best.network, best.history,
+        encoder_macs=sum(run.encoder_macs for run in runs), stopwatch=stopwatch, restarts=restarts,
     )  # fmt: skip
+
+
+class _Run:
+    """One restart: its own pretraining, network and checkpoints."""
+
+    def __init__(
+        self,
+        data: TaskData,
+        n_groups: int,
+        config: TrainConfig,
+        restart: int,
+        folder: Path | None,
+        progress: bool,
+    ) -> None:
+        self.data, self.config = data, config
+        self.seed = derive_seed(config.seed, 6, restart)
+        self.folder = None if folder is None else folder / f"restart{restart}"
+        self.label = f"dmtg {restart + 1}/{config.restarts}" if progress else None
+        naive, self.pretrained = pretrain(
+            data, config, seed=self.seed, checkpoint=self.folder and self.folder / "pretrain.safetensors",
+            progress=self.label and f"{self.label} pretraining",
+        )  # fmt: skip
+        self.network = branch_out(naive, n_groups, config, seed=self.seed)
+        self.run: tuple[History, TrainState] | None = None
+        self.train_loss = float("inf")
+
+    @property
+    def history(self) -> History:
+        return self.run[0]
+
+    @property
+    def encoder_macs(self) -> int:
+        return self.pretrained.encoder_macs + self.run[1].encoder_macs
+
+    def train_until(self, step: int) -> None:
+        """Train up to a step and take the training loss there, or read both from the checkpoints."""
+        self.run = fit(
+            self.network, self.data, self.config, stop_at=step, seed=derive_seed(self.seed, 4), run=self.run,
+            checkpoint=self.folder and self.folder / "main.safetensors", progress=self.label,
+        )  # fmt: skip
+        # a resumed run may stand at a later step by now: what it scored here is on file
+        score = None if self.folder is None else self.folder / f"train_loss_{step}.json"
+        if score is not None and score.exists():
+            self.train_loss = json.loads(score.read_text())
+            return
+        self.train_loss = total(evaluate(self.network, self.data.train).losses)
+        if score is not None:
+            write_atomically(score, json.dumps(self.train_loss).encode())
+
+    def describe(self) -> dict[str, Any]:
+        groups = self.network.assignment.groups(self.data.task_names)
+        entry = {"steps": int(self.history.steps[-1]), "train_loss": self.train_loss, "groups": groups}
+        if self.data.planted_groups is not None:  # reported, never used
+            entry["agreement"] = compute_agreement(groups, self.data.planted_groups)
+        return entry

@@ -92,7 +92,9 @@ class MethodResult:
         from dmtg_lite.files import write_atomically
 
         folder = Path(folder)
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()}
+        state = {
+            name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
+        }
         write_atomically(folder / "network.safetensors", save(state))
         write_atomically(folder / "result.json", json.dumps(self.to_json(), indent=1).encode())
         self.history.save(folder / "run.npz")
