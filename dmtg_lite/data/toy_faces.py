@@ -270,7 +270,7 @@ def _paint(amounts, styles, scenery, size: int, margin: int) -> np.ndarray:
     skin = mix((0.98, 0.84, 0.73), (0.68, 0.48, 0.37), scenery[:, 2])
     shade = skin * np.array([0.86, 0.80, 0.78], np.float32)[:, None, None]
     light = mix((0.98, 0.87, 0.58), (0.95, 0.70, 0.48), style["hair"])  # blond to strawberry
-    hair = mix((0.13, 0.09, 0.08), light, 0.1 + 0.42 * amount["hair"])
+    hair = mix((0.13, 0.09, 0.08), light, 0.18 + 0.42 * amount["hair"])
     dark = mix((0.11, 0.07, 0.07), (0.30, 0.15, 0.10), style["moustache"])
     felt = mix((0.20, 0.32, 0.60), (0.66, 0.18, 0.24), style["hat"])
     frame = mix((0.10, 0.10, 0.12), (0.50, 0.12, 0.16), style["glasses"])
@@ -280,24 +280,24 @@ def _paint(amounts, styles, scenery, size: int, margin: int) -> np.ndarray:
     shirt = mix((0.13, 0.18, 0.34), cloth, 0.2 + 0.5 * amount["shirt"])
 
     skull = ellipse(0, -0.04, 0.60, 0.74)
-    under_hat = (-0.46 - y, np.where(in_use["hat"], 0, 2))  # nothing sticks out above the brim
+    under_hat = (-0.54 - y, np.where(in_use["hat"], 0, 2))  # nothing sticks out above the brim
     paint(hair, 1, (skull, 0), (y - 0.10, 0), under_hat)
     paint(shade, 1, (np.maximum(side - 0.20, np.abs(y - 0.75) - 0.25), 0))  # neck
     paint(shirt, 1, (ellipse(0, 1.34, 0.92, 0.62), 0))
     paint(shade, 1, (ellipse(0.55, 0.12, 0.09, 0.14), 0))  # ears
-    paint(metal, in_use["earrings"], (pill(0.61, 0.36, 0), 0.01 + 0.16 * amount["earrings"]))
+    paint(metal, in_use["earrings"], (pill(0.61, 0.36, 0), 0.01 + 0.145 * amount["earrings"]))
     width = 0.04 + 0.30 * amount["bow_tie"]
     paint(silk, in_use["bow_tie"], (side, width), (np.abs(y - 0.86) - 0.05 - 0.25 * side, 0))
     paint(skin, 1, (ellipse(0, 0.14, 0.53, 0.66), 0))
 
-    blush = mix((0.90, 0.14, 0.18), (0.92, 0.22, 0.38), style["cheeks"])
-    paint(blush, 0.95 * amount["cheeks"], (ellipse(0.31, 0.32, 0.18, 0.16), 0), blur=0.12)
+    blush = mix((0.90, 0.12, 0.16), (0.92, 0.18, 0.34), style["cheeks"])
+    paint(blush, amount["cheeks"], (ellipse(0.31, 0.32, 0.20, 0.18), 0), blur=0.12)
     paint(shade, 0.9, (ellipse(0, 0.24, 0.075, 0.11), 0))  # nose
 
     lips = mix((0.76, 0.34, 0.34), (0.64, 0.20, 0.24), style["mouth"])
     paint(lips, 1, (pill(0, 0.59, 0.13), 0.045 + 0.09 * amount["mouth"]))
     paint(lips * 0.3, 1, (pill(0, 0.59, 0.12), 0.005 + 0.09 * amount["mouth"]))
-    paint(dark, amount["moustache"], (pill(0, 0.43, 0.22), 0.09))
+    paint(dark, amount["moustache"], (pill(0, 0.43, 0.22), 0.085))
     paint(dark, in_use["moustache"] * (style["moustache"] > 0.5), (ellipse(0, 0.75, 0.11, 0.07), 0))  # goatee
 
     paint(np.float32(1), 1, (ellipse(0.22, 0.06, 0.12, 0.085), 0))
@@ -306,10 +306,10 @@ def _paint(amounts, styles, scenery, size: int, margin: int) -> np.ndarray:
     paint(dark, 1, (pill(0.22, -0.15, 0.12), 0.005 + 0.09 * amount["eyebrows"]))
     rims = np.abs(ellipse(0.23, 0.07, 0.20, 0.18))
     bridge = np.maximum(np.abs(y - 0.03), side - 0.05)
-    paint(frame, in_use["glasses"], (np.minimum(rims, bridge), 0.005 + 0.05 * amount["glasses"]))
+    paint(frame, in_use["glasses"], (np.minimum(rims, bridge), 0.005 + 0.045 * amount["glasses"]))
 
     paint(hair, 1, (skull, 0), (y + 0.38 - 0.50 * side**2, 0), under_hat)  # fringe
-    crown = (-0.46 - y, 0.18 + 0.24 * amount["hat"])
-    paint(felt, in_use["hat"], (side - 0.50, 0), (y + 0.46, 0), crown)
-    paint(felt * 0.75, in_use["hat"], (np.maximum(side - 0.74, np.abs(y + 0.43) - 0.06), 0))
+    crown = (-0.54 - y, 0.14 + 0.20 * amount["hat"])
+    paint(felt, in_use["hat"], (side - 0.50, 0), (y + 0.54, 0), crown)
+    paint(felt * 0.75, in_use["hat"], (np.maximum(side - 0.74, np.abs(y + 0.51) - 0.06), 0))
     return canvas
