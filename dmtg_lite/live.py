@@ -7,6 +7,7 @@ changes torch's number of threads, since that belongs to the whole process and c
 from __future__ import annotations
 
 import atexit
+import os
 import queue
 import threading
 import time
@@ -21,6 +22,7 @@ from dmtg_lite.network import GroupedNetwork
 from dmtg_lite.train import (
     Knobs,
     StepRecord,
+    branch_out,
     build_network,
     derive_seed,
     record_to_history,
@@ -63,7 +65,7 @@ class LiveSession:
         error: Why it failed, for people; empty otherwise.
         history: The recorded steps; a new object after each reset.
         network: The network in training, or None before the first step. Touch it only at rest.
-        knobs: Temperature and learning rate of S in use; see `set`.
+        knobs: Temperature and learning rate of S in use; see `turn`.
         listeners: Called with no argument, from the training thread, when anything above changed.
     """
 
@@ -104,12 +106,14 @@ class LiveSession:
 
     @property
     def config_line(self) -> str:
-        """The run as one line to paste: data, K, config with the knobs as they stand now."""
-        now = {
-            key: value for key in ("tau", "lr_assignment") if (value := getattr(self.knobs, key)) is not None
-        }
-        config = replace(self.config, seed=self.seed, **now)
-        return f"LiveSession(data, n_groups={self.n_groups}, config={config})"
+        """The run as one line to paste, with the knobs as they stand now.
+
+        As long as no knob was turned on the way, that line gives this run again, number by number.
+        """
+        knobs = {"tau": self.knobs.tau, "lr_assignment": self.knobs.lr_assignment}
+        turned = {name: value for name, value in knobs.items() if value is not None}
+        config = replace(self.config, seed=self.seed, restarts=1, **turned)
+        return f"methods.dmtg(data, n_groups={self.n_groups}, config={config})"
 
     @property
     def n_steps(self) -> int:
@@ -141,20 +145,21 @@ class LiveSession:
             raise ValueError(f"`seed` must be >= 0, got {seed}.")
         self._command("reset", n_groups=n_groups, seed=seed)
 
-    def set(self, *, tau: float | None = None, lr_assignment: float | None = None) -> None:
-        """Turn knobs; they act at the next step, are recorded with it and survive a reset.
+    def turn(self, **knobs: float | None) -> None:
+        """Turn ``tau`` or ``lr_assignment``; it acts at the next step and survives a reset.
+
+        ``None`` follows the config again. The value used is recorded with each step.
 
         Raises:
-            ValueError: If ``tau`` <= 0 or ``lr_assignment`` < 0.
+            ValueError: If ``tau`` <= 0, ``lr_assignment`` < 0, or there is no such knob.
         """
-        if tau is not None and not tau > 0:
-            raise ValueError(f"`tau` must be > 0, got {tau}.")
-        if lr_assignment is not None and not lr_assignment >= 0:
-            raise ValueError(f"`lr_assignment` must be >= 0, got {lr_assignment}.")
-        if tau is not None:
-            self.knobs.tau = float(tau)
-        if lr_assignment is not None:
-            self.knobs.lr_assignment = float(lr_assignment)
+        for name, value in knobs.items():
+            if name not in ("tau", "lr_assignment"):
+                raise ValueError(f"unknown knob {name!r}; a live run has `tau` and `lr_assignment`.")
+            if value is not None and not (value >= 0 if name == "lr_assignment" else value > 0):
+                raise ValueError(f"`{name}` must be {'>= 0' if name != 'tau' else '> 0'}, got {value}.")
+        for name, value in knobs.items():
+            setattr(self.knobs, name, None if value is None else float(value))
         self._tell()
 
     def close(self, timeout: float = 5.0) -> None:
@@ -181,6 +186,21 @@ class LiveSession:
             self.pause()
             return self.wait(5.0)
         return self.state
+
+    def run_if_headless(self, timeout: float = 600.0) -> None:
+        """Train to the end and wait, if the environment variable DMTG_HEADLESS is set.
+
+        For a notebook that is executed with nobody there to press Start.
+
+        Raises:
+            RuntimeError: If the run failed or did not end in time, so that the notebook fails too.
+        """
+        if not os.environ.get("DMTG_HEADLESS"):
+            return
+        self.steps_per_second = None
+        self.start()
+        if self.wait(timeout) != "finished":
+            raise RuntimeError(f"the live run is {self.state} after {len(self.history)} steps. {self.error}")
 
     # ------------------------------------------------------------------ in the training thread
     def _command(self, name: str, **arguments: int | None) -> None:
@@ -221,23 +241,23 @@ class LiveSession:
         self._tell()
 
     def _train(self) -> None:
-        n_pretrain, n_steps = self.config.count_steps(len(self.data.train))
+        data, config = self.data, self.config
+        n_pretrain, n_steps = config.count_steps(len(data.train))
+        seed = derive_seed(self.seed, 6, 0)  # that of the first restart of `methods.dmtg`
         if self.seed not in self._naive:
             self._gate("pretraining")
-            naive = build_network(self.data, self.config, seed=self.seed)
+            naive = build_network(data, config, seed=seed)
             record = None
-            for record in train_steps(
-                naive, self.data, self.config, n_steps=n_pretrain, seed=derive_seed(self.seed, 3)
-            ):
+            for record in train_steps(naive, data, config, n_steps=n_pretrain, seed=derive_seed(seed, 3)):
                 self.pretrained = record.step
                 self._gate("pretraining")
             if record is not None:  # raises here if the loss has stopped being finite
-                record_to_history(History(self.data.task_names, 1), [record])
+                record_to_history(History(data.task_names, 1), [record])
             self._naive[self.seed] = naive
         self._gate("running")
-        self.network = self._naive[self.seed].branch_out(self.n_groups, jitter=self.config.jitter)
+        self.network = branch_out(self._naive[self.seed], self.n_groups, config, seed=seed)
         steps = train_steps(
-            self.network, self.data, self.config, n_steps=n_steps, knobs=self.knobs, seed=self.seed
+            self.network, data, config, n_steps=n_steps, knobs=self.knobs, seed=derive_seed(seed, 4)
         )
         for _ in range(n_steps):
             self._gate("running", cost=1)

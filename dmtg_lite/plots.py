@@ -247,7 +247,7 @@ def make_dashboard(n_groups: int = 8) -> go.Figure:
     fig.update_yaxes(range=[0, 1.03], row=1, col=2)
     fig.update_yaxes(rangemode="tozero", row=2, col=2)
     fig.update_yaxes(range=[0, 1.05], row=3, col=2)
-    fig.update_xaxes(title={"text": "step", "standoff": 4}, row=3, col=2)
+    fig.update_xaxes(title={"text": "step", "standoff": 4, "font": {"size": 13}}, row=3, col=2)
     for axis in ("2", "3", "4"):  # the step shown, through all three curves
         fig.add_shape(
             type="line", xref=f"x{axis}", yref=f"y{axis} domain", x0=0, x1=0, y0=0, y1=1,
@@ -326,3 +326,42 @@ def _row_of(history: History, task: str) -> int:
     if task not in history.task_names:
         raise ValueError(f"unknown `task` {task!r}; this run has {history.task_names}.")
     return history.task_names.index(task)
+
+
+def plot_images(images: np.ndarray, captions: Sequence[str], *, columns: int = 6) -> go.Figure:
+    """Pictures in a grid, each with its caption above, e.g. the tasks whose answer is yes.
+
+    Args:
+        images: uint8, shape (n, 3, H, W); a tensor will do.
+        captions: n texts; a line break starts a new line.
+        columns: Pictures per row.
+
+    Raises:
+        ValueError: If the images are not uint8 (n, 3, H, W), or there is not one caption each.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"`images` must be uint8 (n, 3, H, W), got {images.dtype} of shape {images.shape}.")
+    if len(captions) != len(images):
+        raise ValueError(
+            f"`captions` must hold one text per image: {len(captions)} for {len(images)} images."
+        )
+    plotly, go = _plotly(), _plotly().graph_objects
+    from plotly.express import imshow  # its encoder makes a PNG of each picture, with or without Pillow
+
+    columns = min(columns, len(images))
+    n_rows, n_lines = -(-len(images) // columns), max(caption.count("\n") for caption in captions) + 1
+    texts = ["<br>".join(_text(line) for line in caption.split("\n")) for caption in captions]
+    space = 18 * n_lines + 10  # pixels above each row
+    height = n_rows * (150 + space) + 10
+    fig = plotly.subplots.make_subplots(
+        rows=n_rows, cols=columns, subplot_titles=texts, horizontal_spacing=0.01,
+        vertical_spacing=min(space / height, 0.99 / max(n_rows - 1, 1)),
+    )  # fmt: skip
+    for n, picture in enumerate(images.transpose(0, 2, 3, 1)):
+        source = imshow(picture, binary_string=True).data[0].source
+        fig.add_trace(go.Image(source=source, hoverinfo="skip"), n // columns + 1, n % columns + 1)
+    _style(fig, height=height)
+    fig.update_layout(margin={"l": 0, "r": 0, "t": space, "b": 10}, dragmode=False)
+    fig.update_xaxes(visible=False).update_yaxes(visible=False)
+    return fig.update_annotations(font_size=12)

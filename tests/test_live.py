@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from dmtg_lite import methods
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.toy_faces import toy_faces
 from dmtg_lite.live import LiveSession
-from dmtg_lite.train import fit, pretrain
 
 CONFIG = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=20, steps=60, batch_size=16)
 FACES = toy_faces(n_tasks=6, n_groups=3, size=16, n_train=200, n_val=50, n_test=50)
@@ -37,16 +37,16 @@ def test_start_runs_to_the_end_and_records_every_step(session: LiveSession) -> N
     assert session.history.meta["groups"] == session.history.groups()
 
 
-def test_a_live_run_is_the_ordinary_run(session: LiveSession) -> None:
-    """Watching changes nothing: pauses and single steps give the numbers of `fit`, bit for bit."""
+def test_a_live_run_is_the_run_its_line_says(session: LiveSession) -> None:
+    """Watching changes nothing: with pauses and single steps, still `methods.dmtg` bit for bit."""
     session.step(7)
     session.wait(60)
     session.start()
     session.wait(60)
-    naive, _ = pretrain(FACES, CONFIG)
-    history, _ = fit(naive.branch_out(3), FACES, CONFIG)
-    np.testing.assert_array_equal(session.history.probabilities, history.probabilities)
-    np.testing.assert_array_equal(session.history.task_losses, history.task_losses)
+    assert session.config_line == f"methods.dmtg(data, n_groups=3, config={CONFIG})"
+    result = methods.dmtg(FACES, n_groups=3, config=CONFIG)
+    np.testing.assert_array_equal(session.history.probabilities, result.history.probabilities)
+    np.testing.assert_array_equal(session.history.task_losses, result.history.task_losses)
 
 
 def test_step_is_exactly_one_step(session: LiveSession) -> None:
@@ -90,7 +90,7 @@ def test_knobs_reach_the_loop_and_the_recording(session: LiveSession) -> None:
     """tau and the learning rate of S act at the next step and are recorded with it."""
     session.step(2)
     session.wait(60)
-    session.set(tau=4.0, lr_assignment=0.5)
+    session.turn(tau=4.0, lr_assignment=0.5)
     session.step()
     session.wait(60)
     np.testing.assert_allclose(session.history.tau, [1.0, 1.0, 4.0])
@@ -161,9 +161,9 @@ def test_a_loss_that_blows_up_stops_with_words_and_reset_revives() -> None:
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda s: s.set(tau=0.0), "tau"),
-        (lambda s: s.set(tau=float("nan")), "tau"),
-        (lambda s: s.set(lr_assignment=-1.0), "lr_assignment"),
+        (lambda s: s.turn(tau=0.0), "tau"),
+        (lambda s: s.turn(tau=float("nan")), "tau"),
+        (lambda s: s.turn(lr_assignment=-1.0), "lr_assignment"),
         (lambda s: s.reset(n_groups=0), "n_groups"),
         (lambda s: s.reset(seed=-1), "seed"),
     ],
