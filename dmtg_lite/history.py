@@ -25,7 +25,7 @@ class History:
     """Everything a plot needs of one run: T recorded steps of N tasks and K groups.
 
     One thread may append while others read: a reader sees the records that were complete when it
-    asked, as arrays of equal length.
+    asked. An array read later may be longer; `slice` copies all arrays at one length.
 
     Args:
         task_names: The N task names, in row order.
@@ -86,8 +86,8 @@ class History:
         """
         new = {
             "steps": np.atleast_1d(np.asarray(step, np.int32)),
-            "probabilities": np.asarray(probabilities, np.float32).reshape(-1, self.n_tasks, self.n_groups),
-            "task_losses": np.asarray(task_losses, np.float32).reshape(-1, self.n_tasks),
+            "probabilities": self._rows("probabilities", probabilities, self.n_tasks, self.n_groups),
+            "task_losses": self._rows("task_losses", task_losses, self.n_tasks),
             "tau": np.atleast_1d(np.asarray(tau, np.float32)),
             "lr_assignment": np.atleast_1d(np.asarray(lr_assignment, np.float32)),
         }
@@ -103,6 +103,14 @@ class History:
                     self._arrays[name] = grown
                 self._arrays[name][self._size : end] = array
             self._size = end
+
+    @staticmethod
+    def _rows(name: str, values: np.ndarray, *shape: int) -> np.ndarray:
+        """One record or M of them as (M, *shape); another shape is refused, not reshaped into nonsense."""
+        array = np.asarray(values, np.float32)
+        if array.shape not in (shape, (len(array), *shape)):
+            raise ValueError(f"`{name}` must have shape {shape} or (M, ...), got {array.shape}.")
+        return array.reshape(-1, *shape)
 
     def _read(self, name: str) -> np.ndarray:
         with self._lock:
@@ -170,15 +178,16 @@ class History:
         meta = {
             **self.meta, "format": FORMAT, "task_names": self.task_names, "n_groups": self.n_groups,
         }  # fmt: skip
-        p = self.probabilities
+        run = self.slice()  # one moment of a run that may still be growing
+        p = run.probabilities
         arrays = {
             "meta": np.array(json.dumps(meta)),
-            "steps": self.steps,
+            "steps": run.steps,
             # a head that is still there never rounds to 0, which is how a pruned one is written
             "probabilities": np.maximum(np.round(p * _FULL), p > 0).astype(np.uint16),
-            "task_losses": self.task_losses,
-            "tau": self.tau,
-            "lr_assignment": self.lr_assignment,
+            "task_losses": run.task_losses,
+            "tau": run.tau,
+            "lr_assignment": run.lr_assignment,
         }
         content = io.BytesIO()
         np.savez_compressed(content, **arrays)
@@ -194,7 +203,8 @@ class History:
         """
         path = Path(path)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # opened here, since numpy would leave half a file open
+            with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
                 meta = json.loads(str(file["meta"]))
                 if meta.get("format") != FORMAT:
                     raise ValueError(f"format {meta.get('format')!r}, expected {FORMAT!r}")
