@@ -34,7 +34,8 @@ class Part:
     rest: float
 
 
-# Group g drives part g. The easiest to see come first.
+# Group g drives part g. Sizes and contrasts in `_paint` are set so that moving u changes the picture
+# about equally for every part: otherwise a shared encoder serves the most visible group every time.
 PARTS = (
     Part("hair", "dark", "light", rest=0.3),
     Part("moustache", "thin", "full", rest=0.0),
@@ -215,7 +216,9 @@ def draw_faces(latents: np.ndarray, *, size: int = 32, seed: int | np.random.Gen
     return torch.from_numpy(faces)
 
 
-def _paint(amounts, styles, scenery, size: int, margin: int) -> np.ndarray:
+def _paint(
+    amounts: np.ndarray, styles: np.ndarray, scenery: np.ndarray, size: int, margin: int
+) -> np.ndarray:
     """Paint faces from back to front: float32, shape (n, 3, size + 2 margin, size + 2 margin)."""
     pixel = 2 / size
     axis = ((np.arange(-margin, size + margin) + 0.5) * pixel - 1).astype(np.float32)
