@@ -108,7 +108,7 @@ class History:
     def _rows(name: str, values: np.ndarray, *shape: int) -> np.ndarray:
         """One record or M of them as (M, *shape); another shape is refused, not reshaped into nonsense."""
         array = np.asarray(values, np.float32)
-        if array.shape not in (shape, (len(array), *shape)):
+        if shape not in (array.shape, array.shape[1:]):
             raise ValueError(f"`{name}` must have shape {shape} or (M, ...), got {array.shape}.")
         return array.reshape(-1, *shape)
 
