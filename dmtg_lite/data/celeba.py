@@ -1,0 +1,112 @@
+"""The prepared CelebA as `TaskData`: images stay in the file and are mapped, never loaded whole.
+
+Making the folder is `celeba_prepare`; this needs neither Pillow nor the original files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dmtg_lite.data.task_data import Split, TaskData
+from dmtg_lite.tasks import CELEBA_9, CELEBA_40
+
+_SUITES = {"celeba9": CELEBA_9, "celeba40": CELEBA_40}
+_SCRIPT = "python data_scripts/prepare_celeba.py --root FOLDER --out"
+
+
+def celeba(
+    folder: str | Path = "prepared/celeba",
+    suite: str = "celeba9",
+    *,
+    limit: int | None = None,
+    verify: bool = False,
+) -> TaskData:
+    """Open the CelebA that ``data_scripts/prepare_celeba.py`` wrote.
+
+    Opening takes a second, whatever the size: batches read their pixels from the mapped file, and
+    a change to a tensor stays in memory. Images are NHWC on disk, so a batch is channels_last.
+
+    Args:
+        folder: The prepared folder.
+        suite: ``"celeba9"`` (the paper's Table 3) or ``"celeba40"``, which needs a folder
+            prepared with ``--attributes 40``.
+        limit: Use about this many images, the first of each split in proportion.
+        verify: Also compare the sha256 of every file with the manifest (seconds for all of CelebA).
+
+    Returns:
+        `TaskData` with uint8 images (n, 3, 64, 64); ``.note`` says whether the faces are CelebA's
+        or the drawn ones of ``make_toy_celeba.py``.
+
+    Raises:
+        FileNotFoundError: If there is no prepared folder; names the command that makes it.
+        ValueError: If the suite is unknown or not in the folder, or a file does not fit the manifest.
+    """
+    folder = Path(folder)
+    if suite not in _SUITES:
+        raise ValueError(f"`suite` must be one of {tuple(_SUITES)}, got {suite!r}.")
+    if not (folder / "manifest.json").is_file():
+        raise FileNotFoundError(f"no prepared CelebA in {folder}. Run: {_SCRIPT} {folder}")
+    manifest, arrays = _open(folder, verify=verify)
+    names = [task.name for task in _SUITES[suite]]
+    if not set(names) <= set(manifest["names"]):
+        raise ValueError(
+            f"{folder} was prepared with {len(manifest['names'])} attributes, {suite!r} needs {len(names)}. "
+            f"Run: {_SCRIPT} OTHER_FOLDER --attributes 40"
+        )
+    images = torch.from_numpy(arrays["images.npy"]).permute(0, 3, 1, 2)  # (n, 3, 64, 64), a view
+    columns = [manifest["names"].index(name) for name in names]
+    labels = torch.from_numpy(arrays["labels.npy"][:, columns].astype(np.int64))  # (n, N)
+    splits, start, n_total = [], 0, len(images)
+    for count in manifest["counts"].values():
+        taken = count if limit is None else min(count, max(1, round(limit * count / n_total)))
+        rows = slice(start, start + taken)
+        targets = {name: labels[rows, n].contiguous() for n, name in enumerate(names)}
+        splits.append(Split(images[rows], targets))
+        start += count
+    is_fake = manifest["is_fake"]
+    note = (
+        "Fake CelebA: drawn faces with CelebA's attribute rates and correlations, not CelebA's images."
+        if is_fake
+        else "CelebA, aligned images squeezed to 64 x 64 (Liu et al., ICCV 2015; non-commercial research)."
+    )
+    return TaskData(f"fake_{suite}" if is_fake else suite, _SUITES[suite], *splits, note=note)
+
+
+def _open(folder: Path, *, verify: bool) -> tuple[dict, dict[str, np.ndarray]]:
+    """The manifest and its three arrays, checked against each other."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        names, counts, files = manifest["names"], manifest["counts"], manifest["files"]
+        size = manifest["settings"]["size"]
+        if manifest["format"] != "dmtg-celeba/1":
+            raise ValueError(f"format {manifest['format']!r}")
+        n = sum(counts.values())
+        shapes = {"images.npy": (n, size, size, 3), "labels.npy": (n, len(names)), "split.npy": (n,)}
+        arrays = {}
+        for name, shape in shapes.items():
+            path = folder / name
+            if path.stat().st_size != files[name]["bytes"]:
+                raise ValueError(f"{name} has {path.stat().st_size} bytes, expected {files[name]['bytes']}")
+            if verify:
+                with open(path, "rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != files[name]["sha256"]:
+                        raise ValueError(f"the checksum of {name} is not the manifest's")
+            # "c": pages are read on demand, and copied before anybody writes to them
+            arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
+            if arrays[name].dtype != np.uint8 or arrays[name].shape != shape:
+                raise ValueError(
+                    f"{name} is {arrays[name].dtype} {arrays[name].shape}, expected uint8 {shape}"
+                )
+        if not np.array_equal(arrays["split.npy"], np.repeat(np.arange(3), list(counts.values()))):
+            raise ValueError("split.npy does not agree with the counts")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder} is damaged or was not written by this version: {error}. "
+            f"Delete it and run: {_SCRIPT} {folder}"
+        ) from None
+    return manifest, arrays
