@@ -218,6 +218,60 @@ def plot_norm_gain(
     return _style(fig, height=max(260, 44 * len(means) + 120))
 
 
+def compute_temperature_views(
+    logits: np.ndarray, tau: float, *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One draw Z at ``tau``, the mean weight E[Z] at ``tau``, and softmax(S): three (N, K) matrices.
+
+    Raises:
+        ValueError: If ``logits`` is not (N, K) or ``tau`` <= 0.
+    """
+    logits = np.asarray(logits, np.float64)
+    if logits.ndim != 2:
+        raise ValueError(f"`logits` must have shape (N, K), got {logits.shape}.")
+    if not tau > 0:
+        raise ValueError(f"`tau` must be > 0, got {tau}.")
+
+    def softmax(scores: np.ndarray) -> np.ndarray:
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        return weights / weights.sum(-1, keepdims=True)
+
+    noise = np.random.default_rng(seed).gumbel(size=logits.shape)  # the same at every tau
+    probabilities = softmax(logits)
+    views = (softmax((logits + noise) / tau), compute_mean_assignment(probabilities, tau), probabilities)
+    return tuple(view.round(4) for view in views)
+
+
+def plot_temperature(
+    logits: np.ndarray, tau: float, *, task_names: Sequence[str] | None = None, seed: int = 0
+) -> go.Figure:
+    """One draw, the mean of many draws, and softmax(S), as three heat maps.
+
+    Args:
+        logits: S, shape (N, K).
+        tau: Temperature, > 0.
+        task_names: N names; "task 0" and so on by default.
+        seed: Of the noise; the same seed gives the same noise at every tau.
+
+    Raises:
+        ValueError: If ``logits`` is not (N, K), ``tau`` <= 0 or the names are not N.
+    """
+    views = compute_temperature_views(logits, tau, seed=seed)
+    names = [f"task {n}" for n in range(len(views[0]))] if task_names is None else list(task_names)
+    if len(names) != len(views[0]):
+        raise ValueError(f"`task_names` must hold {len(views[0])} names, got {len(names)}.")
+    titles = ("one draw Z", "mean weight E[Z] of 1000 draws", "softmax(S): who wins a draw")
+    fig = _plotly().subplots.make_subplots(
+        rows=1, cols=3, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04
+    )
+    for column, view in enumerate(views, 1):
+        fig.add_trace({**HEATMAP, **_heat(view, names), "showscale": False}, 1, column)
+    fig.update_yaxes(autorange="reversed", ticksuffix="  ")
+    _style(fig, height=max(230, 26 * len(names) + 110))
+    fig.update_annotations(font_size=14)
+    return fig.update_yaxes(showgrid=False).update_xaxes(showgrid=False)
+
+
 def make_dashboard(n_groups: int = 8) -> go.Figure:
     """The empty combined figure: heat map on the left; probabilities, losses, entropy on the right.
 

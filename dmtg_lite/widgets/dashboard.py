@@ -19,7 +19,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from dmtg_lite.history import History
-from dmtg_lite.plots import WEIGHTS, compute_weights, make_dashboard, update_dashboard
+from dmtg_lite.plots import compute_weights, make_dashboard, update_dashboard
 from dmtg_lite.widgets.head_graph import HeadGraph
 
 if TYPE_CHECKING:  # a recorded run is shown without torch
@@ -138,10 +138,9 @@ class Dashboard:
         rate = getattr(config, "lr", 0.03) if rate is None else rate
         self.lr_assignment = _choice(rate, RATES, **wide("learning rate of S", "330px"))
         self.weights = widgets.ToggleButtons(
-            options=WEIGHTS, description="show",
-            style={"button_width": "100px", "description_width": "initial"},
-            layout=widgets.Layout(width="270px"),
+            options=[("softmax(S)", "softmax(S)"), ("mean E[Z]", "E[Z]")],
             tooltips=["which group wins a draw", "what a task really sends to each branch at this tau"],
+            style={"button_width": "100px"}, layout=widgets.Layout(width="224px"),
         )  # fmt: skip
         self.task = widgets.Dropdown(options=history.task_names, **wide("curves of", "240px"))
         self.play = widgets.ToggleButton(
@@ -164,7 +163,9 @@ class Dashboard:
 
     def _lay_out(self, hide: tuple[str, ...]) -> widgets.VBox:
         def flow(children: list[widgets.Widget]) -> widgets.Box:
-            layout = widgets.Layout(flex_flow="row wrap", align_items="center", width="100%")
+            layout = widgets.Layout(
+                flex_flow="row wrap", align_items="center", width="100%", grid_gap="2px 12px"
+            )
             return widgets.Box(children, layout=layout)
 
         def row(*names: str) -> widgets.Box:
@@ -172,7 +173,7 @@ class Dashboard:
 
         left = widgets.Box([self.head_graph], layout=widgets.Layout(flex="1 1 430px", min_width="380px"))
         right = widgets.Box([self.figure], layout=widgets.Layout(flex="1.4 1 600px", min_width="520px"))
-        right.layout.overflow = "hidden"
+        right.add_class("dmtg-figure")  # head_graph.css makes the figure fill it
         views = [box for box, name in ((left, "head_graph"), (right, "figure")) if name not in hide]
         commands = ("start", "pause", "step", "reset", "n_groups", "seed", "speed")
         knobs = ("tau", "lr_assignment")
