@@ -6,6 +6,7 @@ Dense decoders for pictures are not here yet: a dense task is refused with a cle
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 
 import torch
 import torch.nn.functional as F
@@ -70,10 +71,12 @@ class LinearHeads(nn.Module):
     @torch.no_grad()
     def keep(self, served: Sequence[int]) -> LinearHeads:
         """New heads for the tasks at these positions only, with copies of their rows."""
-        kept = LinearHeads(self.linear.in_features, [self.tasks[n] for n in served])
-        kept = kept.to(self.linear.weight.device)
-        for part, name in ((self.linear.weight, "weight"), (self.linear.bias, "bias")):
-            rows = part.split(self.sizes)
-            if served:
-                getattr(kept.linear, name).copy_(torch.cat([rows[n] for n in served]))
+        kept = deepcopy(self)  # not a new one, whose weights would be drawn in vain
+        kept.tasks = tuple(self.tasks[n] for n in served)
+        kept.sizes = [task.n_outputs for task in kept.tasks]
+        rows_of = torch.arange(sum(self.sizes), device=self.linear.weight.device).split(self.sizes)
+        rows = torch.cat([rows_of[0][:0], *(rows_of[n] for n in served)])  # possibly none
+        kept.linear.weight = nn.Parameter(self.linear.weight[rows])
+        kept.linear.bias = nn.Parameter(self.linear.bias[rows])
+        kept.linear.out_features = len(rows)
         return kept
