@@ -22,11 +22,11 @@ _SKIN_ODDS = [0.26, 0.28, 0.2, 0.12, 0.08, 0.06]
 _PALE = (253, 238, 230)
 _HAIR = {
     "Black_Hair": (34, 29, 33),
-    "Brown_Hair": (104, 67, 42),
+    "Brown_Hair": (92, 62, 42),
     "Blond_Hair": (232, 198, 122),
     "Gray_Hair": (172, 174, 180),
 }
-_OTHER_HAIR = [(150, 68, 42), (172, 94, 58), (122, 56, 50)]  # none of the four colours: shades of red
+_OTHER_HAIR = [(164, 72, 42), (188, 100, 58), (136, 58, 48)]  # none of the four colours: shades of red
 _IRIS = [(84, 56, 36), (64, 44, 32), (74, 112, 138), (88, 116, 78)]
 _BACKGROUND = [
     (203, 218, 230),
@@ -88,7 +88,7 @@ class _Look:
         self.has = has
         skin = _SKIN[rng.choice(len(_SKIN), p=_SKIN_ODDS)]
         self.skin = _PALE if has["Pale_Skin"] else skin
-        self.shade = mix(dark(self.skin, 0.22), (176, 84, 60), 0.12)
+        self.shade = mix(dark(self.skin, 0.42 - 0.08 * self.skin[0] / 100), (176, 84, 60), 0.1)
         colours = [colour for name, colour in _HAIR.items() if has[name]]
         other = _OTHER_HAIR[rng.integers(len(_OTHER_HAIR))]
         base = np.mean(colours or [other], 0)
@@ -200,16 +200,10 @@ def _draw_head(canvas: Canvas, look: _Look) -> None:
         for side in (-1, 1):
             canvas.glow(side * 27, 24, 16, 13, (235, 72, 92), 0.85)
     if has["Double_Chin"]:
-        canvas.line(
-            [(-20, look.chin + 1), (-9, look.chin + 9), (9, look.chin + 9), (20, look.chin + 1)],
-            look.shade,
-            1.6,
-        )
-        canvas.line(
-            [(-14, look.chin - 8), (0, look.chin - 4), (14, look.chin - 8)],
-            mix(look.skin, look.shade, 0.7),
-            1.3,
-        )
+        c = look.chin
+        canvas.shape(mirror([(22, c - 4), (16, c + 8), (0, c + 13)]), mix(look.skin, look.shade, 0.3))
+        canvas.line([(-23, c - 2), (-12, c + 12), (12, c + 12), (23, c - 2)], look.shade, 2.6)
+        canvas.line([(-18, c - 7), (-6, c), (6, c), (18, c - 7)], look.shade, 2.4)
     if not has["Young"]:
         fold = mix(look.skin, look.shade, 0.85)
         for y in (-33, -27):
@@ -343,8 +337,8 @@ def _draw_nose(canvas: Canvas, look: _Look) -> None:
         [(2, -2), (4.5, 10), (wide * 0.85, tip - 3), (wide * 0.5, tip + 2), (1, tip + 1), (2.4, 12)], tone
     )
     if has["Pointy_Nose"]:
-        canvas.shape([(-4.5, tip - 3), (0, tip + 4.5), (5, tip - 3), (0, tip - 7)], tone, rounds=1)
-        canvas.line([(-4.5, tip - 1), (0, tip + 4), (5, tip - 1)], look.shade, 1.3)
+        canvas.shape([(0, 4), (8, tip - 1), (1, tip + 6), (1, 8)], look.shade, rounds=1)
+        canvas.line([(-5.5, tip - 2), (0, tip + 6), (6, tip - 2)], dark(look.shade, 0.2), 1.6)
     else:
         canvas.line(
             [(-wide, tip - 3), (-wide * 0.7, tip + 2), (0, tip + 3), (wide * 0.7, tip + 2), (wide, tip - 3)],
@@ -368,7 +362,7 @@ def _draw_eyes(canvas: Canvas, look: _Look) -> None:
     for side in (-1, 1):
         x = side * 19.5
         if has["Bags_Under_Eyes"]:
-            canvas.glow(x, 10, 11, 5, dark(mix(look.skin, (120, 80, 120), 0.45), 0.2), 0.8)
+            canvas.glow(x, 10, 11, 5, dark(mix(look.skin, (120, 80, 120), 0.45), 0.3), 0.95)
             canvas.line(
                 [(x - 8, 8.5), (x - 3, 12), (x + 3, 12), (x + 8, 8.5)], mix(look.skin, look.shade, 0.9), 1.1
             )
