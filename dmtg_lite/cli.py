@@ -76,8 +76,8 @@ def _print_summary(table) -> None:
         )
     print("\n".join(lines))
     print(
-        f"mean ± standard deviation over {int(summary['seeds'].iloc[0])} seeds; NormGain against Naive MTL of\n"
-        "the same seed; ARI: agreement with the planted groups (1 exact, about 0 chance); cost: encoder\n"
+        f"mean ± standard deviation over {int(summary['seeds'].iloc[0])} seeds; NormGain against Naive MTL\n"
+        "of the same seed; ARI: agreement with the planted groups (1 exact, about 0 chance); cost: encoder\n"
         "multiply-adds spent in training relative to Naive MTL, restarts included."
     )
 

@@ -18,7 +18,7 @@ PACKAGE = Path(dmtg_lite.__file__).parent
 
 # A name stands for the module and everything below it; the longest row that fits a module counts.
 BASE = {"files", "tasks", "metrics", "history", "grouping", "data.task_data"}
-CORE = BASE | {"heads", "encoders", "network", "config", "checkpoint", "train"}
+CORE = BASE | {"heads", "encoders", "network", "config", "checkpoint", "state", "evaluation", "train"}
 ALLOWED: dict[str, set[str]] = {
     "tasks": set(),
     "grouping": set(),
@@ -32,6 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "network": {"grouping", "heads", "encoders", "tasks"},
     "config": BASE,
     "checkpoint": BASE | {"config"},
+    "state": BASE | {"config", "network"},
+    "evaluation": BASE | {"network"},
     "train": CORE - {"train"},
     "methods": CORE | {"methods"},
     "experiments": CORE | {"methods", "data"},

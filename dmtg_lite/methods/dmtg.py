@@ -9,12 +9,14 @@ from typing import Any
 
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.evaluation import evaluate
 from dmtg_lite.files import write_atomically
 from dmtg_lite.grouping import compute_agreement
 from dmtg_lite.history import History
 from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.metrics import total
-from dmtg_lite.train import TrainState, branch_out, derive_seed, evaluate, fit, pretrain
+from dmtg_lite.state import TrainState, derive_seed
+from dmtg_lite.train import branch_out, fit, pretrain
 
 _KEEP_ONE_OF = 4  # successive halving, with quarters: 8 restarts become 2, then 1
 

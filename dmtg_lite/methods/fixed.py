@@ -12,7 +12,8 @@ from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.grouping import labels_from_groups
 from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
-from dmtg_lite.train import build_network, derive_seed, fit, pretrain
+from dmtg_lite.state import derive_seed
+from dmtg_lite.train import build_network, fit, pretrain
 
 
 def train_groups(

@@ -10,7 +10,7 @@ from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult
-from dmtg_lite.train import derive_seed
+from dmtg_lite.state import derive_seed
 
 
 def draw_groups(task_names: list[str], n_groups: int, *, seed: int) -> list[list[str]]:

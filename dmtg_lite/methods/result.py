@@ -16,11 +16,12 @@ import torch
 
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.evaluation import evaluate
 from dmtg_lite.grouping import compute_agreement
 from dmtg_lite.history import History
 from dmtg_lite.metrics import norm_gain, total
 from dmtg_lite.network import GroupedNetwork, count_macs
-from dmtg_lite.train import build_network, evaluate
+from dmtg_lite.train import build_network
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,48 @@
+"""Loss and error of every task on a split, each served by its most probable group."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from dmtg_lite.data.task_data import Split
+from dmtg_lite.network import GroupedNetwork
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Mean loss and error of each task on a split: ``{task name: value}``, errors in percent."""
+
+    losses: dict[str, float]
+    errors: dict[str, float]
+
+
+@torch.no_grad()
+def evaluate(network: GroupedNetwork, split: Split, *, batch_size: int = 512) -> Evaluation:
+    """Loss and error of every task, each served by its most probable group.
+
+    Leaves the network in evaluation mode. Means over all images, however they fall into batches.
+
+    Raises:
+        ValueError: If the split has no images.
+    """
+    if not len(split):
+        raise ValueError("`split` has no images to evaluate on.")
+    pruned = network.prune().eval()  # only the N heads that count
+    network.eval()
+    names = [task.name for task in network.tasks]
+    targets = torch.stack([split.targets[name] for name in names], dim=1)  # (n, N)
+    losses = torch.zeros(len(names), dtype=torch.float64, device=network.device)
+    wrong = torch.zeros_like(losses)
+    for start in range(0, len(split), batch_size):
+        images = split.images[start : start + batch_size]
+        truth = targets[start : start + batch_size]  # (B, N)
+        predictions = pruned(images)
+        for n, name in enumerate(names):
+            logits = predictions[name]
+            losses[n] += F.cross_entropy(logits, truth[:, n], reduction="sum")
+            wrong[n] += (logits.argmax(-1) != truth[:, n]).sum()
+    mean_losses, errors = (losses / len(split)).tolist(), (100 * wrong / len(split)).tolist()
+    return Evaluation(dict(zip(names, mean_losses, strict=True)), dict(zip(names, errors, strict=True)))
