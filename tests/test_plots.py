@@ -1,0 +1,141 @@
+"""What the pictures promise: the right numbers, fixed scales, few points, names shown as written."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dmtg_lite.history import History, compute_mean_assignment
+from dmtg_lite.plots import (
+    compute_temperature_views,
+    compute_weights,
+    decimate,
+    make_dashboard,
+    plot_assignment,
+    plot_dashboard,
+    plot_entropy,
+    plot_history,
+    plot_norm_gain,
+    plot_probabilities,
+    plot_task_losses,
+    plot_temperature,
+    running_mean,
+    update_dashboard,
+)  # fmt: skip
+
+NAMES = ["hair", "<b>beard</b>", "hat", "nose"]
+
+
+@pytest.fixture
+def history() -> History:
+    """1000 steps in which four tasks settle into three groups."""
+    rng = np.random.default_rng(0)
+    logits = np.linspace(0, 5, 1000)[:, None, None] * np.eye(3)[[0, 0, 1, 2]]
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    history = History(NAMES, 3)
+    history.append(np.arange(1, 1001), p, rng.random((1000, 4)), np.full(1000, 2.5), np.full(1000, 0.03))
+    return history
+
+
+def test_decimate_keeps_both_ends_and_at_most_400() -> None:
+    """However long a run, a line has at most 400 points, the first and the last among them."""
+    for size in (1, 2, 399, 400, 401, 100_000):
+        rows = decimate(size)
+        assert (rows[0], rows[-1]) == (0, size - 1)
+        assert len(rows) == min(size, 400)
+
+
+def test_running_mean_by_hand() -> None:
+    """The mean of the last two values, of one at the start."""
+    np.testing.assert_allclose(running_mean(np.array([1.0, 3.0, 5.0]), 2), [1.0, 2.0, 4.0])
+    assert running_mean(np.empty(0), 2).shape == (0,)
+
+
+def test_heat_map_shows_the_matrix_on_a_fixed_scale() -> None:
+    """Tasks are rows, groups are columns, colours always mean 0 to 1."""
+    heat = plot_assignment(np.array([[0.25, 0.75], [1.0, 0.0]]), ["a", "b"]).data[0]
+    assert heat.z.tolist() == [[0.25, 0.75], [1.0, 0.0]]
+    assert (list(heat.x), list(heat.y)) == (["group 0", "group 1"], ["a", "b"])
+    assert (heat.zmin, heat.zmax) == (0, 1)
+
+
+def test_heat_map_refuses_wrong_names() -> None:
+    """One name per row, or the error says so."""
+    with pytest.raises(ValueError, match="one row per task name"):
+        plot_assignment(np.ones((2, 3)), ["a"])
+
+
+def test_weights_are_softmax_or_mean_weight(history: History) -> None:
+    """The two differ at tau 2.5, and E[Z] is what `compute_mean_assignment` says."""
+    p = history.probabilities[-1]
+    np.testing.assert_array_equal(compute_weights(history), p)
+    expected = compute_mean_assignment(p, 2.5, n_draws=500)
+    np.testing.assert_array_equal(compute_weights(history, weights="E[Z]"), expected)
+    assert compute_weights(history, weights="E[Z]")[0, 0] < p[0, 0] - 0.1
+    with pytest.raises(ValueError, match="`weights` must be one of"):
+        compute_weights(history, weights="mean")
+
+
+def test_every_picture_of_a_run_is_small_and_escaped(history: History) -> None:
+    """No line has more than 400 points, and a task's name never becomes markup."""
+    figures = [
+        plot_history(history), plot_probabilities(history, NAMES[1]), plot_task_losses(history),
+        plot_entropy(history), plot_dashboard(history, task=NAMES[1]),
+    ]  # fmt: skip
+    for fig in figures:
+        assert all(len(trace.y) <= 400 for trace in fig.data if trace.y is not None)
+        assert "<b>beard" not in fig.to_json()
+        assert fig.layout.paper_bgcolor == "rgba(0,0,0,0)"
+
+
+def test_dashboard_shows_the_record_asked_for(history: History) -> None:
+    """Heat map, title and the line through the curves belong to the same step."""
+    fig = plot_dashboard(history, index=99, task="hat")
+    np.testing.assert_allclose(fig.data[0].z, history.probabilities[99], atol=1e-4)
+    assert fig.layout.shapes[0].x0 == 100
+    assert "step 100" in fig.layout.annotations[0].text
+    assert [trace.visible for trace in fig.data[1:9]] == [True] * 3 + [False] * 5
+
+
+def test_one_dashboard_serves_runs_of_any_k(history: History) -> None:
+    """After a reset with another K, even before its first step, the same figure shows it."""
+    fig = make_dashboard()
+    update_dashboard(fig, history)
+    update_dashboard(fig, History(NAMES, 5), n_steps=900)
+    assert np.shape(fig.data[0].z) == (4, 5)
+    np.testing.assert_allclose(fig.data[0].z, 0.2)
+    assert sum(bool(trace.visible) for trace in fig.data[1:9]) == 5
+    assert fig.layout.xaxis4.range == (0, 900)
+
+
+def test_unknown_task_is_refused(history: History) -> None:
+    """The error lists the tasks there are."""
+    with pytest.raises(ValueError, match="unknown `task` 'x'"):
+        plot_probabilities(history, "x")
+
+
+def test_norm_gain_bars_are_means_over_seeds() -> None:
+    """One bar per method in the table's order; its runs are dots."""
+    table = pd.DataFrame({"method": ["stl", "dmtg", "dmtg"], "norm_gain_error": [30.0, 40.0, 50.0]})
+    bars, dots = plot_norm_gain(table).data
+    assert (list(bars.y), bars.x.tolist()) == (["stl", "dmtg"], [30.0, 45.0])
+    assert list(dots.x) == [30.0, 40.0, 50.0]
+    with pytest.raises(ValueError, match="no column"):
+        plot_norm_gain(table, value="gain")
+
+
+def test_temperature_changes_the_draw_but_not_who_wins() -> None:
+    """Same noise at every tau: the largest entry of each row stays where it is."""
+    logits = np.array([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]])
+    draws = {tau: compute_temperature_views(logits, tau, seed=3)[0] for tau in (0.1, 1.0, 10.0)}
+    assert len({tuple(draw.argmax(-1)) for draw in draws.values()}) == 1
+    assert draws[0.1].max() > 0.99 > draws[10.0].max()
+    assert len(plot_temperature(logits, 1.0).data) == 3
+
+
+@pytest.mark.parametrize("tau", [0.0, -1.0, float("nan")])
+def test_bad_temperature_is_refused(tau: float) -> None:
+    """tau must be positive, and NaN is not."""
+    with pytest.raises(ValueError, match="`tau` must be > 0"):
+        plot_temperature(np.zeros((2, 2)), tau)
