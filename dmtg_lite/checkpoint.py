@@ -47,7 +47,7 @@ def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]
                 raise ValueError(f"format {header.get('format')!r}, expected {FORMAT!r}")
             names = list(file.keys())
             return {name: file.get_tensor(name) for name in names}, json.loads(header["meta"])
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, KeyError) as error:
         raise ValueError(
             f"{path} is not a checkpoint of this version ({error}). Delete it, or start in a new folder."
         ) from error

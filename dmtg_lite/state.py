@@ -5,7 +5,9 @@ Taking the steps is `train`'s business, writing files `checkpoint`'s.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from reprlib import repr  # the heads of 40 tasks in 5 branches need not all be shown
 from typing import Any
 
 import numpy as np
@@ -71,24 +73,33 @@ class TrainState:
     def to_meta(self) -> dict[str, Any]:
         """The state's plain numbers, for a checkpoint."""
         return {
-            "config": asdict(self.config), "seed": self.seed, "step": self.step,
+            "settings": self._settings(), "step": self.step,
             "encoder_macs": self.encoder_macs, "lr_scale": self.lr_scale,
             # infinity has no JSON
             "best_val_loss": None if self.best_val_loss == float("inf") else self.best_val_loss,
             "bad_epochs": self.bad_epochs,
         }  # fmt: skip
 
+    def _settings(self) -> dict[str, Any]:
+        """What a run must have in common with the one it continues, as JSON gives it back."""
+        heads = [[task.name for task in head.tasks] for head in self.network.heads]
+        return json.loads(json.dumps({**asdict(self.config), "seed": self.seed, "heads": heads}))
+
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Continue where `to_tensors` and `to_meta` left off.
 
         Raises:
-            ValueError: If the checkpoint belongs to another config or seed.
+            ValueError: If the checkpoint belongs to another config, seed, suite or grouping.
         """
-        found = (TrainConfig(**meta["config"]), meta["seed"])
-        if found != (self.config, self.seed):
+        own, found = self._settings(), meta.get("settings", {})
+        if own != found:
+            was, now = (
+                ", ".join(f"{name}={repr(some.get(name))}" for name in own | found if own.get(name) != found.get(name))
+                for some in (found, own)
+            )
             raise ValueError(
-                f"the checkpoint was made with {found[0]}, seed {found[1]}; this run has {self.config}, seed "
-                f"{self.seed}. Resume with the same settings, or start in a new folder."
+                f"the checkpoint was made with {was}; this run has {now}. "
+                "Resume with the same settings, or start in a new folder."
             )
 
         def named(prefix: str) -> dict[str, Tensor]:

@@ -116,7 +116,8 @@ def train_steps(
                 loss_matrix = network.compute_loss_matrix(images, targets[rows])  # L, (N, K)
             z = assignment.sample(tau, estimator=config.estimator, generator=state.noise)  # Z, (N, K)
             if config.normalise_losses:
-                scale = loss_matrix.detach().mean(1, keepdim=True)  # (N, 1)
+                heads = assignment.active  # those that exist: a fixed grouping has one a row
+                scale = (loss_matrix.detach() * heads).sum(1, keepdim=True) / heads.sum(1, keepdim=True)  # (N, 1)
                 total = (loss_matrix / scale * z).sum()
             else:
                 total = (loss_matrix * z).sum()  # equation (6), summed over its entries
