@@ -11,6 +11,10 @@ from math import isfinite
 from dmtg_lite.grouping import ESTIMATORS
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TrainConfig:
     """How a network is trained. Defaults are the paper's CelebA values where it states one.
@@ -77,8 +81,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if isinstance(self.tau, list):  # as it comes back from JSON
             object.__setattr__(self, "tau", tuple(self.tau))
-        taus = self.tau if isinstance(self.tau, tuple) else (self.tau,)
-        if len(taus) not in (1, 2) or not all(tau > 0 and isfinite(tau) for tau in taus):
+        start, end = self.tau if isinstance(self.tau, tuple) and len(self.tau) == 2 else (self.tau, self.tau)
+        if not all(_is_number(tau) and tau > 0 for tau in (start, end)):
             raise ValueError(f"`tau` must be a number > 0 or (start, end), both > 0; got {self.tau!r}.")
         for name, choices in (
             ("estimator", ESTIMATORS), ("optimiser", ("adam", "sgd")),
@@ -88,20 +92,24 @@ class TrainConfig:
                 raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}.")
         for name in ("lr", "lr_assignment"):
             value = getattr(self, name)
-            if value is not None and not (value >= 0 and isfinite(value)):
+            if not (value is None and name == "lr_assignment") and not (_is_number(value) and value >= 0):
                 raise ValueError(f"`{name}` must be a finite number >= 0, got {value!r}.")
         for name, least in (
             ("steps", 1), ("epochs", 1), ("pretrain", 0), ("batch_size", 1), ("shared", 0),
             ("restarts", 1), ("halve_every", 0), ("prune_from", 0), ("capacity", 1), ("seed", 0),
         ):  # fmt: skip
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
+            if not (value is None and name in ("steps", "epochs")) and (type(value) is not int or value < least):
                 raise ValueError(f"`{name}` must be a whole number >= {least}, got {value!r}.")
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"give `steps` or `epochs`, not both (got {self.steps} and {self.epochs}).")
-        if not 0 <= self.prune_below < 1:
+        if not isinstance(self.normalise_losses, bool):
+            raise ValueError(f"`normalise_losses` must be True or False, got {self.normalise_losses!r}.")
+        if not (isinstance(self.encoder, str) and self.encoder):
+            raise ValueError(f"`encoder` must be the name of an encoder, got {self.encoder!r}.")
+        if not (_is_number(self.prune_below) and 0 <= self.prune_below < 1):
             raise ValueError(f"`prune_below` must be in [0, 1), got {self.prune_below!r}.")
-        if not (self.jitter >= 0 and isfinite(self.jitter)):
+        if not (_is_number(self.jitter) and self.jitter >= 0):
             raise ValueError(f"`jitter` must be a finite number >= 0, got {self.jitter!r}.")
 
     def __repr__(self) -> str:

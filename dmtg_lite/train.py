@@ -117,8 +117,8 @@ def train_steps(
             z = assignment.sample(tau, estimator=config.estimator, generator=state.noise)  # Z, (N, K)
             if config.normalise_losses:
                 heads = assignment.active  # those that exist: a fixed grouping has one a row
-                scale = (loss_matrix.detach() * heads).sum(1, keepdim=True) / heads.sum(1, keepdim=True)  # (N, 1)
-                total = (loss_matrix / scale * z).sum()
+                means = (loss_matrix.detach() * heads).sum(1) / heads.sum(1)  # (N,)
+                total = (loss_matrix / means[:, None] * z).sum()
             else:
                 total = (loss_matrix * z).sum()  # equation (6), summed over its entries
             state.optimizer.zero_grad(set_to_none=True)
