@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "experiments": CORE | {"methods", "data"},
     "plots": {"history", "metrics"},
     "live": CORE | {"data"},
+    "recordings": {"history"},
     "widgets.replay": {"files", "widgets", "plots", "history"},
     "widgets": CORE | {"widgets", "live", "plots", "data", "methods", "experiments"},
     "cli": CORE | {"methods", "experiments", "data", "plots", "widgets.replay"},

@@ -154,15 +154,15 @@ def test_names_from_data_are_escaped(history: History) -> None:
 
 def test_a_cell_run_again_leaves_one_painter_and_closes_the_old_widgets() -> None:
     """Three dashboards of a name: one painting thread, one training thread, old widgets gone."""
+    boxes = []
     for _ in range(3):
         session = LiveSession(FACES, config=CONFIG, name="again", steps_per_second=20)
         dashboard = Dashboard(session, name="again")
-        first = dashboard if _ == 0 else first
+        boxes.append(dashboard.widget)
         session.start()
     counts = [sum(t.name == name for t in threading.enumerate()) for name in ("dmtg-train", "dmtg-paint")]
     assert counts == [1, 1]
-    assert first.widget.comm is None
-    assert dashboard.widget.comm is not None
+    assert [box.comm is None for box in boxes] == [True, True, False]
     dashboard.close()
     session.close()
 
@@ -170,18 +170,14 @@ def test_a_cell_run_again_leaves_one_painter_and_closes_the_old_widgets() -> Non
 def test_a_teacher_can_hide_controls(history: History) -> None:
     """hide= leaves controls out; a recording has nothing to steer in the first place."""
 
-    def shown(dashboard: Dashboard) -> set[object]:
-        found, todo = set(), [dashboard.widget]
-        while todo:
-            widget = todo.pop()
-            found.add(widget)
-            todo += getattr(widget, "children", ())
-        return found
-
     dashboard = Dashboard(history, hide=("task",), name="test")
-    visible = shown(dashboard)
-    assert dashboard.scrub in visible
-    assert not {dashboard.task, dashboard.start, dashboard.tau} & visible
+    visible, todo = [], [dashboard.widget]
+    while todo:
+        widget = todo.pop()
+        visible.append(widget.model_id)
+        todo += getattr(widget, "children", ())
+    assert dashboard.scrub.model_id in visible
+    assert not {dashboard.task.model_id, dashboard.start.model_id, dashboard.tau.model_id} & set(visible)
     with pytest.raises(ValueError, match="unknown controls"):
         Dashboard(history, hide=("taks",), name="test")
     dashboard.close()

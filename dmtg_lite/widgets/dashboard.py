@@ -7,6 +7,7 @@ is sent more than it can draw falls behind for minutes.
 
 from __future__ import annotations
 
+import atexit
 import html
 import threading
 import time
@@ -312,6 +313,14 @@ class Dashboard:
             '<code title="the run as one line: click and copy" style="user-select:all">'
             f"{html.escape(line)}</code>",
         )
+
+
+def _close_all() -> None:
+    for dashboard in tuple(_dashboards.values()):
+        dashboard.close()
+
+
+atexit.register(_close_all)  # a painter that outlives the interpreter takes it down
 
 
 def _choice(value: Any, choices: tuple[float, ...], **arguments: Any) -> widgets.SelectionSlider:

@@ -65,8 +65,9 @@ def run_lab(home: Path, *, theme: str = "JupyterLab Light") -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}",
-        "--IdentityProvider.token=test", "--LabApp.expose_app_in_browser=True", f"--ServerApp.root_dir={work}",
+        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
+        f"--port={port}", f"--ServerApp.root_dir={work}", "--IdentityProvider.token=test",
+        "--LabApp.expose_app_in_browser=True",  # lets a test run cells and ask about the kernel
     ]  # fmt: skip
     with open(home / "lab.log", "w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
