@@ -99,7 +99,8 @@ class TrainConfig:
             ("restarts", 1), ("halve_every", 0), ("prune_from", 0), ("capacity", 1), ("seed", 0),
         ):  # fmt: skip
             value = getattr(self, name)
-            if not (value is None and name in ("steps", "epochs")) and (type(value) is not int or value < least):
+            optional = name in ("steps", "epochs")
+            if not (value is None and optional) and (type(value) is not int or value < least):
                 raise ValueError(f"`{name}` must be a whole number >= {least}, got {value!r}.")
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"give `steps` or `epochs`, not both (got {self.steps} and {self.epochs}).")

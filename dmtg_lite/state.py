@@ -93,8 +93,8 @@ class TrainState:
         """
         own, found = self._settings(), meta.get("settings", {})
         if own != found:
-            other = [name for name in own | found if own.get(name) != found.get(name)]
-            was, now = (", ".join(f"{name}={repr(some.get(name))}" for name in other) for some in (found, own))
+            other = [key for key in own | found if own.get(key) != found.get(key)]
+            was, now = (", ".join(f"{key}={repr(one.get(key))}" for key in other) for one in (found, own))
             raise ValueError(
                 f"the checkpoint was made with {was}; this run has {now}. "
                 "Resume with the same settings, or start in a new folder."
