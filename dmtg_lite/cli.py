@@ -30,6 +30,17 @@ def _load(args: argparse.Namespace):
     return data.celeba(args.data, suite=args.suite).to(args.device)
 
 
+def _device(name: str) -> str:
+    """A device that torch can use here, or the reason why it cannot."""
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise argparse.ArgumentTypeError(f"{name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return name
+
+
 def _config(args: argparse.Namespace):
     from dmtg_lite.experiments import PAPER, TOY
 
@@ -123,8 +134,9 @@ def train(args: argparse.Namespace) -> None:
     config = _config(args)
     print(f"{args.method} on {args.suite}, K={args.groups}: {config}")
     result = methods.METHODS[args.method](
-        _load(args), args.groups, config, checkpoints=checkpoints, progress=True
-    )
+        _load(args), args.groups, config, checkpoints=checkpoints, checkpoint_every=args.checkpoint_every,
+        progress=True,
+    )  # fmt: skip
     result.save(out)
     print(result)
     for name in result.task_errors:
@@ -170,7 +182,7 @@ def _add_suite_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shared", type=int, help="encoder stages shared by all groups")
     parser.add_argument("--restarts", type=int, help="keep the best of this many, by training loss")
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
-    parser.add_argument("--device", default="cpu", help="cpu, cuda, ... (default: cpu)")
+    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ... (default: cpu)")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -200,6 +212,7 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--method", choices=METHODS, default="dmtg")
     command.add_argument("--out", required=True, help="folder for result, recorded run and checkpoints")
     command.add_argument("--resume", action="store_true", help="continue the run in --out")
+    command.add_argument("--checkpoint-every", type=int, default=500, help="steps between checkpoints")
     command.add_argument("--seed", type=int, default=0)
 
     command = add(

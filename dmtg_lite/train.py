@@ -250,14 +250,14 @@ def _with_progress(
 
 def pretrain(
     data: TaskData, config: TrainConfig, *, seed: int | None = None, checkpoint: str | Path | None = None,
-    progress: str | None = None,
+    checkpoint_every: int = 500, progress: str | None = None,
 ) -> tuple[GroupedNetwork, TrainState]:  # fmt: skip
     """Train the Naive MTL network whose copies every grouping starts from (section 4.1)."""
     network = build_network(data, config, seed=seed)
     n_steps = config.count_steps(len(data.train))[0]
     _, state = fit(
         network, data, config, n_steps=n_steps, seed=derive_seed(config.seed if seed is None else seed, 3),
-        checkpoint=checkpoint, progress=progress,
+        checkpoint=checkpoint, checkpoint_every=checkpoint_every, progress=progress,
     )  # fmt: skip
     return network, state
 

@@ -27,6 +27,7 @@ def dmtg(
     config: TrainConfig,
     *,
     checkpoints: str | Path | None = None,
+    checkpoint_every: int = 500,
     progress: bool = False,
 ) -> MethodResult:
     """Learn which tasks share an encoder, in one run from a pretrained Naive MTL network.
@@ -41,6 +42,7 @@ def dmtg(
         n_groups: K, the largest number of groups; some may end empty.
         config: See `TrainConfig`; presets in `dmtg_lite.experiments`.
         checkpoints: Folder for checkpoints; a run found there is continued.
+        checkpoint_every: Steps between checkpoints.
         progress: Show a progress bar.
 
     Raises:
@@ -52,7 +54,10 @@ def dmtg(
     """
     stopwatch = Stopwatch()
     folder = None if checkpoints is None else Path(checkpoints)
-    runs = [_Run(data, n_groups, config, restart, folder, progress) for restart in range(config.restarts)]
+    runs = [
+        _Run(data, n_groups, config, restart, folder, checkpoint_every, progress)
+        for restart in range(config.restarts)
+    ]
     n_steps = config.count_steps(len(data.train))[1]
     every = config.halve_every or n_steps
     running = runs
@@ -79,15 +84,17 @@ class _Run:
         config: TrainConfig,
         restart: int,
         folder: Path | None,
+        checkpoint_every: int,
         progress: bool,
     ) -> None:
         self.data, self.config = data, config
         self.seed = derive_seed(config.seed, 6, restart)
         self.folder = None if folder is None else folder / f"restart{restart}"
+        self.checkpoint_every = checkpoint_every
         self.label = f"dmtg {restart + 1}/{config.restarts}" if progress else None
         naive, self.pretrained = pretrain(
             data, config, seed=self.seed, checkpoint=self.folder and self.folder / "pretrain.safetensors",
-            progress=self.label and f"{self.label} pretraining",
+            checkpoint_every=checkpoint_every, progress=self.label and f"{self.label} pretraining",
         )  # fmt: skip
         self.network = branch_out(naive, n_groups, config, seed=self.seed)
         self.run: tuple[History, TrainState] | None = None
@@ -105,7 +112,8 @@ class _Run:
         """Train up to a step and take the training loss there, or read both from the checkpoints."""
         self.run = fit(
             self.network, self.data, self.config, stop_at=step, seed=derive_seed(self.seed, 4), run=self.run,
-            checkpoint=self.folder and self.folder / "main.safetensors", progress=self.label,
+            checkpoint=self.folder and self.folder / "main.safetensors", checkpoint_every=self.checkpoint_every,
+            progress=self.label,
         )  # fmt: skip
         # a resumed run may stand at a later step by now: what it scored here is on file
         score = None if self.folder is None else self.folder / f"train_loss_{step}.json"

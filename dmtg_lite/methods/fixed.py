@@ -24,6 +24,7 @@ def train_groups(
     method: str = "fixed",
     from_scratch: bool = False,
     checkpoints: str | Path | None = None,
+    checkpoint_every: int = 500,
     progress: bool = False,
 ) -> MethodResult:
     """Train one branch per group, each task in its own group only.
@@ -36,6 +37,7 @@ def train_groups(
         from_scratch: Start from random weights and train for pretraining and main steps together;
             otherwise start, like DMTG, from copies of the pretrained Naive MTL network.
         checkpoints: Folder for checkpoints; a run found there is continued.
+        checkpoint_every: Steps between checkpoints.
         progress: Show a progress bar.
 
     Raises:
@@ -51,13 +53,15 @@ def train_groups(
     else:
         naive, state = pretrain(
             data, config, checkpoint=folder and folder / "pretrain.safetensors",
+            checkpoint_every=checkpoint_every,
             progress="pretraining" if progress else None,
         )  # fmt: skip
         encoder_macs, n_steps = state.encoder_macs, after
     network = naive.branch_out(len(groups), group_of=group_of)
     history, state = fit(
         network, data, config, n_steps=n_steps, seed=derive_seed(config.seed, 4),
-        checkpoint=folder and folder / "main.safetensors", progress=method if progress else None,
+        checkpoint=folder and folder / "main.safetensors", checkpoint_every=checkpoint_every,
+        progress=method if progress else None,
     )  # fmt: skip
     return make_result(
         method, data, config, network, history,

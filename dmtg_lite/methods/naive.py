@@ -16,6 +16,7 @@ def naive(
     config: TrainConfig,
     *,
     checkpoints: str | Path | None = None,
+    checkpoint_every: int = 500,
     progress: bool = False,
 ) -> MethodResult:
     """Naive MTL: one encoder for all tasks, trained as long as DMTG with its pretraining.
@@ -24,7 +25,7 @@ def naive(
     """
     return train_groups(
         data, [data.task_names], config, method="naive", from_scratch=True,
-        checkpoints=checkpoints, progress=progress,
+        checkpoints=checkpoints, checkpoint_every=checkpoint_every, progress=progress,
     )  # fmt: skip
 
 
@@ -34,6 +35,7 @@ def stl(
     config: TrainConfig,
     *,
     checkpoints: str | Path | None = None,
+    checkpoint_every: int = 500,
     progress: bool = False,
 ) -> MethodResult:
     """STL: one encoder per task, from scratch; ``n_groups`` is ignored: there are N groups.
@@ -42,5 +44,5 @@ def stl(
     """
     return train_groups(
         data, [[name] for name in data.task_names], config, method="stl", from_scratch=True,
-        checkpoints=checkpoints, progress=progress,
+        checkpoints=checkpoints, checkpoint_every=checkpoint_every, progress=progress,
     )  # fmt: skip

@@ -35,11 +35,15 @@ def random_groups(
     config: TrainConfig,
     *,
     checkpoints: str | Path | None = None,
+    checkpoint_every: int = 500,
     progress: bool = False,
 ) -> MethodResult:
     """Random groups (RG in the paper), balanced; another seed draws other groups."""
     groups = draw_groups(data.task_names, n_groups, seed=config.seed)
-    return train_groups(data, groups, config, method="random", checkpoints=checkpoints, progress=progress)
+    return train_groups(
+        data, groups, config, method="random",
+        checkpoints=checkpoints, checkpoint_every=checkpoint_every, progress=progress,
+    )  # fmt: skip
 
 
 def planted(
@@ -48,6 +52,7 @@ def planted(
     config: TrainConfig,
     *,
     checkpoints: str | Path | None = None,
+    checkpoint_every: int = 500,
     progress: bool = False,
 ) -> MethodResult:
     """The groups the data were made with: an oracle that no method may look at.
@@ -58,5 +63,6 @@ def planted(
     if data.planted_groups is None:
         raise ValueError(f"{data.name!r} has no planted groups: nobody knows the true groups of real data.")
     return train_groups(
-        data, data.planted_groups, config, method="planted", checkpoints=checkpoints, progress=progress
-    )
+        data, data.planted_groups, config, method="planted",
+        checkpoints=checkpoints, checkpoint_every=checkpoint_every, progress=progress,
+    )  # fmt: skip
