@@ -405,21 +405,24 @@ def wait_for_end_of_session(group: int) -> None:
     raise AssertionError("workers are still running 20 s after their parent was killed")
 
 
-def test_an_interruption_keeps_the_work_and_other_settings_drop_it(roots, tmp_path, monkeypatch) -> None:
-    """Ctrl-C leaves what is done; a run with other settings cannot use it and begins again."""
+@pytest.mark.parametrize("stopped_by", [KeyboardInterrupt(), OSError(5, "Input/output error")], ids=repr)
+def test_an_interruption_keeps_the_work_and_other_settings_drop_it(
+    stopped_by, roots, tmp_path, monkeypatch
+) -> None:
+    """Ctrl-C or a failing drive leave what is done; a run with other settings begins again."""
     calls = []
 
     def stop(name: str, data: bytes, *, antialias: bool) -> np.ndarray:
         calls.append(name)
         if len(calls) == 30:
-            raise KeyboardInterrupt
+            raise stopped_by
         return decode(name, data, antialias=antialias)
 
     monkeypatch.setattr(celeba_prepare, "CHUNK", 8)
     monkeypatch.setattr(celeba_prepare, "SAVE_EVERY", 0)
     monkeypatch.setattr(celeba_prepare, "decode", stop)
     arguments = {"jobs": 1, "progress": False}
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(stopped_by)):
         prepare_celeba(roots["torchvision"], tmp_path / "out", **arguments)
     assert json.loads((tmp_path / "out.partial" / "progress.json").read_text())["n_done"] == 24
     prepare_celeba(roots["torchvision"], tmp_path / "out", **arguments)
@@ -510,16 +513,38 @@ def test_a_damaged_folder_is_refused(damage, prepared, tmp_path) -> None:
 
 
 def test_the_script_runs_from_a_checkout(roots, tmp_path) -> None:
-    """`python data_scripts/prepare_celeba.py` prepares, and --help says time and disk."""
-    command = [sys.executable, SCRIPTS / "prepare_celeba.py"]
-    done = subprocess.run(
-        [*command, "--root", roots["zip"], "--out", tmp_path / "out", "--limit", "10"],
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0
+    """`python data_scripts/prepare_celeba.py` prepares, and exits with 0."""
+    command = [
+        sys.executable,
+        SCRIPTS / "prepare_celeba.py",
+        "--root",
+        roots["zip"],
+        "--out",
+        tmp_path / "out",
+    ]
+    done = subprocess.run([*command, "--limit", "10"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     assert "prepared" in done.stdout
     assert len(celeba(tmp_path / "out").train) == 8
-    text = subprocess.run([*command, "--help"], capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize("name", ["prepare_celeba", "make_toy_celeba"])
+def test_help_says_time_and_disk(name, capsys) -> None:
+    """Before anybody starts a long job."""
+    with pytest.raises(SystemExit) as end:
+        load_script(name).main(["--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
     assert "Time:" in text
     assert "Disk:" in text
+
+
+def test_the_toy_script_writes_what_the_other_one_reads(tmp_path, capsys) -> None:
+    """Two commands, from nothing to a data set; a folder that exists is refused with one line."""
+    toy, prepare = load_script("make_toy_celeba").main, load_script("prepare_celeba").main
+    assert toy(["--out", str(tmp_path / "toy"), "--n", "12"]) == 0
+    assert "FAKE" in capsys.readouterr().out
+    assert prepare(["--root", str(tmp_path / "toy"), "--out", str(tmp_path / "out")]) == 0
+    assert celeba(tmp_path / "out").name == "fake_celeba9"
+    assert toy(["--out", str(tmp_path / "toy")]) == 2
+    assert "exists already" in capsys.readouterr().err

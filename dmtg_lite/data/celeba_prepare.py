@@ -60,6 +60,7 @@ def prepare_celeba(
         limit: Take about this many images, shared between the splits as in the whole set.
         antialias: Pillow's antialiased filter instead of the paper's plain bilinear.
         jobs: Worker processes; default all cores, or none at all for fewer than 4,000 images.
+            A script that calls this needs its ``if __name__ == "__main__":``, as always with workers.
         progress: Show a progress bar.
 
     Returns:
@@ -126,11 +127,14 @@ def prepare_celeba(
             _sync(file)
         columns = [NAMES.index(name) for name in SUITES[attributes]]
         _finish(partial, out, manifest, source.labels[np.ix_(rows, columns)], source.split[rows])
-    except (ValueError, OSError) as error:  # a refusal; an interruption leaves the work to be continued
+    except ValueError:  # a refusal leaves nothing; any other end leaves the work to be continued
         shutil.rmtree(partial, ignore_errors=True)
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise OSError(f"the disk is full, {out} was not written ({error.strerror}).") from None
         raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(f"the disk is full, {out} was not written ({error.strerror}).") from None
     return out
 
 
