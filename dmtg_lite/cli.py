@@ -37,7 +37,8 @@ def _device(name: str) -> str:
     try:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise argparse.ArgumentTypeError(f"{name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"{name!r} cannot be used here: {reason}") from None
     return name
 
 

@@ -206,8 +206,12 @@ def fit(
 
     Raises:
         FloatingPointError: If a loss stops being finite.
-        ValueError: If the checkpoint belongs to another config.
+        ValueError: If the checkpoint belongs to another run, or an interval is below 1.
     """
+    if checkpoint_every < 1 or record_every < 1:
+        raise ValueError(
+            f"`checkpoint_every` and `record_every` must be >= 1, got {checkpoint_every} and {record_every}."
+        )
     if run is None:
         run = History(data.task_names, network.n_groups), TrainState(network, config, seed=seed)
     history, state = run

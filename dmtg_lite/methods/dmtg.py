@@ -112,8 +112,8 @@ class _Run:
         """Train up to a step and take the training loss there, or read both from the checkpoints."""
         self.run = fit(
             self.network, self.data, self.config, stop_at=step, seed=derive_seed(self.seed, 4), run=self.run,
-            checkpoint=self.folder and self.folder / "main.safetensors", checkpoint_every=self.checkpoint_every,
-            progress=self.label,
+            checkpoint=self.folder and self.folder / "main.safetensors",
+            checkpoint_every=self.checkpoint_every, progress=self.label,
         )  # fmt: skip
         # a resumed run may stand at a later step by now: what it scored here is on file
         score = None if self.folder is None else self.folder / f"train_loss_{step}.json"
