@@ -359,6 +359,32 @@ def test_parquet_with_a_shard_missing_is_refused(tmp_path) -> None:
         find_celeba(root)
 
 
+def test_parquet_copies_with_numbers_or_a_struct_of_strings_are_read(tmp_path) -> None:
+    """Other copies hold -1/1, or one struct of strings; a 2 or a missing attribute is refused by name."""
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    root = make_fake_celeba(tmp_path / "fake", n=N, layout="parquet", n_drawn=2)
+    expected = find_celeba(root).labels
+    tables = {shard: pq.read_table(shard) for shard in root.glob("*/*.parquet")}
+
+    def rewrite(change) -> None:
+        for shard, table in tables.items():
+            values = {name: np.where(table[name].to_pylist(), 1, -1) for name in NAMES}
+            pq.write_table(pa.table({"image": table["image"], **change(values)}), shard)
+
+    rewrite(lambda values: values)
+    assert np.array_equal(find_celeba(root).labels, expected)
+    rewrite(lambda values: {"attributes": [dict(zip(values, map(str, row), strict=True))
+                                           for row in zip(*values.values(), strict=True)]})  # fmt: skip
+    assert np.array_equal(find_celeba(root).labels, expected)
+    rewrite(lambda values: {**values, "Bald": values["Bald"] + 3})
+    with pytest.raises(ValueError, match=r"column Bald has the value [24];"):
+        find_celeba(root)
+    rewrite(lambda values: {name: values[name] for name in NAMES[1:]})
+    with pytest.raises(ValueError, match="lacks 1 of the 40 attributes, 5_o_Clock_Shadow"):
+        find_celeba(root)
+
+
 # ---- interruption --------------------------------------------------------------------------------
 
 
