@@ -1,0 +1,60 @@
+"""Record the three runs that ship with the package: a good one, a failed one, a crisp one without meaning.
+
+Seeds are tried in order, and the first good and the first failed run are kept: chosen, and the note says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+import dmtg_lite.recordings
+from dmtg_lite import data, methods
+from dmtg_lite.experiments import TOY
+from dmtg_lite.methods import MethodResult
+
+SINGLE = replace(TOY["faces"], restarts=1, halve_every=0)
+
+
+def keep(result: MethodResult, name: str, title: str, note: str, folder: Path) -> None:
+    """Write every third step of a run, the last one included, under a name."""
+    history = result.history.slice(start=(len(result.history) - 1) % 3, every=3)
+    history.meta |= {"title": title, "note": note}
+    path = history.save(folder / f"{name}.npz")
+    print(f"{path}: seed {result.config.seed}, agreement {result.agreement:.2f}, {path.stat().st_size} bytes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(dmtg_lite.recordings.__file__).parent)
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
+    runs: list[MethodResult] = []
+    while not {True, False} <= {run.agreement == 1 for run in runs}:
+        seed = len(runs)
+        runs.append(methods.dmtg(data.toy_faces(seed=seed), 3, replace(SINGLE, seed=seed)))
+    tally = f"of seeds 0 to {len(runs) - 1}, {sum(run.agreement == 1 for run in runs)} found them all"
+    good = next(run for run in runs if run.agreement == 1)
+    failed = next(run for run in runs if run.agreement != 1)
+    keep(
+        good, "good", "A run that finds the planted groups",
+        f"A single run, chosen because it succeeds: {tally}.", out,
+    )  # fmt: skip
+    keep(
+        failed, "failed", "A run that does not",
+        f"A single run, chosen because it fails: {tally}. It is as crisp as a good one; its training "
+        f"loss tells: {failed.train_loss:.2f} against {good.train_loss:.2f}.", out,
+    )  # fmt: skip
+    roomy = methods.dmtg(data.toy_faces(seed=good.config.seed), 3, replace(good.config, capacity=4))
+    keep(
+        roomy, "roomy", "Four numbers through the bottleneck: crisp groups without meaning",
+        "The same images and seed as the good run with capacity=4. Every branch can serve every task, so "
+        "which task sits where hardly matters; the probabilities settle all the same.", out,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
