@@ -166,12 +166,16 @@ def record_to_history(history: History, records: Sequence[StepRecord]) -> None:
         np.array([record.tau for record in records]),
         np.array([record.lr_assignment for record in records]),
     )
-    bad = ~np.isfinite(task_losses)
+    for record, losses in zip(records, task_losses, strict=True):
+        _check_finite(record, losses, history.task_names)
+
+
+def _check_finite(record: StepRecord, losses: np.ndarray, task_names: Sequence[str]) -> None:
+    bad = ~np.isfinite(losses)  # (N,)
     if bad.any():
-        first, task = np.argwhere(bad)[0]
         raise FloatingPointError(
-            f"the loss of task {history.task_names[task]!r} is {task_losses[first, task]} at step "
-            f"{records[first].step} (tau {records[first].tau:g}). Lower `lr`, or check the images and labels."
+            f"the loss of task {task_names[bad.argmax()]!r} is {losses[bad.argmax()]} at step {record.step} "
+            f"(tau {record.tau:g}). Lower `lr`, or check the images and labels."
         )
 
 
@@ -223,9 +227,10 @@ def fit(
     stop_at = n_steps if stop_at is None else stop_at
     pending: list[StepRecord] = []
 
-    def save() -> None:
+    def save(last: StepRecord) -> None:
         record_to_history(history, pending)
         pending.clear()
+        _check_finite(last, last.task_losses.cpu().numpy(), data.task_names)  # it may be unrecorded
         if checkpoint is not None:
             arrays = {f"history.{name}": torch.tensor(getattr(history, name)) for name in History.ARRAYS}
             save_checkpoint(checkpoint, state.to_tensors() | arrays, state.to_meta())
@@ -236,7 +241,7 @@ def fit(
         if record.step % record_every == 0 or record.step == stop_at:
             pending.append(record)
         if record.step % checkpoint_every == 0 or record.step == stop_at:
-            save()
+            save(record)
     return history, state
 
 
