@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as widgets
 import numpy as np
 import plotly.graph_objects as go
+from comm import DummyComm
 
 from dmtg_lite.history import History
 from dmtg_lite.plots import compute_weights, make_dashboard, update_dashboard
@@ -70,11 +71,12 @@ class Dashboard:
         self._written: deque[int] = deque([0], maxlen=20)  # what the painter wrote into the scrub slider
         self._error = ""
         self._wake, self._closed = threading.Event(), threading.Event()
+        if self.session is not None:
+            self.session.run_if_headless()
         self._make_widgets(self.history)
         self.widget = self._lay_out(hide)
         self._connect()
         if self.session is not None:
-            self.session.run_if_headless()
             self.session.listeners.add(self._wake.set)
         self._paint()
         self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
@@ -159,7 +161,14 @@ class Dashboard:
         self.error = widgets.HTML()
         self.config_line = widgets.HTML()
         self.head_graph = HeadGraph(tasks=history.task_names, layout=widgets.Layout(width="100%"))
-        self.figure = go.FigureWidget(make_dashboard(history.n_groups))
+        figure = make_dashboard(history.n_groups)
+        self._update_figure(figure, len(history) - 1)  # filled before it travels: nothing to catch up
+        self.figure = go.FigureWidget(figure)
+        # A figure forgets what reaches it before its first drawing, so updates wait for the browser's
+        # word; where there is no browser (a script, a test) nothing waits, and nothing waits forever.
+        self._drawn = isinstance(self.figure.comm, DummyComm)
+        self._patience = time.monotonic() + 20.0
+        self.figure.observe(self._on_drawn, names="_js2py_traceDeltas")
         self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
 
     def _lay_out(self, hide: tuple[str, ...]) -> widgets.VBox:
@@ -278,6 +287,17 @@ class Dashboard:
             self.play.value = False
         self._wake.set()
 
+    def _on_drawn(self, change: Any) -> None:
+        if change["new"]:
+            self._drawn = True
+            self._wake.set()
+
+    def _update_figure(self, figure: go.Figure, index: int) -> None:
+        update_dashboard(
+            figure, self.history, index=index, task=self.task.value, weights=self.weights.value,
+            n_steps=self.session.n_steps if self.session is not None else None,
+        )  # fmt: skip
+
     def _paint(self) -> None:
         history, session = self.history, self.session
         if history is not self._painted:  # the first time, and after a reset
@@ -295,10 +315,8 @@ class Dashboard:
         if is_finished and index == last:  # training is over: only the N best heads are kept
             matrix = np.eye(history.n_groups)[history.probabilities[-1].argmax(-1)]
         self.head_graph.show(matrix)
-        update_dashboard(
-            self.figure, history, index=index, task=self.task.value, weights=weights,
-            n_steps=session.n_steps if session is not None else None,
-        )  # fmt: skip
+        if self._drawn or time.monotonic() > self._patience:
+            self._update_figure(self.figure, index)
 
         state = "recorded" if session is None else session.state
         if state == "pretraining":

@@ -32,14 +32,6 @@ def browser(chromium: str) -> Iterator[Browser]:
         browser.close()
 
 
-def watch_errors(page: Page) -> list[str]:
-    """Collects what the page complains about."""
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(f"page error: {error}"))
-    page.on("console", lambda m: errors.append(f"console: {m.text}") if m.type == "error" else None)
-    return errors
-
-
 @contextmanager
 def run_lab(home: Path, *, theme: str = "JupyterLab Light") -> Iterator[str]:
     """Start JupyterLab on ``home / "work"`` and give its address, token included."""
@@ -90,8 +82,13 @@ def run_lab(home: Path, *, theme: str = "JupyterLab Light") -> Iterator[str]:
             server.wait()
 
 
-@pytest.fixture
-def lab(tmp_path: Path, chromium: str) -> Iterator[tuple[str, Path]]:
-    """Address of a running Lab (a format string for the notebook's name) and its folder."""
-    with run_lab(tmp_path) as address:
-        yield address, tmp_path / "work"
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that remembers what it complained about, in ``page.complaints``."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900})
+    page.complaints = []
+    page.on("pageerror", lambda error: page.complaints.append(f"page error: {error.stack[:800]}"))
+    page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
+    page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url}"))
+    yield page
+    page.close()

@@ -1,0 +1,105 @@
+"""The replay page in a real browser, opened as a file: it moves, by mouse and keyboard, and needs nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+from dmtg_lite.history import History
+from dmtg_lite.widgets.replay import write_replay
+
+pytestmark = pytest.mark.ui
+N_STEPS = 50
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def replay(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Page:
+    logits = np.linspace(0, 6, N_STEPS)[:, None, None] * np.eye(3)[[2, 0, 1, 2]]  # (T, 4, 3)
+    p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    history = History([EVIL, "hair", "beard", "hat"], 3, meta={"title": "A run"})
+    steps = np.arange(1, N_STEPS + 1)
+    losses = np.linspace(1, 0.2, N_STEPS)[:, None] * np.ones(4)
+    history.append(steps, p, losses, np.full(N_STEPS, 2.5), np.full(N_STEPS, 0.1))
+    history.meta["groups"] = history.groups()
+    path = write_replay(history, tmp_path_factory.mktemp("replay") / "run.html")
+    page.requests = []
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto(Path(path).as_uri())
+    return page
+
+
+def cell(page: Page, row: int, column: int) -> float:
+    return float(page.locator("#heat tbody tr").nth(row).locator("td").nth(column).inner_text())
+
+
+def n_edges(page: Page) -> int:
+    return page.locator(".dmtg-head-graph .edge:visible").count()
+
+
+def test_it_opens_at_the_end_with_the_heads_pruned(replay: Page) -> None:
+    """The last frame shows what was found: one edge per task, of 12."""
+    expect(replay.locator("#step")).to_contain_text("step 50 of 50")
+    assert cell(replay, 0, 2) > 0.98
+    assert n_edges(replay) == 4
+    label = replay.locator(".dmtg-head-graph").get_attribute("aria-label")
+    assert "group 0: hair" in label
+
+
+def test_keyboard_moves_through_the_run(replay: Page) -> None:
+    """Home, arrows and End work wherever the focus is, and on the slider itself."""
+    replay.locator("h1").click()
+    replay.keyboard.press("Home")
+    expect(replay.locator("#step")).to_contain_text("step 1 of 50")
+    assert abs(cell(replay, 0, 2) - 1 / 3) < 0.01
+    expect(replay.locator(".dmtg-head-graph .edge:visible")).to_have_count(12)
+    replay.keyboard.press("ArrowRight")
+    expect(replay.locator("#step")).to_contain_text("step 2 of 50")
+    replay.locator("#scrub").focus()
+    replay.keyboard.press("ArrowRight")
+    expect(replay.locator("#step")).to_contain_text("step 3 of 50")
+    replay.keyboard.press("End")
+    expect(replay.locator("#step")).to_contain_text("step 50 of 50")
+
+
+def test_play_runs_from_the_start_and_stops_at_the_end(replay: Page) -> None:
+    """The button is a toggle that releases itself."""
+    replay.get_by_role("button", name="Play").click()
+    expect(replay.locator("#play")).to_have_attribute("aria-pressed", "true")
+    expect(replay.locator("#step")).to_contain_text("step 50 of 50", timeout=20_000)
+    expect(replay.locator("#play")).to_have_attribute("aria-pressed", "false")
+
+
+def test_mean_weight_is_flatter_than_softmax(replay: Page) -> None:
+    """The switch changes the numbers: at tau 2.5 a settled task still trains other branches."""
+    replay.locator("h1").click()
+    replay.keyboard.press("End")
+    replay.keyboard.press("ArrowLeft")
+    settled = cell(replay, 0, 2)
+    replay.get_by_label("mean weight E[Z]").check()
+    assert cell(replay, 0, 2) < settled - 0.1
+    replay.get_by_label("softmax(S)").check()
+    assert cell(replay, 0, 2) == settled
+
+
+def test_markup_in_a_task_name_is_shown_as_text(replay: Page) -> None:
+    """It appears in heat map, head graph and groups, and no picture is loaded from it."""
+    assert replay.locator("#heat tbody th").first.inner_text() == EVIL
+    assert replay.locator("img").count() == 0
+
+
+def test_dark_theme_is_dark(replay: Page) -> None:
+    """The page follows the system's theme."""
+    replay.emulate_media(color_scheme="dark")
+    background = replay.evaluate("getComputedStyle(document.body).backgroundColor")
+    replay.emulate_media(color_scheme="light")
+    assert background == "rgb(17, 20, 24)"
+
+
+def test_no_request_and_no_complaint(replay: Page) -> None:
+    """Only the file itself was read, and the console stayed silent."""
+    assert [url for url in replay.requests if not url.startswith(("file:", "data:"))] == []
+    assert replay.complaints == []
