@@ -7,7 +7,7 @@ Nothing here trains or reads disk. Every widget of `dmtg_lite.widgets` has its s
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -419,3 +419,26 @@ def plot_images(images: np.ndarray, captions: Sequence[str], *, columns: int = 6
     fig.update_layout(margin={"l": 0, "r": 0, "t": space, "b": 10}, dragmode=False)
     fig.update_xaxes(visible=False).update_yaxes(visible=False)
     return fig.update_annotations(font_size=12)
+
+
+def plot_label_correlation(targets: Mapping[str, np.ndarray]) -> go.Figure:
+    """How linked the answers of tasks are, before any training: -1 opposite, 0 unrelated, 1 the same.
+
+    Args:
+        targets: ``{task: 0/1 labels of shape (n,)}``, e.g. ``data.train.targets``. A task whose label
+            never changes has no correlation and stays empty.
+    """
+    labels = np.stack([np.asarray(values, np.float64) for values in targets.values()])  # (N, n)
+    labels -= labels.mean(1, keepdims=True)
+    scale = np.sqrt((labels**2).sum(1))
+    with np.errstate(invalid="ignore"):  # 0 / 0 where a label never changes
+        correlation = labels @ labels.T / np.outer(scale, scale)
+    names = [_text(name) for name in targets]
+    go = _plotly().graph_objects
+    fig = go.Figure({
+        "type": "heatmap", "z": np.round(correlation, 2), "x": names, "y": names, "zmin": -1, "zmax": 1,
+        "colorscale": "RdBu", "texttemplate": "%{z:.1f}" if len(names) <= 16 else "", "xgap": 2, "ygap": 2,
+        "hovertemplate": "%{y}, %{x}: %{z:.2f}<extra></extra>", "colorbar": {"thickness": 12},
+    })  # fmt: skip
+    fig.update_yaxes(autorange="reversed", ticksuffix="  ")
+    return _style(fig, "correlation of the labels", height=max(320, 22 * len(names) + 200))

@@ -10,7 +10,6 @@
 from dataclasses import replace
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from dmtg_lite import data, methods, plots, recordings
 from dmtg_lite.evaluation import evaluate
@@ -26,9 +25,9 @@ from dmtg_lite.widgets import Dashboard
 
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, seed=0)
-answers = {name: faces.train.targets[name][:10] for name in faces.task_names}
+answers = {name: faces.test.targets[name][:10] for name in faces.task_names}
 captions = ["\n".join(name for name, a in answers.items() if a[i]) or "none" for i in range(10)]
-plots.plot_images(faces.train.images[:10], captions, columns=5)
+plots.plot_images(faces.test.images[:10], captions, columns=5)
 
 # %% [markdown]
 # ## Your guess first
@@ -53,6 +52,7 @@ else:
     print(f"0.1 correct if this is 1.00: {compute_agreement(my_groups, faces.planted_groups):.2f}")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
 my_groups = faces.planted_groups
 
 # %% [markdown]
@@ -72,13 +72,14 @@ Dashboard(session)
 # who leans where; leaning tasks shape their helper, and that attracts related tasks. Faint lines vanish one
 # by one.
 #
-# When it has finished (or whenever you pause), run the next cell.
+# When it has finished, run the next two cells.
 
 
 # %%
 def read_out(history):
     if not len(history):
-        return print("nothing to read yet: press Start above, then run this cell again")
+        print("nothing to read yet: press Start above, then run this cell again")
+        return
     for k, group in enumerate(history.groups()):
         print(f"group {k}: {', '.join(group)}")
     agreement = compute_agreement(history.groups(), faces.planted_groups)
@@ -127,11 +128,13 @@ table.round(2)
 
 # %%
 failed = runs["failed"]
-plots.plot_assignment(failed.probabilities[-1], failed.task_names, title="the failed run: settled, and wrong")
+plots.plot_assignment(
+    failed.probabilities[-1], failed.task_names, title="the failed run: nearly settled, and wrong"
+)
 
 # %% [markdown]
-# **What to notice.** Its probabilities are just as settled: **being certain is not being right.** But the
-# training loss gives it away. So the library can train several times and keep the run with the lowest
+# **What to notice.** Most rows look as decided as in a good run: **being certain is not being right.** But
+# the training loss gives it away. So the library can train several times and keep the run with the lowest
 # training loss; it never peeks at the answers.
 
 # %% [markdown]
@@ -139,11 +142,7 @@ plots.plot_assignment(failed.probabilities[-1], failed.task_names, title="the fa
 # those links shows the groups with no training at all.
 
 # %%
-linked = pd.DataFrame({name: y.numpy() for name, y in faces.train.targets.items()}).corr().abs()
-heat = go.Heatmap(z=linked.round(2), x=list(linked), y=list(linked), colorscale="Cividis", zmin=0, zmax=1)
-go.Figure(heat).update_yaxes(autorange="reversed").update_layout(
-    height=430, title="how linked the answers are"
-)
+plots.plot_label_correlation(faces.train.targets)
 
 # %% [markdown]
 # ## You can now

@@ -99,6 +99,7 @@ else:
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
 def win_rate(row):
     return row.softmax(-1)
 
@@ -143,6 +144,7 @@ else:
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
 def gradient_by_hand(probabilities, loss_matrix):
     mean_loss = (probabilities * loss_matrix).sum(-1, keepdim=True)  # (N, 1)
     return probabilities * (loss_matrix - mean_loss)
@@ -206,7 +208,8 @@ for estimator, rows in seen.items():
 fig = go.Figure()
 for (estimator, rows), dash in zip(seen.items(), ("dash", "solid"), strict=True):
     fig.add_scatter(y=rows[:, 0], name=estimator, line={"dash": dash, "width": 3})
-fig.update_layout(height=320, xaxis_title="step", yaxis_title="distance between two branches")
+fig.update_layout(template="plotly_white", height=320, margin_t=30)
+fig.update_layout(xaxis_title="step", yaxis_title="distance between two branches")
 
 # %% [markdown]
 # ## 1.5 Settled is not pruned
@@ -251,6 +254,7 @@ else:
     print("1.3 correct")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
 lead = 8
 
 # %% [markdown]
@@ -303,6 +307,7 @@ else:
     print(f"1.4 correct: a budget of {budget:.0f} against a lead of {needed:.1f}")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
 budget = 8e-4 * 100 * (162_770 // 256)
 
 # %% [markdown]

@@ -126,6 +126,7 @@ else:
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
 def training_step(network, optimiser, images, targets):
     loss_matrix = network.compute_loss_matrix(images, targets)  # (N, K)
     assignment = sample_assignment(network.assignment.logits, tau=1.0)  # (N, K)
@@ -186,6 +187,7 @@ else:
     print("2.2 correct")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
 group_of = [k for name in faces.task_names for k, g in enumerate(faces.planted_groups) if name in g]
 
 # %% [markdown]
@@ -302,6 +304,7 @@ else:
     print("2.3 correct")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
 together = GroupedNetwork.naive(CELEBA_9, resnet((3, 64, 64)), shared=1)
 apart = together.branch_out(9, group_of=range(9))
 ratio = count_macs(apart, (3, 64, 64))["encoder"] / count_macs(together, (3, 64, 64))["encoder"]

@@ -103,6 +103,7 @@ else:
     print(f"3.1 correct: {constant_error:.1f} points")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
 constant_error = labels["error % of the constant answer"].sum()
 
 # %% [markdown]
@@ -111,13 +112,7 @@ constant_error = labels["error % of the constant answer"].sum()
 # **Predict:** where are the blocks?
 
 # %%
-correlation = pd.DataFrame({name: y.float().numpy() for name, y in celeba.train.targets.items()}).corr()
-heat = go.Heatmap(
-    z=correlation.round(2), x=celeba.task_names, y=celeba.task_names, texttemplate="%{z:.1f}",
-    colorscale="RdBu", zmin=-1, zmax=1,
-)  # fmt: skip
-fig = go.Figure(heat).update_yaxes(autorange="reversed")
-fig.update_layout(height=480, title="correlation of the labels")
+plots.plot_label_correlation(celeba.train.targets)
 
 # %% [markdown]
 # **What to notice.** Beards and moustaches against `No_Beard`; hair colours exclude each other. A grouping
@@ -219,7 +214,9 @@ for method, pattern in (("RG", "/"), ("HOA", "x"), ("TAG", "."), ("DMTG", "")):
         x=rows.K, y=rows["NormGain_E %"], name=method, marker_pattern_shape=pattern, text=rows["NormGain_E %"]
     )
 fig.update_xaxes(title="groups K", tickvals=[2, 3, 4])
-fig.update_layout(height=360, yaxis_title="NormGain in error, %", title="as published, Table 3")
+fig.update_layout(
+    template="plotly_white", height=360, yaxis_title="NormGain in error, %", title="as published, Table 3"
+)
 
 # %% [markdown]
 # **What to notice.** DMTG is best at K = 2 and gains less with more groups. STL is *worse* than Naive MTL:
@@ -241,6 +238,7 @@ else:
     print("3.2 correct: close to 5.75, but not the same. Rare attributes count as much as frequent ones.")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
 gain_of_total = 100 * (56.13 - 52.97) / 56.13
 
 # %% [markdown]
