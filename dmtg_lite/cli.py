@@ -42,6 +42,12 @@ def _device(name: str) -> str:
     return name
 
 
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text!r}")
+    return int(text)
+
+
 def _config(args: argparse.Namespace):
     from dmtg_lite.experiments import PAPER, TOY
 
@@ -63,10 +69,16 @@ def _config(args: argparse.Namespace):
         )
         if (value := getattr(args, name)) is not None
     }
-    if args.steps is not None:
-        changes |= {"steps": args.steps, "epochs": None}
-    if args.epochs is not None:
-        changes |= {"epochs": args.epochs, "steps": None}
+    if args.steps is not None and args.epochs is not None:
+        raise ValueError("give --steps or --epochs, not both.")
+    for unit, other in (("steps", "epochs"), ("epochs", "steps")):
+        if (value := getattr(args, unit)) is not None:
+            if args.pretrain is None and config.pretrain and getattr(config, unit) is None:
+                raise ValueError(
+                    f"the preset of {args.suite} counts in {other}, {config.pretrain} of them before branching "
+                    f"out: say --pretrain in {unit} too."
+                )
+            changes |= {unit: value, other: None}
     return replace(config, seed=args.seed, **changes)
 
 
