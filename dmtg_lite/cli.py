@@ -195,7 +195,7 @@ def _add_suite_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--shared", type=int, help="encoder stages shared by all groups")
     parser.add_argument("--restarts", type=int, help="keep the best of this many, by training loss")
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
-    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ... (default: cpu)")
+    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ...")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -213,9 +213,9 @@ def build_parser() -> argparse.ArgumentParser:
     cores = os.cpu_count() or 1
     command = add(demo, "The whole story on drawn faces.", "About two minutes on two cores, 1 MB of disk.")
     command.add_argument("--out", default="demo", help="folder for table, recorded run and replay page")
-    command.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    command.add_argument("--seeds", type=_count, default=3, help="number of seeds")
     command.add_argument("--seed", type=int, default=0, help="first seed")
-    command.add_argument("--jobs", type=int, default=min(cores, 8), help="processes")
+    command.add_argument("--jobs", type=_count, default=min(cores, 8), help="processes")
 
     command = add(
         train, "Train one method on one suite.",
@@ -234,9 +234,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_suite_arguments(command)
     command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     command.add_argument("--out", required=True, help="folder for table.csv")
-    command.add_argument("--seeds", type=int, default=3, help="number of seeds")
+    command.add_argument("--seeds", type=_count, default=3, help="number of seeds")
     command.add_argument("--seed", type=int, default=0, help="first seed")
-    command.add_argument("--jobs", type=int, default=1, help="processes")
+    command.add_argument("--jobs", type=_count, default=1, help="processes")
 
     command = add(replay, "Turn a recorded run into one HTML page.", "A second; under 200 kB.")
     command.add_argument("run", help="a .npz recording")
