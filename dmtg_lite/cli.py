@@ -75,8 +75,8 @@ def _config(args: argparse.Namespace):
         if (value := getattr(args, unit)) is not None:
             if args.pretrain is None and config.pretrain and getattr(config, unit) is None:
                 raise ValueError(
-                    f"the preset of {args.suite} counts in {other}, {config.pretrain} of them before branching "
-                    f"out: say --pretrain in {unit} too."
+                    f"the preset of {args.suite} counts in {other}, {config.pretrain} of them before "
+                    f"branching out: say --pretrain in {unit} too."
                 )
             changes |= {unit: value, other: None}
     return replace(config, seed=args.seed, **changes)

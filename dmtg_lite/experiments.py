@@ -170,7 +170,8 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     columns = ["total_error", "norm_gain_error", "norm_gain_loss", "agreement", "encoder_cost", "cpu_seconds"]
     grouped = table.groupby("method", sort=False)
     means, spreads = grouped[columns].mean(), grouped[columns].std()
-    summary = means.join(spreads[["total_error", "norm_gain_error", "norm_gain_loss"]], rsuffix="_std")
+    spread_of = ["total_error", "norm_gain_error", "norm_gain_loss"]
+    summary = means.join(spreads[spread_of].add_suffix("_std"))
     summary["agreement"] = summary["agreement"].where(table.groupby("method")["agreement"].count() > 0)
     summary["seeds"] = grouped["seed"].nunique()
     return summary

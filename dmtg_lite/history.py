@@ -54,6 +54,13 @@ class History:
             "lr_assignment": np.empty(256, np.float32),
         }
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the lock, so that a run can come back from another process."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
+
     def __len__(self) -> int:
         return self._size
 
