@@ -187,6 +187,15 @@ def test_one_thread_writes_while_others_read_and_save(tmp_path: Path) -> None:
     assert (history.steps == np.arange(1, len(history) + 1)).all()
 
 
+def test_a_run_comes_back_from_another_process() -> None:
+    """Pickled and unpickled it is the same run, and still safe to append to."""
+    history = make_history(20)
+    back = pickle.loads(pickle.dumps(history))
+    assert_same(back, history)
+    back.append(21, np.full((2, 3), 1 / 3), np.ones(2), 1.0, 1.0)
+    assert (len(back), len(history), back.meta) == (21, 20, history.meta)
+
+
 def test_groups_of_a_record() -> None:
     """Tasks by most probable group at any record; empty groups are dropped."""
     history = History(NAMES, 3)

@@ -31,14 +31,16 @@ import pandas, tqdm.auto
 from dmtg_lite import cli, data, experiments, methods
 faces = data.toy_faces(seed=5)
 data.toy_faces = lambda seed: faces
+torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # torch imports more at the first one
 print("ready", flush=True)
-for line in sys.stdin:
+for line in iter(sys.stdin.readline, ""):
     child = os.fork()
     if not child:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
         os._exit(cli.main(line.split("\\t")[:-1]))
     print(child, flush=True)
+    sys.stdin.readline()  # until it is waited for, even a finished process can be killed
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
@@ -59,6 +61,8 @@ class Trainer:
         return int(self.process.stdout.readline())
 
     def wait(self) -> int:
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
         return int(self.process.stdout.readline())
 
     def close(self) -> None:
@@ -90,7 +94,7 @@ def test_twenty_kills_change_nothing(trainer: Trainer, tmp_path: Path) -> None:
         # a short life each, so that the run is killed in every phase before it gets to its end
         process = trainer.start(killed, "--resume")
         time.sleep(rng.uniform(0.02, 0.25) * duration)
-        os.kill(process, signal.SIGKILL)  # until it is waited for, a finished process can be killed too
+        os.kill(process, signal.SIGKILL)
         if trainer.wait() == -signal.SIGKILL:
             kills += 1
         else:  # done before its moment came: the rest of the kills strike a new run

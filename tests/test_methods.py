@@ -1,0 +1,199 @@
+"""What every method promises: one kind of result, counted cost, and a grouping that is what it says."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dmtg_lite import data, methods
+from dmtg_lite.config import TrainConfig
+from dmtg_lite.evaluation import evaluate
+from dmtg_lite.history import History
+from dmtg_lite.methods import METHODS, MethodResult, draw_groups, train_groups
+from dmtg_lite.metrics import norm_gain, total
+from dmtg_lite.network import count_macs
+
+FACES = data.toy_faces(n_train=200, n_val=50, n_test=80)
+CONFIG = TrainConfig(steps=20, pretrain=10, batch_size=32, lr=3e-3, lr_assignment=0.1)
+FIXED = ("naive", "stl", "random", "planted")
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, MethodResult]:
+    return {name: method(FACES, 3, CONFIG) for name, method in METHODS.items()}
+
+
+def assert_same(one: MethodResult, other: MethodResult) -> None:
+    """Everything but the time it took."""
+    first, second = ({**r.to_json(), "seconds": None} for r in (one, other))
+    assert first == second
+    for own, their in zip(one.network.parameters(), other.network.parameters(), strict=True):
+        assert torch.equal(own, their)
+    np.testing.assert_array_equal(one.history.task_losses, other.history.task_losses)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_result_is_consistent(results: dict[str, MethodResult], name: str) -> None:
+    """Groups partition the tasks; numbers and recorded groups are those of the pruned network."""
+    result = results[name]
+    assert result.method == name
+    assert sorted(task for group in result.groups for task in group) == sorted(FACES.task_names)
+    assert all(result.groups)
+    assert result.network.n_groups == len(result.groups)
+    assert sum(len(head.tasks) for head in result.network.heads) == 9
+    assert list(result.task_losses) == list(result.task_errors) == FACES.task_names
+    again = evaluate(result.network, FACES.test)
+    assert (again.losses, again.errors) == (result.task_losses, result.task_errors)
+    assert result.train_loss == total(evaluate(result.network, FACES.train).losses)
+    assert result.history.meta["groups"] == result.groups
+    assert sorted(map(sorted, result.history.groups())) == sorted(map(sorted, result.groups))
+    assert set(result.network(FACES.test.images[:2])) == set(FACES.task_names)
+    assert result.seconds["cpu"] > 0
+    assert f"MethodResult({name}: " in repr(result)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_gives_the_same_result(results: dict[str, MethodResult], name: str) -> None:
+    """Bit for bit; and another seed another one."""
+    assert_same(METHODS[name](FACES, 3, CONFIG), results[name])
+    assert METHODS[name](FACES, 3, replace(CONFIG, seed=1)).train_loss != results[name].train_loss
+
+
+def test_the_baselines_are_the_groupings_they_claim(results: dict[str, MethodResult]) -> None:
+    """All together, all apart, the planted ones; with them the agreement that goes with it."""
+    assert results["naive"].groups == [FACES.task_names]
+    assert results["stl"].groups == [[name] for name in FACES.task_names]
+    assert results["planted"].groups == FACES.planted_groups
+    assert results["planted"].agreement == 1.0
+    assert results["naive"].agreement == results["stl"].agreement == 0.0
+    assert sorted(map(len, results["random"].groups)) == [3, 3, 3]
+
+
+def test_encoder_cost_is_counted(results: dict[str, MethodResult]) -> None:
+    """By hand, in Naive MTL's 30 steps: 9 branches cost 9; 3 after pretraining (10 + 3 x 20) / 30."""
+    assert results["naive"].encoder_cost == 1.0
+    assert results["stl"].encoder_cost == 9.0
+    for name in ("random", "planted", "dmtg"):
+        assert results[name].encoder_cost == pytest.approx((10 + 3 * 20) / 30)
+    assert methods.naive(FACES, 5, CONFIG).encoder_cost == 1.0
+
+
+def test_restarts_multiply_the_cost_and_a_stem_counts_once() -> None:
+    """Two whole runs cost twice, one dropped half way what it ran; a shared stage is run once."""
+    twice = methods.dmtg(FACES, 2, replace(CONFIG, restarts=2))
+    assert twice.encoder_cost == pytest.approx(2 * (10 + 2 * 20) / 30)
+    halved = methods.dmtg(FACES, 2, replace(CONFIG, restarts=4, halve_every=10))
+    assert halved.encoder_cost == pytest.approx((4 * 10 + 3 * 2 * 10 + 2 * 20) / 30)
+    shared = methods.random_groups(FACES, 3, replace(CONFIG, shared=1))
+    macs = count_macs(shared.network, FACES.image_shape)
+    stem, branch = macs["stem"], macs["branches"] / 3
+    assert shared.encoder_cost == pytest.approx((10 + 20 * (stem + 3 * branch) / (stem + branch)) / 30)
+
+
+def test_the_best_restart_is_chosen_by_its_training_loss() -> None:
+    """Neither test images nor planted groups take part: the kept run is the one of lowest training loss."""
+    result = methods.dmtg(FACES, 3, replace(CONFIG, restarts=3))
+    assert len(result.restarts) == 3
+    best = min(result.restarts, key=lambda entry: entry["train_loss"])
+    assert best["train_loss"] == pytest.approx(result.train_loss, rel=1e-6)
+    assert best["groups"] == result.groups
+    hidden = methods.dmtg(replace(FACES, planted_groups=None), 3, replace(CONFIG, restarts=3))
+    assert hidden.agreement is None
+    assert hidden.groups == result.groups
+    assert [entry["train_loss"] for entry in hidden.restarts] == [e["train_loss"] for e in result.restarts]
+
+
+def test_test_images_have_no_influence_on_training() -> None:
+    """With other test and validation images the network is the same, bit for bit."""
+    other = replace(FACES, test=FACES.val, val=FACES.test)
+    for own, their in zip(
+        methods.dmtg(FACES, 2, CONFIG).network.parameters(),
+        methods.dmtg(other, 2, CONFIG).network.parameters(),
+        strict=True,
+    ):
+        assert torch.equal(own, their)
+
+
+@pytest.mark.parametrize(("n_tasks", "n_groups"), [(9, 3), (9, 4), (5, 5), (7, 1), (40, 5)])
+def test_random_groups_are_balanced_and_seeded(n_tasks: int, n_groups: int) -> None:
+    """Sizes differ by at most one; the same seed draws the same; no seed is like all others."""
+    names = [f"t{n}" for n in range(n_tasks)]
+    groups = draw_groups(names, n_groups, seed=0)
+    sizes = [len(group) for group in groups]
+    assert len(groups) == n_groups
+    assert max(sizes) - min(sizes) <= 1
+    assert sorted(name for group in groups for name in group) == sorted(names)
+    assert draw_groups(names, n_groups, seed=0) == groups
+    if n_groups not in (1, n_tasks):
+        assert len({str(draw_groups(names, n_groups, seed=seed)) for seed in range(5)}) == 5
+
+
+def test_random_groups_are_fair() -> None:
+    """Over 400 seeds any two of six tasks meet in a pair about one time in five. Standard error 0.02."""
+    meetings = Counter(
+        tuple(sorted(group)) for seed in range(400) for group in draw_groups(list("abcdef"), 3, seed=seed)
+    )
+    assert len(meetings) == 15
+    assert all(abs(count / 400 - 0.2) < 0.08 for count in meetings.values())
+
+
+def test_any_grouping_can_be_trained() -> None:
+    """A partition handed over by somebody; anything else is refused by name."""
+    groups = [FACES.task_names[:2], FACES.task_names[2:]]
+    result = train_groups(FACES, groups, CONFIG, method="mine")
+    assert (result.method, result.groups) == ("mine", groups)
+    with pytest.raises(ValueError, match="exactly once"):
+        train_groups(FACES, [FACES.task_names[:2]], CONFIG)
+
+
+def test_what_cannot_be_done_is_refused() -> None:
+    """Planted groups of real data, no groups, more random groups than tasks."""
+    digits = data.digits()
+    with pytest.raises(ValueError, match="has no planted groups"):
+        methods.planted(digits, 3, CONFIG)
+    with pytest.raises(ValueError, match="must be >= 1"):
+        methods.dmtg(FACES, 0, CONFIG)
+    with pytest.raises(ValueError, match=r"`n_groups` must be in 1\.\.9"):
+        methods.random_groups(FACES, 10, CONFIG)
+
+
+def test_norm_gain_pairs_tasks_by_name(results: dict[str, MethodResult]) -> None:
+    """Another order of the same tasks changes nothing; other tasks are refused."""
+    dmtg, naive = results["dmtg"], results["naive"]
+    shuffled = replace(naive, task_errors=dict(reversed(naive.task_errors.items())))
+    assert dmtg.norm_gain_error(shuffled) == pytest.approx(dmtg.norm_gain_error(naive))
+    expected = norm_gain(list(dmtg.task_losses.values()), list(naive.task_losses.values()))
+    assert dmtg.norm_gain_loss(naive) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="of different tasks"):
+        dmtg.norm_gain_error(replace(naive, task_errors={"other": 1.0}))
+
+
+def test_a_result_is_saved_whole(results: dict[str, MethodResult], tmp_path: Path) -> None:
+    """Three files: numbers as JSON, the recorded run, the weights."""
+    folder = results["dmtg"].save(tmp_path / "out")
+    assert sorted(path.name for path in folder.iterdir()) == ["network.safetensors", "result.json", "run.npz"]
+    numbers = json.loads((folder / "result.json").read_text())
+    assert numbers["task_errors"] == results["dmtg"].task_errors
+    assert TrainConfig(**numbers["config"]) == CONFIG
+    assert History.load(folder / "run.npz").meta["groups"] == results["dmtg"].groups
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_checkpoints_change_nothing(results: dict[str, MethodResult], name: str, tmp_path: Path) -> None:
+    """With checkpoints, and again from the finished ones: the same result, cost included."""
+    for _ in range(2):
+        result = METHODS[name](FACES, 3, CONFIG, checkpoints=tmp_path, checkpoint_every=7)
+        assert_same(result, results[name])
+
+
+def test_another_grouping_does_not_continue_these_checkpoints(tmp_path: Path) -> None:
+    """Random groups in a folder, planted ones after them: refused, though every tensor would fit."""
+    methods.random_groups(FACES, 3, CONFIG, checkpoints=tmp_path)
+    with pytest.raises(ValueError, match="start in a new folder"):
+        methods.planted(FACES, 3, CONFIG, checkpoints=tmp_path)
