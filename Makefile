@@ -5,13 +5,14 @@ PYTHON ?= python3
 QUIET ?= -qq
 PIP = .venv/bin/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab test demo notebooks bench clean
+.PHONY: help lab test demo notebooks students bench clean
 
 help:
 	@echo "make lab        set up everything, open JupyterLab on the first notebook"
 	@echo "make test       set up everything, run all tests          (some: ARGS='tests/test_history.py')"
 	@echo "make demo       the whole story without a browser: table, recorded run, replay page in demo/"
 	@echo "make notebooks  write the .ipynb files anew from the .py files, without outputs"
+	@echo "make students   copies of the notebooks without their solutions, in students/"
 	@echo "make bench      measure the training step and memory on this machine"
 	@echo "make clean      remove .venv, caches and demo/ (never prepared/ or runs/)"
 
@@ -35,6 +36,9 @@ notebooks: .venv/installed
 	@.venv/bin/jupytext --quiet --update --set-kernel python3 --to ipynb notebooks/*.py
 	@.venv/bin/jupyter nbconvert --log-level=ERROR --clear-output --inplace notebooks/*.ipynb
 	@echo "notebooks/*.ipynb written from notebooks/*.py."
+
+students: .venv/installed
+	@.venv/bin/python notebooks/tools/solutions.py --out students
 
 bench: .venv/installed
 	@.venv/bin/python -m dmtg_lite bench
