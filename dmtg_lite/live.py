@@ -76,7 +76,7 @@ class LiveSession:
         *,
         config: TrainConfig | None = None,
         name: str = "default",
-        steps_per_second: float | None = 60.0,
+        steps_per_second: float | None = 30.0,
     ) -> None:
         config = config or WATCHABLE
         config.count_steps(len(data.train))  # complain here, not in the thread

@@ -77,7 +77,7 @@ def _heat(matrix: np.ndarray, task_names: Sequence[str]) -> dict[str, Any]:
     n_tasks, n_groups = matrix.shape
     return {
         "z": np.round(matrix.astype(np.float64), 4),
-        "x": [f"group {k}" for k in range(n_groups)],
+        "x": [str(k) for k in range(n_groups)],
         "y": [_text(name) for name in task_names],
         "texttemplate": "%{z:.2f}" if n_tasks <= 16 else "",  # smaller cells cannot hold numbers
     }
@@ -85,8 +85,12 @@ def _heat(matrix: np.ndarray, task_names: Sequence[str]) -> dict[str, Any]:
 
 HEATMAP = {
     "type": "heatmap", "colorscale": "Cividis", "zmin": 0, "zmax": 1, "xgap": 2, "ygap": 2,
-    "hovertemplate": "%{y}, %{x}: %{z:.3f}<extra></extra>",
+    "hovertemplate": "%{y}, group %{x}: %{z:.3f}<extra></extra>",
 }  # fmt: skip
+
+
+# numbers, not words: they fit above any column; "category" keeps plotly from reading them as a scale
+GROUP_AXIS = {"type": "category", "title": {"text": "group", "standoff": 4, "font": {"size": 13}}}
 
 
 def plot_assignment(
@@ -112,6 +116,7 @@ def plot_assignment(
     bar = {"title": {"text": "weight"}, "thickness": 12}
     fig = go.Figure({**HEATMAP, **_heat(matrix, task_names), "colorbar": bar})
     fig.update_yaxes(autorange="reversed", ticksuffix="  ")
+    fig.update_xaxes(**GROUP_AXIS)
     return _style(fig, title, height=max(300, 22 * len(task_names) + 120))
 
 
@@ -269,7 +274,7 @@ def plot_temperature(
     fig.update_yaxes(autorange="reversed", ticksuffix="  ")
     _style(fig, height=max(230, 26 * len(names) + 110))
     fig.update_annotations(font_size=14)
-    return fig.update_yaxes(showgrid=False).update_xaxes(showgrid=False)
+    return fig.update_yaxes(showgrid=False).update_xaxes(showgrid=False, **GROUP_AXIS)
 
 
 def make_dashboard(n_groups: int = 8) -> go.Figure:
@@ -286,7 +291,7 @@ def make_dashboard(n_groups: int = 8) -> go.Figure:
     )  # fmt: skip
     fig.add_trace({**HEATMAP, "showscale": False}, 1, 1)
     for k in range(max(8, n_groups)):
-        fig.add_scatter(mode="lines", name=f"group {k}", line=_line(k), visible=False, row=1, col=2)
+        fig.add_scatter(mode="lines", name=str(k), line=_line(k), visible=False, row=1, col=2)
     for dash, width in (("solid", 3.5), ("solid", 1.2)):  # mean of all tasks, then the chosen task
         fig.add_scatter(
             mode="lines", line={"color": GREY, "dash": dash, "width": width}, showlegend=False,
@@ -296,8 +301,9 @@ def make_dashboard(n_groups: int = 8) -> go.Figure:
     _style(fig, height=480)
     fig.update_layout(margin={"l": 10, "r": 10, "t": 58, "b": 10}, hovermode="x", dragmode="zoom")
     fig.update_layout(legend={"y": 0.995, "x": 0.505, "font": {"size": 12}})
+    fig.update_layout(legend_title={"text": "group", "font": {"size": 12}})
     fig.update_yaxes(autorange="reversed", ticksuffix=" ", row=1, col=1, showgrid=False)
-    fig.update_xaxes(showgrid=False, row=1, col=1)
+    fig.update_xaxes(showgrid=False, **GROUP_AXIS, row=1, col=1)
     fig.update_yaxes(range=[0, 1.03], row=1, col=2)
     fig.update_yaxes(rangemode="tozero", row=2, col=2)
     fig.update_yaxes(range=[0, 1.05], row=3, col=2)

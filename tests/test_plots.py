@@ -56,7 +56,7 @@ def test_heat_map_shows_the_matrix_on_a_fixed_scale() -> None:
     """Tasks are rows, groups are columns, colours always mean 0 to 1."""
     heat = plot_assignment(np.array([[0.25, 0.75], [1.0, 0.0]]), ["a", "b"]).data[0]
     assert heat.z.tolist() == [[0.25, 0.75], [1.0, 0.0]]
-    assert (list(heat.x), list(heat.y)) == (["group 0", "group 1"], ["a", "b"])
+    assert (list(heat.x), list(heat.y)) == (["0", "1"], ["a", "b"])
     assert (heat.zmin, heat.zmax) == (0, 1)
 
 

@@ -72,6 +72,15 @@ def test_start_trains_to_the_end_and_prunes(dashboard: Dashboard) -> None:
     eventually(lambda: "finished" in dashboard.state.value and len(dashboard.history) == CONFIG.steps)
 
 
+def test_speed_goes_up_to_full(dashboard: Dashboard) -> None:
+    """The list shows what the session was made with, and sets it."""
+    assert dashboard.speed.label == "full speed"
+    dashboard.speed.label = "10 steps/s"
+    assert dashboard.session.steps_per_second == 10
+    dashboard.speed.label = "full speed"
+    assert dashboard.session.steps_per_second is None
+
+
 def test_knobs_reach_the_session_at_once(dashboard: Dashboard) -> None:
     """Moving tau or the learning rate of S while paused changes the next step."""
     dashboard.tau.value, dashboard.lr_assignment.value = 4.0, 0.3

@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -29,7 +30,8 @@ if TYPE_CHECKING:  # a recorded run is shown without torch
 
 TAUS = (0.1, 0.25, 0.5, 1.0, 2.5, 4.0, 10.0)  # few and log-spaced: a class can compare notes
 RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-SPEEDS = {"2 steps/s": 2.0, "20 steps/s": 20.0, "60 steps/s": 60.0, "200 steps/s": 200.0, "full speed": None}
+FULL_SPEED = 0.0  # a list cannot have None chosen
+SPEEDS = {f"{n} steps/s": float(n) for n in (2, 10, 30, 100)} | {"full speed": FULL_SPEED}
 PAINT_EVERY = 0.2  # seconds
 CONTROLS = (
     "start", "pause", "step", "reset", "n_groups", "seed", "speed", "tau", "lr_assignment", "weights",
@@ -133,7 +135,7 @@ class Dashboard:
         self.seed = widgets.BoundedIntText(
             getattr(self.session, "seed", 0), 0, 2**31 - 1, **wide("seed (at Reset)", "170px")
         )
-        speed = getattr(self.session, "steps_per_second", 60.0)
+        speed = getattr(self.session, "steps_per_second", None) or FULL_SPEED
         speeds = SPEEDS if speed in SPEEDS.values() else {f"{speed:g} steps/s": speed, **SPEEDS}
         self.speed = widgets.Dropdown(options=speeds, value=speed, **wide("speed", "170px"))
         self.tau = _choice(getattr(config, "tau", 1.0), TAUS, **wide("temperature tau", "330px"))
@@ -164,11 +166,12 @@ class Dashboard:
         figure = make_dashboard(history.n_groups)
         self._update_figure(figure, len(history) - 1)  # filled before it travels: nothing to catch up
         self.figure = go.FigureWidget(figure)
-        # A figure forgets what reaches it before its first drawing, so updates wait for the browser's
-        # word; where there is no browser (a script, a test) nothing waits, and nothing waits forever.
+        # A figure forgets what reaches it before its first drawing and complains of what comes after its
+        # last, so updates wait for the browser's word. Without a browser (a script, a test) nothing waits.
         self._drawn = isinstance(self.figure.comm, DummyComm)
         self._patience = time.monotonic() + 20.0
         self.figure.observe(self._on_drawn, names="_js2py_traceDeltas")
+        self.figure.observe(self._on_views, names="_view_count")
         self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
 
     def _lay_out(self, hide: tuple[str, ...]) -> widgets.VBox:
@@ -243,7 +246,7 @@ class Dashboard:
         on(self.pause, lambda _: session.pause())
         on(self.step, step)
         on(self.reset, reset)
-        on(self.speed, lambda value: setattr(session, "steps_per_second", value))
+        on(self.speed, lambda value: setattr(session, "steps_per_second", value or None))
         for knob in ("tau", "lr_assignment"):
             on(getattr(self, knob), lambda value, knob=knob: session.turn(**{knob: value}))
 
@@ -291,6 +294,13 @@ class Dashboard:
         if change["new"]:
             self._drawn = True
             self._wake.set()
+
+    def _on_views(self, change: Any) -> None:
+        if not change["new"]:  # taken off the page, e.g. because its cell is run again
+            self._drawn, self._patience = False, inf
+        elif not self._drawn:
+            self._patience = time.monotonic() + 20.0
+        self._wake.set()
 
     def _update_figure(self, figure: go.Figure, index: int) -> None:
         update_dashboard(
