@@ -48,8 +48,10 @@ my_groups = None  # your turn: [["dark_hair", ...], [...], [...]]
 # %% tags=["check"]
 if my_groups is None:
     print("0.1 is still open; the rest of the notebook runs without it")
+elif (agreement := compute_agreement(my_groups, faces.planted_groups)) == 1:
+    print("0.1 correct: that is how the faces were made")
 else:
-    print(f"0.1 correct if this is 1.00: {compute_agreement(my_groups, faces.planted_groups):.2f}")
+    print(f"0.1 not yet: agreement {agreement:.2f}, where 1 is perfect and 0 is chance")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
@@ -138,8 +140,8 @@ plots.plot_assignment(
 # training loss; it never peeks at the answers.
 
 # %% [markdown]
-# One more fair warning: these groups are easy. Tasks of one part have linked *answers*, and a table of
-# those links shows the groups with no training at all.
+# One more fair warning: these groups are easy. Tasks of one part have linked *answers* (blue or red below),
+# and that table shows the groups with no training at all.
 
 # %%
 plots.plot_label_correlation(faces.train.targets)
