@@ -96,7 +96,8 @@ def run_all(
         n_groups: K.
         config: The preset; each run gets its own seed.
         seeds: One run per seed and method.
-        jobs: Processes; the results do not depend on it.
+        jobs: Processes of one thread each. With one job this process's threads are used; the number of
+            threads (not of processes) can change the last digits of a sum.
         progress: Show a progress bar (needs tqdm).
 
     Returns:
