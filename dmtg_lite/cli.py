@@ -219,7 +219,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add(
         train, "Train one method on one suite.",
-        "Toy suites: seconds. CelebA with the paper's preset: hours on a GPU; checkpoints of a few MB.",
+        "Toy suites: seconds. CelebA with the paper's preset: hours on a GPU; checkpoints of 10 to 80 MB.",
     )  # fmt: skip
     _add_suite_arguments(command)
     command.add_argument("--method", choices=METHODS, default="dmtg")

@@ -131,12 +131,12 @@ table.round(2)
 # %%
 failed = runs["failed"]
 plots.plot_assignment(
-    failed.probabilities[-1], failed.task_names, title="the failed run: nearly settled, and wrong"
+    failed.probabilities[-1], failed.task_names, title="the failed run: settled, and wrong"
 )
 
 # %% [markdown]
-# **What to notice.** Most rows look as decided as in a good run: **being certain is not being right.** But
-# the training loss gives it away. So the library can train several times and keep the run with the lowest
+# **What to notice.** Every row is as decided as in a good run: **being certain is not being right.** But the
+# training loss gives it away. So the library can train several times and keep the run with the lowest
 # training loss; it never peeks at the answers.
 
 # %% [markdown]

@@ -115,6 +115,4 @@ class TaskData:
 
     def to(self, device: torch.device | str) -> TaskData:
         """The same data with all three splits on a device."""
-        return replace(
-            self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device)
-        )
+        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
