@@ -41,7 +41,7 @@ students: .venv/installed
 	@.venv/bin/python notebooks/tools/solutions.py --out students
 
 bench: .venv/installed
-	@.venv/bin/python -m dmtg_lite bench
+	@.venv/bin/python benchmarks/step.py --quick
 
 clean:
 	@rm -rf .venv build dist demo dmtg_lite.egg-info .pytest_cache .ruff_cache .hypothesis
