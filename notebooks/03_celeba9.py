@@ -22,7 +22,6 @@ from dmtg_lite import TrainConfig, data, experiments, methods, plots, train_step
 from dmtg_lite.data.celeba_prepare import prepare_celeba
 from dmtg_lite.data.fake_celeba_files import make_fake_celeba
 from dmtg_lite.grouping import compute_agreement
-from dmtg_lite.metrics import total
 from dmtg_lite.train import build_network
 from dmtg_lite.widgets import Dashboard
 
@@ -191,8 +190,8 @@ published = [
 paper = pd.DataFrame(published, columns=["method", "K", "total error", "NormGain_E %"])
 
 # %%
-ours = [(r.method, len(r.groups), total(r.task_errors), r.norm_gain_error(naive)) for r in (naive, found)]
-ours = pd.DataFrame(ours, columns=paper.columns)
+ours = experiments.tabulate([naive, found])[["method", "n_groups", "total_error", "norm_gain_error"]]
+ours.columns = paper.columns
 comparable = is_real and in_earnest
 verdict = "COMPARABLE: same data and setting, one seed"
 if not comparable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import isnan
 
 import pytest
 
@@ -87,3 +88,14 @@ def test_presets_can_be_run() -> None:
     """Each says how long it trains and names an encoder that fits its suite."""
     for preset in (*PAPER.values(), *TOY.values()):
         assert preset.count_steps(1000)[1] > 0
+
+
+def test_a_flawless_reference_costs_one_column_not_the_table(results: list) -> None:
+    """Naive MTL without an error on a task has no NormGain_E: the row says so and keeps the rest."""
+    naive = next(result for result in results if result.method == "naive")
+    first = next(iter(naive.task_errors))
+    flawless = replace(naive, task_errors={**naive.task_errors, first: 0.0})
+    row = tabulate([flawless]).iloc[0]
+    assert isnan(row["norm_gain_error"])
+    assert row["norm_gain_loss"] == 0
+    assert first in row["note"]

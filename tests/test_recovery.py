@@ -1,4 +1,4 @@
-"""The default call finds planted groups. How often, and against what, is measured in benchmarks/recovery.py."""
+"""The default call finds planted groups; how often, and against what, benchmarks/recovery.py measures."""
 
 from __future__ import annotations
 
