@@ -130,9 +130,7 @@ table.round(2)
 
 # %%
 failed = runs["failed"]
-plots.plot_assignment(
-    failed.probabilities[-1], failed.task_names, title="the failed run: settled, and wrong"
-)
+plots.plot_assignment(failed.probabilities[-1], failed.task_names, title="the failed run: settled, and wrong")
 
 # %% [markdown]
 # **What to notice.** Every row is as decided as in a good run: **being certain is not being right.** But the
