@@ -11,14 +11,14 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from dmtg_lite.data.celeba_lists import ID, join_split, read_attributes, read_partition
+from dmtg_lite.data.celeba_source import Reader, Source
 
 SPLITS = ("train", "val", "test")
 IMAGES = "img_align_celeba"
@@ -35,29 +35,6 @@ _FOLDERS = (
     "img_align+identity+attr", "data",
 )  # fmt: skip
 _MOST_BYTES = 1 << 20  # an official image has 3 to 12 kB; a member of a hostile zip may claim gigabytes
-
-Reader = Callable[[], Iterator[tuple[str, bytes]]]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A CelebA found on disk, checked, with nothing decoded yet.
-
-    Args:
-        layout: ``"torchvision"``, ``"authors"``, ``"kaggle"``, ``"zip"`` or ``"parquet"``.
-        labels: uint8 (n, 40), columns in the order of `NAMES`.
-        split: uint8 (n,): 0 train, 1 val, 2 test.
-        lists: sha256 of every list file read, by file name.
-        reader: Given row numbers, a picklable function that yields ``(image name, JPEG bytes)``.
-        check: Given row numbers, raises FileNotFoundError where an image is missing.
-    """
-
-    layout: str
-    labels: np.ndarray
-    split: np.ndarray
-    lists: dict[str, str]
-    reader: Callable[[np.ndarray], Reader]
-    check: Callable[[np.ndarray], None]
 
 
 def find_celeba(root: str | Path) -> Source:

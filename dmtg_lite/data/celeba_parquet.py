@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dmtg_lite.data.celeba_files import Reader, Source
 from dmtg_lite.data.celeba_lists import ANY_BINARY, NAMES
+from dmtg_lite.data.celeba_source import Reader, Source
 
 
 def read_parquet(shards: list[Path]) -> Source:

@@ -23,9 +23,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from dmtg_lite.data.celeba_files import OFFICIAL_LISTS, SPLITS, Reader, Source, find_celeba, sha256
+from dmtg_lite.data.celeba_files import OFFICIAL_LISTS, SPLITS, find_celeba, sha256
 from dmtg_lite.data.celeba_images import SIZE, decode, is_fake
 from dmtg_lite.data.celeba_lists import NAMES
+from dmtg_lite.data.celeba_source import Reader, Source
 from dmtg_lite.files import write_atomically
 from dmtg_lite.tasks import CELEBA_9
 
