@@ -91,7 +91,7 @@ def _print_summary(table) -> None:
     ]
     for method, row in summary.iterrows():
         pairs = [
-            f"{row[name]:8.1f} ±{row[name + '_std']:5.1f}"
+            f"{row[name]:8.1f}" + (f" ±{row[name + '_std']:5.1f}" if row["seeds"] > 1 else "")
             for name in ("total_error", "norm_gain_error", "norm_gain_loss")
         ]
         agreement = "     -" if row["agreement"] != row["agreement"] else f"{row['agreement']:6.2f}"
@@ -99,8 +99,9 @@ def _print_summary(table) -> None:
             f"{method:8} {pairs[0]:>15} {pairs[1]:>16} {pairs[2]:>16} {agreement} {row['encoder_cost']:6.2f}"
         )
     print("\n".join(lines))
+    n_seeds = int(summary["seeds"].iloc[0])
     print(
-        f"mean ± standard deviation over {int(summary['seeds'].iloc[0])} seeds; NormGain against Naive MTL\n"
+        f"mean ± standard deviation over {n_seeds} seed{'s' * (n_seeds > 1)}; NormGain against Naive MTL\n"
         "of the same seed; ARI: agreement with the planted groups (1 exact, about 0 chance); cost: encoder\n"
         "multiply-adds spent in training relative to Naive MTL, restarts included."
     )
@@ -119,11 +120,11 @@ def demo(args: argparse.Namespace) -> None:
         f"faces, {args.seeds} seeds, {args.jobs} processes. About two minutes on two cores."
     )
     results = run_all(faces, METHODS, 3, TOY["faces"], seeds, jobs=args.jobs, progress=True)
+    out = Path(args.out)
+    write_atomically(out / "results.json", json.dumps([r.to_json() for r in results], indent=1).encode())
     table = tabulate(results)
     _print_summary(table)
-    out = Path(args.out)
     write_atomically(out / "table.csv", table.to_csv(index=False).encode())
-    write_atomically(out / "results.json", json.dumps([r.to_json() for r in results], indent=1).encode())
     # the first seed, whether it succeeded or not: a demonstration that picks its best run shows nothing
     run = next(result for result in results if result.method == "dmtg")
     print(f"\nDMTG, seed {run.config.seed}: groups found")
@@ -145,9 +146,10 @@ def train(args: argparse.Namespace) -> None:
             f"{checkpoints} holds an earlier run: pass --resume to continue it, or another --out."
         )
     config = _config(args)
-    print(f"{args.method} on {args.suite}, K={args.groups}: {config}")
+    suite = _load(args)
+    print(f"{args.method} on {args.suite}, K={args.groups}: {config}\n{suite}")
     result = methods.METHODS[args.method](
-        _load(args), args.groups, config, checkpoints=checkpoints, checkpoint_every=args.checkpoint_every,
+        suite, args.groups, config, checkpoints=checkpoints, checkpoint_every=args.checkpoint_every,
         progress=True,
     )  # fmt: skip
     result.save(out)
@@ -179,13 +181,22 @@ def replay(args: argparse.Namespace) -> None:
     print(f"open {write_replay(History.load(args.run), args.html)} in a browser")
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Names a default where there is one."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 def _add_suite_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "suite", choices=SUITES, help="toy_faces and digits are embedded; celeba needs --data"
     )
     parser.add_argument("--data", help="folder that data_scripts/prepare_celeba.py wrote")
     parser.add_argument("--groups", type=int, default=3, help="K, the largest number of groups")
-    parser.add_argument("--tau", type=float, help="temperature of the draw")
+    parser.add_argument(
+        "--tau", type=float, help="temperature of the draw; this and what follows: the preset's"
+    )
     parser.add_argument("--lr", type=float, help="learning rate of the weights")
     parser.add_argument("--lr-assignment", type=float, help="learning rate of S")
     parser.add_argument("--steps", type=int, help="steps after pretraining")
@@ -205,7 +216,7 @@ def build_parser() -> argparse.ArgumentParser:
     def add(function, about: str, needs: str) -> argparse.ArgumentParser:
         command = commands.add_parser(
             function.__name__, help=about, description=f"{about} {needs}",
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            formatter_class=_Formatter,
         )  # fmt: skip
         command.set_defaults(function=function)
         return command
@@ -248,6 +259,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 after one line on what was wrong with the input."""
     args = build_parser().parse_args(argv)
     try:
+        out = Path(getattr(args, "out", "."))
+        if out.exists() and not out.is_dir():
+            raise ValueError(f"`--out` must be a folder, {out} is a file.")
+        if getattr(args, "groups", 1) < 1:
+            raise ValueError(f"`--groups` must be >= 1, got {args.groups}.")
         args.function(args)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"dmtg-lite: {error}", file=sys.stderr)

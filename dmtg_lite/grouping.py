@@ -182,8 +182,19 @@ def compute_agreement(groups: Sequence[Sequence[str]], others: Sequence[Sequence
     Source:
         Hubert and Arabie (1985): pairs that both groupings put together, corrected for chance.
         Two trivial groupings that are equal score 1.
+
+    Raises:
+        ValueError: If the two are not groupings of the same tasks.
     """
     names = sorted(name for group in groups for name in group)
+    others_names = sorted(name for group in others for name in group)
+    if names != others_names or len(set(names)) != len(names):
+        differing = sorted(set(names) ^ set(others_names))
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(
+            "the two groupings must name the same tasks, each once; "
+            f"in only one of them: {differing}, more than once: {twice}."
+        )
     a, b = labels_from_groups(groups, names), labels_from_groups(others, names)
     both = sum(comb(len(set(x) & set(y)), 2) for x in groups for y in others)
     in_a, in_b = (sum(comb(len(group), 2) for group in grouping) for grouping in (groups, others))

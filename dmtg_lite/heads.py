@@ -29,10 +29,12 @@ class LinearHeads(nn.Module):
     def __init__(self, in_features: int, tasks: Sequence[Task]) -> None:
         super().__init__()
         for task in tasks:
-            if task.is_dense or task.loss != "cross_entropy":
+            kind = (task.loss, task.metric, task.is_dense)
+            if kind != ("cross_entropy", "error_percent", False) or task.n_outputs < 2:
                 raise ValueError(
-                    f"task {task.name!r} (loss {task.loss!r}, dense {task.is_dense}) cannot be served by a "
-                    "linear head; linear heads serve classifications with cross-entropy."
+                    f"task {task.name!r} (loss {task.loss!r}, metric {task.metric!r}, dense {task.is_dense}, "
+                    f"{task.n_outputs} outputs) cannot be served by a linear head; linear heads serve "
+                    "classifications of 2 or more classes with cross-entropy and error_percent."
                 )
         self.tasks = tuple(tasks)
         self.sizes = [task.n_outputs for task in tasks]

@@ -223,8 +223,9 @@ class History:
         except FileNotFoundError:
             raise FileNotFoundError(f"no recorded run at {path}.") from None
         except Exception as error:
+            # numpy's own words would advise to load the file unsafely
             raise ValueError(
-                f"{path} is not a recorded run ({type(error).__name__}: {error}). "
+                f"{path} is not a recorded run of format {FORMAT!r} ({type(error).__name__}). "
                 "Recordings are the .npz files that `History.save` or `dmtg-lite demo` write."
             ) from error
         history.meta.pop("format", None)

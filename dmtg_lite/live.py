@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from math import inf
+from math import inf, isfinite
 
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
@@ -156,8 +156,11 @@ class LiveSession:
         for name, value in knobs.items():
             if name not in ("tau", "lr_assignment"):
                 raise ValueError(f"unknown knob {name!r}; a live run has `tau` and `lr_assignment`.")
-            if value is not None and not (value >= 0 if name == "lr_assignment" else value > 0):
-                raise ValueError(f"`{name}` must be {'>= 0' if name != 'tau' else '> 0'}, got {value}.")
+            if value is None:
+                continue
+            if not (isfinite(value) and (value >= 0 if name == "lr_assignment" else value > 0)):
+                least = "> 0" if name == "tau" else ">= 0"
+                raise ValueError(f"`{name}` must be a finite number {least}, got {value}.")
         for name, value in knobs.items():
             setattr(self.knobs, name, None if value is None else float(value))
         self._tell()

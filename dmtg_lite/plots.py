@@ -120,6 +120,11 @@ def plot_assignment(
     return _style(fig, title, height=max(300, 22 * len(task_names) + 120))
 
 
+def _check_records(history: History) -> None:
+    if not len(history):
+        raise ValueError("`history` has no records yet; train at least one step first.")
+
+
 def plot_history(history: History, *, index: int = -1, weights: str = "softmax(S)") -> go.Figure:
     """Heat map of one record of a run: who is in which group at that step.
 
@@ -128,6 +133,7 @@ def plot_history(history: History, *, index: int = -1, weights: str = "softmax(S
         index: Record number; -1 is the last.
         weights: ``"softmax(S)"`` or ``"E[Z]"``, the mean weight at the record's temperature.
     """
+    _check_records(history)
     matrix = compute_weights(history, index, weights)
     return plot_assignment(matrix, history.task_names, title=f"{weights} at step {history.steps[index]}")
 
@@ -161,6 +167,7 @@ def plot_probabilities(history: History, task: str) -> go.Figure:
 
 def plot_task_losses(history: History, *, window: int = 20) -> go.Figure:
     """Training loss of every task over time (running mean), coloured by the task's last group."""
+    _check_records(history)
     rows, go = decimate(len(history)), _plotly().graph_objects
     smooth = running_mean(history.task_losses, window)[rows]  # (T', N)
     group_of = history.probabilities[-1].argmax(-1)  # (N,)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from reprlib import repr  # the heads of 40 tasks in 5 branches need not all be shown
 from typing import Any
 
 import numpy as np
@@ -94,7 +93,7 @@ class TrainState:
         own, found = self._settings(), meta.get("settings", {})
         if own != found:
             other = [key for key in own | found if own.get(key) != found.get(key)]
-            was, now = (", ".join(f"{key}={repr(one.get(key))}" for key in other) for one in (found, own))
+            was, now = (", ".join(_show(key, one.get(key)) for key in other) for one in (found, own))
             raise ValueError(
                 f"the checkpoint was made with {was}; this run has {now}. "
                 "Resume with the same settings, or start in a new folder."
@@ -118,3 +117,10 @@ class TrainState:
         self.step, self.encoder_macs = meta["step"], meta["encoder_macs"]
         self.lr_scale, self.bad_epochs = meta["lr_scale"], meta["bad_epochs"]
         self.best_val_loss = float("inf") if meta["best_val_loss"] is None else meta["best_val_loss"]
+
+
+def _show(key: str, value: Any) -> str:
+    """One differing setting, short enough for a line: heads by their number in each branch."""
+    if key == "heads" and value is not None:
+        return f"K={len(value)} with {[len(tasks) for tasks in value]} heads ({', '.join(value[0][:3])}, ...)"
+    return f"{key}={value!r}"

@@ -27,6 +27,7 @@ from dmtg_lite.state import TrainState, derive_seed
 _PLATEAU_PATIENCE = 3  # epochs; the paper states none
 _MILESTONE = 15  # epochs between halvings of the released code's schedule
 _PRUNE_EVERY = 25  # steps between looks at prune_below
+_MAX_RECORDS = 5000  # about as many as a history keeps of a long run
 
 
 @dataclass(slots=True)
@@ -106,8 +107,9 @@ def train_steps(
             order_epoch = epoch
         rows = order[batch * config.batch_size : (batch + 1) * config.batch_size]
         images = split.images[rows].to(memory_format=torch.channels_last)  # (B, 3, H, W)
-        tau = config.tau_at(state.step / max(n_steps - 1, 1)) if knobs.tau is None else knobs.tau
-        lr_assignment = state.lr_assignment() if knobs.lr_assignment is None else knobs.lr_assignment
+        tau, lr_assignment = knobs.tau, knobs.lr_assignment  # read once: another thread may turn them
+        tau = config.tau_at(state.step / max(n_steps - 1, 1)) if tau is None else tau
+        lr_assignment = state.lr_assignment() if lr_assignment is None else lr_assignment
         for group, lr in zip(state.optimizer.param_groups, (config.lr, lr_assignment), strict=False):
             group["lr"] = lr * state.lr_scale
 
@@ -118,7 +120,7 @@ def train_steps(
             if config.normalise_losses:
                 heads = assignment.active  # those that exist: a fixed grouping has one a row
                 means = (loss_matrix.detach() * heads).sum(1) / heads.sum(1)  # (N,)
-                total = (loss_matrix / means[:, None] * z).sum()
+                total = (loss_matrix / means.clamp_min(1e-12)[:, None] * z).sum()  # a loss may reach 0
             else:
                 total = (loss_matrix * z).sum()  # equation (6), summed over its entries
             state.optimizer.zero_grad(set_to_none=True)
@@ -190,7 +192,7 @@ def fit(
     run: tuple[History, TrainState] | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 500,
-    record_every: int = 1,
+    record_every: int | None = None,
     progress: str | None = None,
 ) -> tuple[History, TrainState]:
     """Train and record it, to the end or to a stop on the way.
@@ -202,7 +204,8 @@ def fit(
         checkpoint: File to save to and, if it is there already, to continue from: the run then ends
             with the same weights and history, bit for bit on a CPU. A finished one returns at once.
         checkpoint_every: Steps between saves; there is always one at the end.
-        record_every: Steps between records of the history; the last step is always recorded.
+        record_every: Steps between records of the history; the last step is always recorded. ``None``:
+            every step, thinned in long runs to about 5,000 records, so that checkpoints stay small.
         progress: Label of a progress bar (needs tqdm); ``None``: silent.
 
     Returns:
@@ -212,6 +215,9 @@ def fit(
         FloatingPointError: If a loss stops being finite.
         ValueError: If the checkpoint belongs to another run, or an interval is below 1.
     """
+    n_steps = config.count_steps(len(data.train))[1] if n_steps is None else n_steps
+    stop_at = n_steps if stop_at is None else stop_at
+    record_every = max(1, n_steps // _MAX_RECORDS) if record_every is None else record_every
     if checkpoint_every < 1 or record_every < 1:
         raise ValueError(
             f"`checkpoint_every` and `record_every` must be >= 1, got {checkpoint_every} and {record_every}."
@@ -219,12 +225,16 @@ def fit(
     if run is None:
         run = History(data.task_names, network.n_groups), TrainState(network, config, seed=seed)
     history, state = run
+    fingerprint = data.fingerprint()
     if not state.step and checkpoint is not None and Path(checkpoint).exists():
         tensors, meta = load_checkpoint(checkpoint)
+        if meta.get("data") != fingerprint:
+            raise ValueError(
+                f"the checkpoint {checkpoint} was made on {meta.get('data')}; this run has {fingerprint}. "
+                "Resume with the same data, or start in a new folder."
+            )
         state.restore(tensors, meta)
         history.append(*(tensors[f"history.{name}"].numpy() for name in History.ARRAYS))
-    n_steps = config.count_steps(len(data.train))[1] if n_steps is None else n_steps
-    stop_at = n_steps if stop_at is None else stop_at
     pending: list[StepRecord] = []
 
     def save(last: StepRecord) -> None:
@@ -233,7 +243,7 @@ def fit(
         _check_finite(last, last.task_losses.cpu().numpy(), data.task_names)  # it may be unrecorded
         if checkpoint is not None:
             arrays = {f"history.{name}": torch.tensor(getattr(history, name)) for name in History.ARRAYS}
-            save_checkpoint(checkpoint, state.to_tensors() | arrays, state.to_meta())
+            save_checkpoint(checkpoint, state.to_tensors() | arrays, state.to_meta() | {"data": fingerprint})
 
     steps = train_steps(network, data, config, n_steps=n_steps, state=state)
     steps = islice(steps, max(stop_at - state.step, 0))

@@ -193,7 +193,7 @@ paper = pd.DataFrame(published, columns=["method", "K", "total error", "NormGain
 ours = experiments.tabulate([naive, found])[["method", "n_groups", "total_error", "norm_gain_error"]]
 ours.columns = paper.columns
 comparable = is_real and in_earnest
-verdict = "COMPARABLE: same data and setting, one seed"
+verdict = "COMPARABLE with care: same data, our reading of the setting, one seed"
 if not comparable:
     verdict = f"NOT COMPARABLE with the paper: other {'' if is_real else 'DATA, '}encoder, images and steps"
 print(verdict)
@@ -216,7 +216,8 @@ fig.update_layout(template="plotly_white", height=380, title="as published, Tabl
 
 # %% [markdown]
 # **What to notice.** DMTG gains most at K = 2 and gains less with more groups. STL is *worse* than Naive
-# MTL: these attributes help each other. And the table has one number per cell, no spread over seeds.
+# MTL: these attributes help each other. The table has one number per cell, no spread over seeds
+# (and RG prints the same row for K = 3 and 4).
 #
 # ### Exercise 3.2
 #

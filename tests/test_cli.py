@@ -56,7 +56,7 @@ def test_resume_continues_and_only_when_asked(tmp_path: Path, capsys: pytest.Cap
     before = (tmp_path / "network.safetensors").read_bytes()
     assert "pass --resume to continue it" in fails(train, capsys)
     assert "lr=0.003" in fails([*train, "--resume", "--lr", "0.1"], capsys)
-    assert "heads=" in fails([*train, "--resume", "--groups", "4"], capsys)
+    assert "made with K=3" in fails([*train, "--resume", "--groups", "4"], capsys)
     assert cli.main([*train, "--resume"]) == 0
     assert (tmp_path / "network.safetensors").read_bytes() == before
 

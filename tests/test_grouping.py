@@ -231,5 +231,5 @@ def test_agreement_is_the_adjusted_rand_index(labels: tuple[list[int], list[int]
 def test_agreement_ignores_order_and_refuses_other_tasks() -> None:
     """Neither the order of groups nor of tasks counts; two different suites cannot agree."""
     assert compute_agreement([["a", "b"], ["c"]], [["c"], ["b", "a"]]) == 1.0
-    with pytest.raises(ValueError, match="exactly once"):
+    with pytest.raises(ValueError, match="same tasks, each once"):
         compute_agreement([["a", "b"]], [["a"], ["c"]])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ import torch
 
 from dmtg_lite import data, methods
 from dmtg_lite.config import TrainConfig
+from dmtg_lite.data import TaskData
 from dmtg_lite.evaluation import evaluate
 from dmtg_lite.history import History
 from dmtg_lite.methods import METHODS, MethodResult, draw_groups, train_groups
@@ -99,7 +103,7 @@ def test_restarts_multiply_the_cost_and_a_stem_counts_once() -> None:
 def test_the_best_restart_is_chosen_by_its_training_loss() -> None:
     """Neither test images nor planted groups take part: the kept run is the one of lowest training loss."""
     result = methods.dmtg(FACES, 3, replace(CONFIG, restarts=3))
-    assert len(result.restarts) == 3
+    assert len({entry["train_loss"] for entry in result.restarts}) == 3  # each starts anew
     best = min(result.restarts, key=lambda entry: entry["train_loss"])
     assert best["train_loss"] == pytest.approx(result.train_loss, rel=1e-6)
     assert best["groups"] == result.groups
@@ -107,6 +111,48 @@ def test_the_best_restart_is_chosen_by_its_training_loss() -> None:
     assert hidden.agreement is None
     assert hidden.groups == result.groups
     assert [entry["train_loss"] for entry in hidden.restarts] == [e["train_loss"] for e in result.restarts]
+
+
+# of each of eight restarts: its training loss at the first, second and third look
+LOSSES = [(5, 0, 0), (2, 3, 0), (7, 0, 0), (1, 4, 0), (6, 0, 0), (3, 0, 0), (4, 0, 0), (9, 0, 0)]
+
+
+class FakeRun:
+    """A restart whose training losses are written down above; its agreement says the opposite."""
+
+    made: ClassVar[list[FakeRun]] = []
+
+    def __init__(
+        self, data: TaskData, n_groups: int, config: TrainConfig, restart: int, *rest: object
+    ) -> None:
+        self.restart, self.network, self.encoder_macs, self.stops = restart, restart, 0, []
+        self.history = SimpleNamespace(meta={})
+        self.made.append(self)
+
+    def train_until(self, step: int) -> None:
+        self.train_loss = LOSSES[self.restart][len(self.stops)]
+        self.stops.append(step)
+
+    def describe(self) -> dict:
+        return {"agreement": self.train_loss}
+
+
+@pytest.mark.parametrize(("halve_every", "kept"), [(0, 3), (10, 1)])
+def test_restarts_are_kept_by_training_loss_alone(
+    halve_every: int, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand. To the end: the lowest of eight. Halving: 3 and 1 go on after 10 steps, 1 alone after 20."""
+    module = sys.modules["dmtg_lite.methods.dmtg"]
+    monkeypatch.setattr(module, "_Run", FakeRun)
+    monkeypatch.setattr(FakeRun, "made", [])
+    monkeypatch.setattr(module, "make_result", lambda method, data, config, network, history, **_: network)
+    config = replace(CONFIG, steps=30, restarts=8, halve_every=halve_every)
+    assert methods.dmtg(FACES, 3, config) == kept
+    if halve_every:
+        expected = {1: [10, 20, 30], 3: [10, 20]}
+        assert {run.restart: run.stops for run in FakeRun.made} == {
+            r: expected.get(r, [10]) for r in range(8)
+        }
 
 
 def test_test_images_have_no_influence_on_training() -> None:
@@ -193,7 +239,19 @@ def test_checkpoints_change_nothing(results: dict[str, MethodResult], name: str,
 
 
 def test_another_grouping_does_not_continue_these_checkpoints(tmp_path: Path) -> None:
-    """Random groups in a folder, planted ones after them: refused, though every tensor would fit."""
-    methods.random_groups(FACES, 3, CONFIG, checkpoints=tmp_path)
-    with pytest.raises(ValueError, match="start in a new folder"):
-        methods.planted(FACES, 3, CONFIG, checkpoints=tmp_path)
+    """One grouping in a folder, another of the same K after it: refused, though every tensor would fit."""
+    names = FACES.task_names
+    one, other = ([names[:4], names[4:]], [names[:3], names[3:]])
+    train_groups(FACES, one, CONFIG, checkpoints=tmp_path)
+    with pytest.raises(ValueError, match=r"K=2 with \[4, 5\] heads.*start in a new folder"):
+        train_groups(FACES, other, CONFIG, checkpoints=tmp_path)
+
+
+def test_other_data_do_not_continue_these_checkpoints(tmp_path: Path) -> None:
+    """The same suite with other images is another run; another method has a folder of its own."""
+    methods.naive(FACES, 1, CONFIG, checkpoints=tmp_path)
+    with pytest.raises(ValueError, match="Resume with the same data"):
+        methods.naive(
+            data.toy_faces(n_train=200, n_val=50, n_test=80, seed=1), 1, CONFIG, checkpoints=tmp_path
+        )
+    assert_same(methods.stl(FACES, 1, CONFIG, checkpoints=tmp_path), methods.stl(FACES, 1, CONFIG))

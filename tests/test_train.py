@@ -335,7 +335,7 @@ def test_a_checkpoint_of_another_grouping_is_refused(group_of: list[int] | None,
     path, naive = tmp_path / "run.safetensors", build_network(DATA, CONFIG)
     fit(naive.branch_out(2, group_of=[0, 1, 0, 1]), DATA, CONFIG, stop_at=2, checkpoint=path)
     other = naive.branch_out(3 if group_of is None else 2, group_of=group_of)
-    with pytest.raises(ValueError, match=r"was made with heads=.*; this run has heads="):
+    with pytest.raises(ValueError, match=r"was made with K=2 with \[2, 2\] heads.*; this run has K="):
         fit(other, DATA, CONFIG, checkpoint=path)
 
 
@@ -480,7 +480,22 @@ def test_normalising_a_fixed_grouping_divides_by_its_one_head() -> None:
         moved.append(
             torch.cat([h.linear.weight.detach() - b for h, b in zip(network.heads, before, strict=True)])
         )
+    assert moved[0].abs().max() > 1e-6  # the divisor must not carry a gradient: x / x never moves
     torch.testing.assert_close(moved[0], moved[1], rtol=1e-4, atol=1e-6)
+
+
+def test_a_task_without_loss_does_not_break_normalising() -> None:
+    """A loss of exactly 0 is divided by a small number, not by 0."""
+    data = make_data(2)
+    constant = {name: torch.zeros_like(target) for name, target in data.train.targets.items()}
+    data = replace(data, train=replace(data.train, targets=constant))
+    config = replace(CONFIG, normalise_losses=True, lr=0.0, lr_assignment=0.0)
+    network = branch_out(build_network(data, config), 2, config)
+    with torch.no_grad():
+        for head in network.heads:
+            head.linear.bias.copy_(torch.tensor([200.0, -200.0]).repeat(2))
+    history, _ = fit(network, data, config, n_steps=2)
+    assert (history.task_losses == 0).all()
 
 
 def test_rates_halve_on_a_plateau_and_on_milestones() -> None:
@@ -557,7 +572,7 @@ def test_evaluate_by_hand() -> None:
         assert result.losses[name] == pytest.approx(F.cross_entropy(logits, truth).item(), rel=1e-5)
         wrong = sum(int(guess) != int(true) for guess, true in zip(logits.argmax(1), truth, strict=True))
         assert result.errors[name] == pytest.approx(100 * wrong / 33)
-    with pytest.raises(ValueError, match="has no images"):
+    with pytest.raises(ValueError, match="is empty"):
         evaluate(network, DATA.test.subset(slice(0, 0)))
 
 

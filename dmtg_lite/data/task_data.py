@@ -5,6 +5,7 @@ Images stay uint8 until a batch is drawn; no DataLoader, no worker processes.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +15,7 @@ from torch import Tensor
 from dmtg_lite.tasks import Task, check_unique
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Split:
     """Images and their targets.
 
@@ -23,7 +24,7 @@ class Split:
         targets: ``{task name: tensor}``; int64 of shape (n,) for a classification task.
 
     Raises:
-        ValueError: If the images are not uint8 (n, 3, H, W), or a target has another length.
+        ValueError: If the images are not uint8 (n, 3, H, W), there is none, or a target has another length.
     """
 
     images: Tensor
@@ -35,6 +36,8 @@ class Split:
                 "`images` must be uint8 of shape (n, 3, H, W), got "
                 f"{self.images.dtype} of shape {tuple(self.images.shape)}."
             )
+        if not len(self.images):
+            raise ValueError("`images` is empty: every split needs at least one image.")
         for name, target in self.targets.items():
             if len(target) != len(self.images):
                 raise ValueError(
@@ -44,6 +47,9 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images of {tuple(self.images.shape[1:])}, {len(self.targets)} targets)"
 
     def subset(self, rows: Tensor | slice) -> Split:
         """The same split with only these rows."""
@@ -56,7 +62,7 @@ class Split:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class TaskData:
     """A suite of N tasks with train, validation and test images.
 
@@ -68,7 +74,8 @@ class TaskData:
         note: One sentence on where the images come from, shown beside results.
 
     Raises:
-        ValueError: If a split lacks a task, or the planted groups are not a partition of the tasks.
+        ValueError: If a split lacks a task, a class number is out of range or of another type or shape,
+            or the planted groups are not a partition of the tasks.
     """
 
     name: str
@@ -85,6 +92,9 @@ class TaskData:
             missing = [n for n in self.task_names if n not in getattr(self, split_name).targets]
             if missing:
                 raise ValueError(f"split `{split_name}` of {self.name!r} has no target for {missing}.")
+            for task in self.tasks:
+                if not task.is_dense and task.loss == "cross_entropy":
+                    _check_classes(getattr(self, split_name).targets[task.name], task, split_name)
         if self.planted_groups is not None:
             planted = sorted(name for group in self.planted_groups for name in group)
             if planted != sorted(self.task_names):
@@ -92,6 +102,19 @@ class TaskData:
                     f"`planted_groups` must name every task once, got {planted} "
                     f"for tasks {sorted(self.task_names)}."
                 )
+
+    def __repr__(self) -> str:
+        return (
+            f"TaskData({self.name}: {len(self.tasks)} tasks, images {self.image_shape}, "
+            f"{len(self.train)} train, {len(self.val)} val, {len(self.test)} test; {self.note})"
+        )
+
+    def fingerprint(self) -> str:
+        """A line that tells data sets apart: name, size, and a checksum of targets and some images."""
+        content = torch.stack([self.train.targets[name] for name in self.task_names]).cpu().numpy().tobytes()
+        content += self.train.images[:16].cpu().contiguous().numpy().tobytes()
+        shape = "x".join(map(str, self.train.images.shape))
+        return f"{self.name} ({shape} images, checksum {zlib.crc32(content):08x})"
 
     @property
     def task_names(self) -> list[str]:
@@ -116,3 +139,15 @@ class TaskData:
     def to(self, device: torch.device | str) -> TaskData:
         """The same data with all three splits on a device."""
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+
+
+def _check_classes(target: Tensor, task: Task, split_name: str) -> None:
+    """Refuse class numbers that a loss would stumble over hours later, or not at all."""
+    where = f"target {task.name!r} of split `{split_name}`"
+    if target.dtype != torch.int64 or target.ndim != 1:
+        raise ValueError(f"{where} must be int64 of shape (n,), got {target.dtype} {tuple(target.shape)}.")
+    lowest, highest = int(target.min()), int(target.max())
+    if lowest < 0 or highest >= task.n_outputs:
+        raise ValueError(
+            f"{where} must hold class numbers from 0 to {task.n_outputs - 1}, got {lowest} to {highest}."
+        )

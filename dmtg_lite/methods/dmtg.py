@@ -52,8 +52,10 @@ def dmtg(
     Source:
         Section 3 and "Optimization" of section 4.1. Restarts are ours, and off in the paper's preset.
     """
+    if n_groups < 1:  # said before the pretraining, not after
+        raise ValueError(f"`n_groups` must be >= 1, got {n_groups}.")
     stopwatch = Stopwatch()
-    folder = None if checkpoints is None else Path(checkpoints)
+    folder = None if checkpoints is None else Path(checkpoints) / "dmtg"
     runs = [
         _Run(data, n_groups, config, restart, folder, checkpoint_every, progress)
         for restart in range(config.restarts)
@@ -65,7 +67,7 @@ def dmtg(
         for run in running:
             run.train_until(stop_at)
         running = sorted(running, key=lambda run: run.train_loss)[: ceil(len(running) / _KEEP_ONE_OF)]
-    best = running[0]
+    best = running[0]  # sorted by training loss
     restarts = [run.describe() for run in runs]
     best.history.meta["restarts"] = restarts
     return make_result(

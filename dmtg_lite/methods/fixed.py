@@ -41,11 +41,13 @@ def train_groups(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If the groups are not a partition of the tasks.
+        ValueError: If the groups are not a partition of the tasks, or one is empty.
     """
     stopwatch = Stopwatch()
     group_of = labels_from_groups(groups, data.task_names)
-    folder = None if checkpoints is None else Path(checkpoints)
+    if not all(groups):
+        raise ValueError(f"`groups` holds an empty group: {[list(group) for group in groups]}. Leave it out.")
+    folder = None if checkpoints is None else Path(checkpoints) / method
     before, after = config.count_steps(len(data.train))
     encoder_macs = 0
     if from_scratch or not before:

@@ -80,7 +80,9 @@ class MethodResult:
     def to_json(self) -> dict[str, Any]:
         """Everything but network and history, as JSON-able data."""
         return {
-            "method": self.method, "groups": self.groups, "task_losses": self.task_losses,
+            "method": self.method, "data": self.history.meta.get("data"),
+            "note": self.history.meta.get("data_note"), "n_test": self.history.meta.get("n_test"),
+            "groups": self.groups, "task_losses": self.task_losses,
             "task_errors": self.task_errors, "train_loss": self.train_loss,
             "encoder_cost": self.encoder_cost, "seconds": self.seconds, "config": asdict(self.config),
             "agreement": self.agreement, "restarts": self.restarts,
@@ -140,7 +142,8 @@ def make_result(
         agreement=agreement, restarts=restarts or [],
     )  # fmt: skip
     history.meta |= {
-        "method": method, "data": data.name, "note": data.note, "config": str(config), "seed": config.seed,
+        "method": method, "data": data.name, "note": data.note,
+        "data_note": data.note, "n_test": len(data.test), "config": str(config), "seed": config.seed,
         "groups": groups, "planted_groups": data.planted_groups, "task_losses": on_test.losses,
         "task_errors": on_test.errors, "encoder_cost": result.encoder_cost, "agreement": agreement,
         "versions": {"torch": torch.__version__, "numpy": np.__version__},
