@@ -498,6 +498,18 @@ def test_a_task_without_loss_does_not_break_normalising() -> None:
     assert (history.task_losses == 0).all()
 
 
+def test_a_plateau_is_one_of_the_validation_loss() -> None:
+    """Validation labels that contradict the training ones get worse from the start: the rates are halved."""
+    config = replace(CONFIG, schedule="plateau", steps=None, epochs=12, batch_size=35, lr=1e-3)
+    opposite = {name: 1 - target for name, target in DATA.train.targets.items()}
+    last_rate = []
+    for val in (DATA.train, replace(DATA.train, targets=opposite)):
+        data = replace(DATA, val=val)
+        history, _ = fit(start(config, data=data), data, config)
+        last_rate.append(history.lr_assignment[-1])
+    assert last_rate[0] > last_rate[1]
+
+
 def test_rates_halve_on_a_plateau_and_on_milestones() -> None:
     """A rate of 0 cannot improve: every fourth bad epoch in a row halves. Milestones: every 15 epochs."""
     config = replace(
