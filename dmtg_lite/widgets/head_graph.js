@@ -183,7 +183,16 @@ function render({ model, el }) {
 
   for (const name of ["tasks", "probabilities", "sorted"]) model.on(`change:${name}`, update);
   update();
+  // The figure beside this graph follows the window alone: when a side bar opens, it has to be told.
+  let telling = 0;
+  const watcher = new ResizeObserver(() => {
+    clearTimeout(telling);
+    telling = setTimeout(() => window.dispatchEvent(new Event("resize")), 150);
+  });
+  watcher.observe(el);
   return () => {
+    watcher.disconnect();
+    clearTimeout(telling);
     for (const name of ["tasks", "probabilities", "sorted"]) model.off(`change:${name}`, update);
     if (frame) cancelAnimationFrame(frame);
   };
