@@ -36,8 +36,7 @@ notebooks: .venv/installed
 	@.venv/bin/jupytext --quiet --update --set-kernel python3 --to ipynb notebooks/*.py
 	@.venv/bin/jupyter nbconvert --log-level=ERROR --clear-output --inplace notebooks/*.ipynb \
 	    --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
-	    --ClearMetadataPreprocessor.preserve_nb_metadata_mask=kernelspec \
-	    --ClearMetadataPreprocessor.preserve_nb_metadata_mask=jupytext
+	    --ClearMetadataPreprocessor.preserve_nb_metadata_mask=kernelspec
 	@echo "notebooks/*.ipynb written from notebooks/*.py."
 
 students: .venv/installed
