@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "state": BASE | {"config", "network"},
     "evaluation": BASE | {"network"},
     "train": CORE - {"train"},
+    "affinity": CORE,
     "methods": CORE | {"methods"},
     "experiments": CORE | {"methods", "data"},
     "plots": {"history", "metrics"},
