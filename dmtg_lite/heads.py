@@ -1,4 +1,4 @@
-"""Output layers. A branch's linear heads are one fused matrix product, whatever N is.
+"""Output layers. A branch's heads are one or two fused products, whatever N is.
 
 Dense decoders for pictures are not here yet: a dense task is refused with a clear error.
 """
@@ -16,17 +16,24 @@ from dmtg_lite.tasks import Task
 
 
 class LinearHeads(nn.Module):
-    """The classification heads of one branch, fused into a single `nn.Linear`.
+    """The classification heads of one branch, fused: linear, or with a hidden layer each.
+
+    A linear head on a single number can only cut it once. With ``hidden`` units of its own
+    (LeakyReLU 0.1) it can cut several times, so that tasks share a number without agreeing on a cut.
 
     Args:
         in_features: Width of the branch's output.
         tasks: The tasks this branch serves, in row order; possibly none.
+        hidden: Hidden units of every head; 0: linear.
 
     Raises:
-        ValueError: If a task is not a classification.
+        ValueError: If a task is not a classification, or ``hidden`` is negative.
+
+    Source:
+        Linear heads: the paper's CelebA network. Hidden units are ours.
     """
 
-    def __init__(self, in_features: int, tasks: Sequence[Task]) -> None:
+    def __init__(self, in_features: int, tasks: Sequence[Task], *, hidden: int = 0) -> None:
         super().__init__()
         for task in tasks:
             kind = (task.loss, task.metric, task.is_dense)
@@ -36,17 +43,32 @@ class LinearHeads(nn.Module):
                     f"{task.n_outputs} outputs) cannot be served by a linear head; linear heads serve "
                     "classifications of 2 or more classes with cross-entropy and error_percent."
                 )
-        self.tasks = tuple(tasks)
-        self.sizes = [task.n_outputs for task in tasks]
-        self.linear = nn.Linear(in_features, sum(self.sizes))
+        if hidden < 0:
+            raise ValueError(f"`hidden` must be >= 0, got {hidden}. 0 means linear heads.")
+        # torch's own start: biases as wide as the weights, so that the units of a head bend at different
+        # places even of a single number. With zero biases all would bend at 0.
+        self.hidden = nn.Linear(in_features, len(tasks) * hidden) if hidden else None
+        self.linear = nn.Linear(hidden or in_features, sum(task.n_outputs for task in tasks))
+        self._serve(tasks)
         # per head, as if each were its own layer: Xavier-uniform and zero bias (both releases)
         for rows in self.linear.weight.detach().split(self.sizes):
             nn.init.xavier_uniform_(rows)
         nn.init.zeros_(self.linear.bias)
 
+    def _serve(self, tasks: Sequence[Task]) -> None:
+        self.tasks = tuple(tasks)
+        self.sizes = [task.n_outputs for task in tasks]
+        task_of = torch.arange(len(tasks)).repeat_interleave(torch.tensor(self.sizes, dtype=torch.long))
+        self.register_buffer("_task_of", task_of.to(self.linear.weight.device), persistent=False)
+
     def forward(self, features: Tensor) -> Tensor:
         """Logits of all heads side by side: (B, in_features) -> (B, sum of n_outputs), float32."""
-        return self.linear(features).float()
+        if self.hidden is None:
+            return self.linear(features).float()
+        units = F.leaky_relu(self.hidden(features), 0.1)  # (B, N * hidden)
+        units = units.unflatten(1, (len(self.tasks), self.linear.in_features))
+        own = units.index_select(1, self._task_of)  # (B, sum of n_outputs, hidden)
+        return (torch.einsum("boh,oh->bo", own, self.linear.weight) + self.linear.bias).float()
 
     def split(self, logits: Tensor) -> dict[str, Tensor]:
         """Name the columns: {task name: (B, n_outputs)}."""
@@ -54,31 +76,44 @@ class LinearHeads(nn.Module):
         return {task.name: part for task, part in zip(self.tasks, parts, strict=True)}
 
     def compute_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of every head, mean over the batch.
+        """Cross-entropy of every head, mean over those images of the batch that carry its label.
 
         Args:
             logits: (B, sum of n_outputs), from `forward`.
-            targets: int64 class numbers, (B, number of tasks served).
+            targets: int64 class numbers, (B, number of tasks served); -1: no label.
 
         Returns:
-            Shape (number of tasks served,).
+            Shape (number of tasks served,); 0, without a gradient, where no image carries the label.
         """
         if len(set(self.sizes)) == 1:  # the common case: one kernel, not one per task
             flat = logits.reshape(-1, self.sizes[0])  # (B * tasks, n_outputs)
-            losses = F.cross_entropy(flat, targets.reshape(-1), reduction="none")
-            return losses.view(len(logits), -1).mean(0)
-        parts = logits.split(self.sizes, dim=-1)
-        return torch.stack([F.cross_entropy(part, targets[:, n]) for n, part in enumerate(parts)])
+            losses = F.cross_entropy(flat, targets.reshape(-1), ignore_index=-1, reduction="none")
+            sums = losses.view(len(logits), -1).sum(0)
+        else:
+            parts = logits.split(self.sizes, dim=-1)
+            sums = torch.stack(
+                [
+                    F.cross_entropy(part, targets[:, n], ignore_index=-1, reduction="sum")
+                    for n, part in enumerate(parts)
+                ]
+            )
+        return sums / (targets >= 0).sum(0).clamp_min(1)
 
     @torch.no_grad()
     def keep(self, served: Sequence[int]) -> LinearHeads:
         """New heads for the tasks at these positions only, with copies of their rows."""
         kept = deepcopy(self)  # not a new one, whose weights would be drawn in vain
-        kept.tasks = tuple(self.tasks[n] for n in served)
-        kept.sizes = [task.n_outputs for task in kept.tasks]
-        rows_of = torch.arange(sum(self.sizes), device=self.linear.weight.device).split(self.sizes)
-        rows = torch.cat([rows_of[0][:0], *(rows_of[n] for n in served)])  # possibly none
-        kept.linear.weight = nn.Parameter(self.linear.weight[rows])
-        kept.linear.bias = nn.Parameter(self.linear.bias[rows])
-        kept.linear.out_features = len(rows)
+        kept._serve([self.tasks[n] for n in served])
+        _keep_rows(kept.linear, self.sizes, served)
+        if kept.hidden is not None:
+            units = self.linear.in_features
+            _keep_rows(kept.hidden, [units] * len(self.tasks), served)
         return kept
+
+
+def _keep_rows(layer: nn.Linear, sizes: Sequence[int], served: Sequence[int]) -> None:
+    """Cut a fused layer down to the rows of the tasks served, in place; ``sizes`` are those before."""
+    rows_of = torch.arange(sum(sizes), device=layer.weight.device).split(sizes)
+    rows = torch.cat([rows_of[0][:0], *(rows_of[n] for n in served)])  # possibly none
+    layer.weight, layer.bias = nn.Parameter(layer.weight[rows]), nn.Parameter(layer.bias[rows])
+    layer.out_features = len(rows)

@@ -52,7 +52,9 @@ class GroupedNetwork(nn.Module):
             self.register_buffer(f"_rows_{k}", rows, persistent=False)
 
     @classmethod
-    def naive(cls, tasks: Sequence[Task], encoder: Encoder, *, shared: int = 0) -> GroupedNetwork:
+    def naive(
+        cls, tasks: Sequence[Task], encoder: Encoder, *, shared: int = 0, head_hidden: int = 0
+    ) -> GroupedNetwork:
         """Naive MTL: one branch with all N heads; the first ``shared`` stages go into the stem.
 
         Raises:
@@ -67,7 +69,7 @@ class GroupedNetwork(nn.Module):
             tasks,
             nn.Sequential(*encoder.stages[:shared]),
             [nn.Sequential(*encoder.stages[shared:])],
-            [LinearHeads(encoder.out_features, tasks)],
+            [LinearHeads(encoder.out_features, tasks, hidden=head_hidden)],
             Assignment(len(tasks), 1, group_of=[0] * len(tasks)),
         )
 

@@ -55,7 +55,9 @@ def build_network(data: TaskData, config: TrainConfig, *, seed: int | None = Non
     with torch.random.fork_rng(devices=[]):  # leave the caller's random stream alone
         torch.manual_seed(derive_seed(config.seed if seed is None else seed, 0))
         encoder = build_encoder(config.encoder, data.image_shape, capacity=config.capacity)
-        network = GroupedNetwork.naive(data.tasks, encoder, shared=config.shared)
+        network = GroupedNetwork.naive(
+            data.tasks, encoder, shared=config.shared, head_hidden=config.head_hidden
+        )
     return network.to(data.train.images.device, memory_format=torch.channels_last)
 
 
