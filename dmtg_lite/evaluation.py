@@ -23,7 +23,8 @@ class Evaluation:
 def evaluate(network: GroupedNetwork, split: Split, *, batch_size: int = 512) -> Evaluation:
     """Loss and error of every task, each served by its most probable group.
 
-    Leaves the network in evaluation mode. Means over all images, however they fall into batches.
+    Leaves the network in evaluation mode. Means over all images that carry the task's label, however
+    they fall into batches.
     """
     pruned = network.prune().eval()  # only the N heads that count
     network.eval()
@@ -37,7 +38,8 @@ def evaluate(network: GroupedNetwork, split: Split, *, batch_size: int = 512) ->
         predictions = pruned(images)
         for n, name in enumerate(names):
             logits = predictions[name]
-            losses[n] += F.cross_entropy(logits, truth[:, n], reduction="sum")
-            wrong[n] += (logits.argmax(-1) != truth[:, n]).sum()
-    mean_losses, errors = (losses / len(split)).tolist(), (100 * wrong / len(split)).tolist()
+            losses[n] += F.cross_entropy(logits, truth[:, n], ignore_index=-1, reduction="sum")
+            wrong[n] += ((logits.argmax(-1) != truth[:, n]) & (truth[:, n] >= 0)).sum()
+    labelled = (targets >= 0).sum(0)  # (N,)
+    mean_losses, errors = (losses / labelled).tolist(), (100 * wrong / labelled).tolist()
     return Evaluation(dict(zip(names, mean_losses, strict=True)), dict(zip(names, errors, strict=True)))

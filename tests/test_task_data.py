@@ -17,8 +17,10 @@ NAME = FACES.task_names[0]
 @pytest.mark.parametrize(
     ("target", "complaint"),
     [
-        (torch.tensor([0, 1, 2, 0]), "class numbers from 0 to 1, got 0 to 2"),
-        (torch.tensor([0, -1, 1, 0]), "class numbers from 0 to 1, got -1 to 1"),
+        (torch.tensor([0, 1, 2, 0]), "class numbers from 0 to 1, .* got 0 to 2"),
+        (torch.tensor([0, -2, 1, 0]), "-1 where an image carries no label, got -2 to 1"),
+        (torch.tensor([-1, -1, -1, -1]), "not one image carries a label"),
+        (torch.tensor([1, -1, 1, -1]), "Number the two classes 0 and 1"),
         (torch.zeros(4), "must be int64 of shape"),
         (torch.zeros(4, 1, dtype=torch.int64), "must be int64 of shape"),
     ],
@@ -30,6 +32,12 @@ def test_bad_targets_are_refused(target: torch.Tensor, complaint: str) -> None:
         replace(FACES, test=split)
     assert NAME in str(caught.value)
     assert "`test`" in str(caught.value)
+
+
+def test_an_image_may_carry_no_label() -> None:
+    """-1 among the labels is a missing label, in any split."""
+    split = replace(FACES.test, targets={**FACES.test.targets, NAME: torch.tensor([0, -1, 1, -1])})
+    assert replace(FACES, test=split, train=split, val=split).test.targets[NAME].tolist() == [0, -1, 1, -1]
 
 
 def test_an_empty_split_is_refused() -> None:

@@ -25,7 +25,7 @@ def faces():
 
 def test_labels_follow_the_latents_by_hand() -> None:
     """u = (1, -1): above 0.5 in column 0, below -0.5 in column 1; equal to a cut is not above it."""
-    cuts = [Cut("a", 0, 0.5, True), Cut("b", 1, -0.5, False), Cut("c", 1, -0.5, True), Cut("d", 0, 1.0, True)]
+    cuts = [Cut("a", 0, (0.5,), True), Cut("b", 1, (-0.5,), False), Cut("c", 1, (-0.5,), True), Cut("d", 0, (1.0,), True)]
     assert apply_cuts(np.array([[1.0, -1.0], [0.0, 0.0]]), cuts).tolist() == [[1, 1, 0, 0], [0, 0, 1, 0]]
 
 
@@ -59,7 +59,7 @@ def test_any_tasks_split_evenly_over_any_groups(data) -> None:
     assert len({cut.name for cut in cuts}) == len(cuts) == n_tasks
     assert len(sizes) == n_groups
     assert sizes.max() - sizes.min() <= 1
-    assert len({(cut.group, round(cut.threshold, 9)) for cut in cuts}) == n_tasks
+    assert len({(cut.group, round(cut.thresholds[0], 9)) for cut in cuts}) == n_tasks
 
 
 @settings(max_examples=8, deadline=None)
@@ -78,7 +78,7 @@ def test_positive_rates_are_gaussian_tails(faces) -> None:
     """27 % or 50 % positives. 4,000 draws: standard error at most 0.8 points, tolerance 4 of them."""
     rates = label_matrix(faces.test, faces.task_names).double().mean(0)
     tail = 0.27425  # P(u > 0.6)
-    expected = torch.tensor([0.5 if cut.threshold == 0 else tail for cut in plan_cuts(9, 3)]).double()
+    expected = torch.tensor([0.5 if cut.thresholds == (0,) else tail for cut in plan_cuts(9, 3)]).double()
     torch.testing.assert_close(rates, expected, atol=0.032, rtol=0)
 
 

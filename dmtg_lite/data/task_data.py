@@ -21,7 +21,8 @@ class Split:
 
     Args:
         images: uint8, shape (n, 3, H, W); may be a memory-mapped tensor of any memory layout.
-        targets: ``{task name: tensor}``; int64 of shape (n,) for a classification task.
+        targets: ``{task name: tensor}``; int64 of shape (n,) for a classification task. -1 says that
+            an image carries no label for the task: neither losses nor errors count it.
 
     Raises:
         ValueError: If the images are not uint8 (n, 3, H, W), there is none, or a target has another length.
@@ -74,8 +75,8 @@ class TaskData:
         note: One sentence on where the images come from, shown beside results.
 
     Raises:
-        ValueError: If a split lacks a task, a class number is out of range or of another type or shape,
-            or the planted groups are not a partition of the tasks.
+        ValueError: If a split lacks a task or any label of it, a class number is out of range or of
+            another type or shape, or the planted groups are not a partition of the tasks.
     """
 
     name: str
@@ -147,7 +148,15 @@ def _check_classes(target: Tensor, task: Task, split_name: str) -> None:
     if target.dtype != torch.int64 or target.ndim != 1:
         raise ValueError(f"{where} must be int64 of shape (n,), got {target.dtype} {tuple(target.shape)}.")
     lowest, highest = int(target.min()), int(target.max())
-    if lowest < 0 or highest >= task.n_outputs:
+    if lowest < -1 or highest >= task.n_outputs:
         raise ValueError(
-            f"{where} must hold class numbers from 0 to {task.n_outputs - 1}, got {lowest} to {highest}."
+            f"{where} must hold class numbers from 0 to {task.n_outputs - 1}, or -1 where an image carries "
+            f"no label, got {lowest} to {highest}."
+        )
+    if highest == -1:
+        raise ValueError(f"{where} is -1 throughout: not one image carries a label. Leave the task out.")
+    if lowest == -1 and task.n_outputs == 2 and not (target == 0).any():
+        raise ValueError(
+            f"{where} holds only 1 and -1, and -1 means that an image carries no label. "
+            "Number the two classes 0 and 1; if 1 is all there is, leave the task out."
         )

@@ -7,6 +7,7 @@ named after what is drawn: they are not CelebA's attributes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from dmtg_lite.data.task_data import Split, TaskData
 from dmtg_lite.tasks import Task
 
 SIZES = (16, 32, 64)
+LABELS = ("cuts", "independent")
 CHUNK = 128  # faces painted at once: their float32 pixels stay in the cache
 PIXEL_NOISE = 0.025  # standard deviation, in units of full brightness
 
@@ -52,11 +54,14 @@ PARTS = (
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A binary task: is the group's latent u above the cut (``is_above``) or below it?"""
+    """A binary task on the group's latent u: is u above the cut (``is_above``) or below it?
+
+    With several thresholds the answer changes at each of them.
+    """
 
     name: str
     group: int
-    threshold: float
+    thresholds: tuple[float, ...]
     is_above: bool
 
 
@@ -68,6 +73,8 @@ def toy_faces(
     n_train: int = 2000,
     n_val: int = 300,
     n_test: int = 600,
+    labels: str = "cuts",
+    labels_per_image: int | None = None,
     label_noise: float = 0.02,
     seed: int = 0,
 ) -> TaskData:
@@ -77,25 +84,44 @@ def toy_faces(
     cut; groups are independent. So an encoder that passes on a single number serves one group fully
     and two groups badly: capacity decides whether grouping pays.
 
+    By default the labels give the groups away: those of a group are correlated. Two variants leave it
+    to the images to tell: ``labels="independent"``, and ``labels_per_image=1``.
+
     Args:
         n_tasks: N >= 1.
         n_groups: G, from 1 to the smaller of N and 10; group sizes differ by at most one.
         size: Height and width in pixels: 16, 32 or 64. Labels do not depend on it.
         n_train, n_val, n_test: Images per split, independent draws.
+        labels: ``"cuts"``: see `plan_cuts`. ``"independent"``: N fair coins, independent of each other
+            (pairs, triples, all of them) although a group still shares its u: see `plan_bits`. They
+            need heads that cut a number more than once (``TrainConfig(head_hidden=32)``).
+        labels_per_image: A training image carries the labels of this many tasks, drawn for each image,
+            and -1 for the others; val and test carry all. With 1, no two labels are ever seen together,
+            and a correlation between labels does not exist. ``None``: all N.
         label_noise: Share of training labels that are flipped, 0 to 0.5; val and test stay clean.
-        seed: Same seed, same images and labels.
+        seed: Same seed, same images and labels; ``labels`` and ``labels_per_image`` change no image.
 
     Returns:
         Data with ``planted_groups``; images uint8 (n, 3, size, size), targets int64 (n,).
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or so few images carry a label that a task has none.
+
+    Source:
+        Ours, all of it.
 
     Example:
         >>> toy_faces(n_tasks=3, n_groups=3, n_train=10, n_val=1, n_test=1).planted_groups
         [['light_hair'], ['thin_moustache'], ['red_cheeks']]
     """
-    cuts = plan_cuts(n_tasks, n_groups)
+    if labels not in LABELS:
+        raise ValueError(f"`labels` must be one of {LABELS}, got {labels!r}.")
+    cuts = plan_cuts(n_tasks, n_groups) if labels == "cuts" else plan_bits(n_tasks, n_groups)
+    if labels_per_image is not None and not 1 <= labels_per_image <= n_tasks:
+        raise ValueError(
+            f"`labels_per_image` must be 1 to {n_tasks}, the number of tasks, or None for all of them; "
+            f"got {labels_per_image}."
+        )
     for name, count in {"n_train": n_train, "n_val": n_val, "n_test": n_test}.items():
         if count < 1:
             raise ValueError(f"`{name}` must be >= 1, got {count}.")
@@ -103,19 +129,26 @@ def toy_faces(
         raise ValueError(f"`label_noise` must be a share from 0 to 0.5, got {label_noise}.")
 
     splits = []
-    for rng, n, noise in zip(
-        np.random.default_rng(seed).spawn(3), (n_train, n_val, n_test), (label_noise, 0, 0), strict=True
-    ):
+    *streams, mask_stream = np.random.default_rng(seed).spawn(4)
+    for rng, n, noise in zip(streams, (n_train, n_val, n_test), (label_noise, 0, 0), strict=True):
         latents = rng.standard_normal((n, n_groups))  # drawn before anything that depends on the size
-        labels = apply_cuts(latents, cuts) ^ (rng.random((n, n_tasks)) < noise)  # (n, N)
-        targets = {cut.name: torch.from_numpy(labels[:, i].copy()) for i, cut in enumerate(cuts)}
+        truth = apply_cuts(latents, cuts) ^ (rng.random((n, n_tasks)) < noise)  # (n, N)
+        if labels_per_image is not None and not splits:  # training images only
+            place = mask_stream.permuted(np.tile(np.arange(n_tasks), (n, 1)), axis=1)  # (n, N)
+            truth[place >= labels_per_image] = -1
+        targets = {cut.name: torch.from_numpy(truth[:, i].copy()) for i, cut in enumerate(cuts)}
         splits.append(Split(draw_faces(latents, size=size, seed=rng), targets))
+    note = f"Faces drawn by a program ({size} x {size}, seed {seed}); not photographs."
+    if labels == "independent":
+        note += " All labels are independent coins: only the images tell the groups."
+    if labels_per_image is not None:
+        note += f" A training image carries {labels_per_image} of {n_tasks} labels."
     return TaskData(
         "toy_faces",
         tuple(Task(cut.name) for cut in cuts),
         *splits,
         planted_groups=[[cut.name for cut in cuts if cut.group == g] for g in range(n_groups)],
-        note=f"Faces drawn by a program ({size} x {size}, seed {seed}); not photographs.",
+        note=note,
     )
 
 
@@ -136,20 +169,9 @@ def plan_cuts(n_tasks: int, n_groups: int) -> list[Cut]:
     Raises:
         ValueError: If N or G is out of range.
     """
-    if n_tasks < 1:
-        raise ValueError(f"`n_tasks` must be >= 1, got {n_tasks}.")
-    if not 1 <= n_groups <= len(PARTS):
-        raise ValueError(
-            f"`n_groups` must be 1 to {len(PARTS)}, the number of parts a face has, got {n_groups}."
-        )
-    if n_groups > n_tasks:
-        raise ValueError(
-            f"`n_groups` must be at most `n_tasks`: {n_groups} groups for {n_tasks} tasks. "
-            "Every group needs at least one task."
-        )
     cuts = []
-    for group, rows in enumerate(np.array_split(np.arange(n_tasks), n_groups)):
-        part, size = PARTS[group], len(rows)
+    for group, size in enumerate(_split_evenly(n_tasks, n_groups)):
+        part = PARTS[group]
         reach = 0.6 if size <= 3 else 0.9
         thresholds = np.linspace(-reach, reach, size) if size > 1 else np.zeros(1)
         above = (thresholds > 1e-9) | ((np.abs(thresholds) < 1e-9) & (group % 2 == 0))
@@ -163,15 +185,65 @@ def plan_cuts(n_tasks: int, n_groups: int) -> list[Cut]:
                     name = f"very_{name}"
                 elif len(side) > 2:
                     name = f"{name}_{level + 1}"
-                cuts.append(Cut(name, group, float(threshold), is_above))
+                cuts.append(Cut(name, group, (float(threshold),), is_above))
     return cuts
+
+
+def plan_bits(n_tasks: int, n_groups: int) -> list[Cut]:
+    """Spread N tasks over G groups so that all N labels are independent fair coins.
+
+    With t = Phi(u), which is uniform from 0 to 1, the tasks of a group are the bits of the Gray code of
+    t: the first changes at 1/2 ("light"), the second at 1/4 and 3/4 ("medium": neither dark nor light),
+    the third at 1/8, 3/8, 5/8 and 7/8 ("in-between": next to a cut of "medium"). A group of three thus
+    cuts t into 8 equal bins, and every bin has its own three bits: nothing follows from the others.
+
+    Args:
+        n_tasks: N >= 1, at most 3 for every group.
+        n_groups: G, from 1 to the smaller of N and ``len(PARTS)``; sizes differ by at most one.
+
+    Returns:
+        N cuts in the order of the groups; names are unique.
+
+    Raises:
+        ValueError: If N or G is out of range, or a group has more than 3 tasks.
+    """
+    sizes = _split_evenly(n_tasks, n_groups)
+    if max(sizes) > 3:
+        raise ValueError(
+            f"groups of independent labels hold at most 3 tasks, {n_tasks} tasks in {n_groups} groups make "
+            f"{max(sizes)}: a fourth would cut the picture finer than it shows. Use more groups."
+        )
+    cuts = []
+    for group, size in enumerate(sizes):
+        for bit, word in enumerate((PARTS[group].high, "medium", "in_between")[:size], 1):
+            at = [NormalDist().inv_cdf((2 * i + 1) / 2**bit) for i in range(2 ** (bit - 1))]
+            cuts.append(Cut(f"{word}_{PARTS[group].noun}", group, tuple(at), True))
+    return cuts
+
+
+def _split_evenly(n_tasks: int, n_groups: int) -> list[int]:
+    """Sizes of G groups of N tasks; the larger ones come first."""
+    if n_tasks < 1:
+        raise ValueError(f"`n_tasks` must be >= 1, got {n_tasks}.")
+    if not 1 <= n_groups <= len(PARTS):
+        raise ValueError(
+            f"`n_groups` must be 1 to {len(PARTS)}, the number of parts a face has, got {n_groups}."
+        )
+    if n_groups > n_tasks:
+        raise ValueError(
+            f"`n_groups` must be at most `n_tasks`: {n_groups} groups for {n_tasks} tasks. "
+            "Every group needs at least one task."
+        )
+    return [len(rows) for rows in np.array_split(np.arange(n_tasks), n_groups)]
 
 
 def apply_cuts(latents: np.ndarray, cuts: list[Cut]) -> np.ndarray:
     """The true labels of latents (n, G) under N cuts: int64, shape (n, N), 0 or 1."""
-    values = latents[:, [cut.group for cut in cuts]]  # (n, N)
-    above = values > np.array([cut.threshold for cut in cuts])
-    return (above == np.array([cut.is_above for cut in cuts])).astype(np.int64)
+    columns = []
+    for cut in cuts:
+        passed = (latents[:, [cut.group]] > np.array(cut.thresholds)).sum(1)  # (n,), how many lie below u
+        columns.append(passed % 2 == cut.is_above)
+    return np.stack(columns, 1).astype(np.int64)
 
 
 def draw_faces(latents: np.ndarray, *, size: int = 32, seed: int | np.random.Generator = 0) -> torch.Tensor:
