@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dmtg_lite.files import write_atomically
 
-FORMAT = "dmtg-checkpoint/1"
+FORMAT = "dmtg-checkpoint/2"
 
 
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:

@@ -150,6 +150,30 @@ class Assignment(nn.Module):
         winner = torch.zeros_like(self.active).scatter_(-1, probabilities.argmax(-1, keepdim=True), True)
         self.active &= (probabilities >= threshold) | winner
 
+    @torch.no_grad()
+    def close(self, group: int, next_best: Tensor) -> None:
+        """Take a group out: its tasks go to their next best one, and S has a column less.
+
+        S keeps each moved task's wish: at its new group it is at least what it was at the old one.
+
+        Args:
+            group: The column to take out.
+            next_best: For each task the group it moves to if it must, int64 of shape (N,).
+        """
+        moved = (self.group_of() == group).nonzero().flatten()
+        heirs = next_best[moved]
+        if self.logits is not None:
+            wish = torch.maximum(self.logits[moved, heirs], self.logits[moved, group])
+            self.logits[moved, heirs] = wish
+            self.logits = nn.Parameter(drop_column(self.logits, group))
+        self.active[moved, heirs] = True
+        self.active = drop_column(self.active, group)
+
+
+def drop_column(matrix: Tensor, column: int) -> Tensor:
+    """A copy of a (N, K) matrix without one column: (N, K-1)."""
+    return torch.cat([matrix[:, :column], matrix[:, column + 1 :]], dim=1)
+
 
 def groups_from_labels(labels: Sequence[int], task_names: Sequence[str]) -> list[list[str]]:
     """Turn one group label per task into lists of task names, in label order, without empty groups."""

@@ -11,6 +11,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from dmtg_lite.encoders.encoder import Encoder
@@ -30,6 +31,12 @@ class GroupedNetwork(nn.Module):
         branches: K encoders, each from stem output to (B, D) features.
         heads: One `LinearHeads` per branch, for the tasks whose head in that branch exists.
         assignment: Of shape (N, K), learned or fixed.
+
+    Attributes:
+        branch_ids: Number that each open branch was opened with; a branch keeps it when others close.
+        n_opened: Branches there were at the start.
+        n_spare: How many of the open branches are to close while training; None: as many as the closing
+            costs will say.
     """
 
     def __init__(
@@ -46,10 +53,19 @@ class GroupedNetwork(nn.Module):
         self.branches = nn.ModuleList(branches)
         self.heads = nn.ModuleList(heads)
         self.assignment = assignment
+        self.branch_ids = list(range(len(branches)))
+        self.n_opened = len(branches)
+        self.n_spare: int | None = 0
+        self._index_rows()
+
+    def _index_rows(self) -> None:
+        """Rows of every branch's heads in the loss matrix; buffers, so that no step copies them."""
         row_of = {task.name: n for n, task in enumerate(self.tasks)}
-        for k, head in enumerate(heads):  # rows of branch k's heads; a buffer, so that no step copies it
+        for k, head in enumerate(self.heads):
             rows = torch.tensor([row_of[task.name] for task in head.tasks], dtype=torch.long)
-            self.register_buffer(f"_rows_{k}", rows, persistent=False)
+            self.register_buffer(f"_rows_{k}", rows.to(self.device), persistent=False)
+        columns = torch.tensor(self.branch_ids, device=self.device)
+        self.register_buffer("_columns", columns, persistent=False)
 
     @classmethod
     def naive(
@@ -123,12 +139,68 @@ class GroupedNetwork(nn.Module):
                     weight.add_(noise, alpha=jitter * float(weight.std(correction=0)))
         return new.train(self.training)
 
+    def close_branch(self, index: int, next_best: Tensor) -> list[nn.Parameter]:
+        """Take a branch out for good, with its heads and its column of S; its tasks move on.
+
+        Args:
+            index: Position of the branch among those still open.
+            next_best: Where each task goes if it must, int64 of shape (N,): positions as ``index``.
+
+        Returns:
+            The weights that left, for the optimiser to forget.
+
+        Raises:
+            ValueError: If it is the last branch, or lacks a head that it would have to take over.
+        """
+        if self.n_groups == 1:
+            raise ValueError("the last branch cannot close: its tasks would have nowhere to go.")
+        moving = (self.assignment.group_of() == index).nonzero().flatten().tolist()
+        for n in moving:
+            heir = int(next_best[n])
+            if heir == index or n not in getattr(self, f"_rows_{heir}").tolist():
+                raise ValueError(
+                    f"task {self.tasks[n].name!r} cannot move from branch {index} to {heir}, "
+                    "which has no head for it. Only a network with all K x N heads can close branches."
+                )
+        gone = [*self.branches[index].parameters(), *self.heads[index].parameters()]
+        self.assignment.close(index, next_best.to(self.device))
+        del self.branches[index], self.heads[index], self.branch_ids[index]
+        delattr(self, f"_rows_{len(self.branches)}")
+        self._index_rows()
+        if self.n_spare:
+            self.n_spare -= 1
+        return gone
+
+    def widen(self, matrix: Tensor) -> Tensor:
+        """Columns of the open branches -> columns of all that were ever open: (N, K) -> (N, n_opened).
+
+        A closed branch reads 0.
+        """
+        if self.n_groups == self.n_opened:
+            return matrix
+        return matrix.new_zeros(len(matrix), self.n_opened).index_copy(1, self._columns, matrix)
+
     def _run_branches(self, images: Tensor) -> list[Tensor]:
-        """Logits of every branch: uint8 or [0, 1] images (B, 3, H, W) -> K tensors (B, n_outputs)."""
+        """Features of every branch: uint8 or [0, 1] images (B, 3, H, W) -> K tensors (B, D)."""
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).mul_(1 / 255)
         shared = self.stem(images)
-        return [head(branch(shared)) for branch, head in zip(self.branches, self.heads, strict=True)]
+        return [branch(shared) for branch in self.branches]
+
+    def _stack_losses(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
+        """Mean losses of all heads from the K branches' logits: (N, K)."""
+        columns = []
+        for k, own in enumerate(logits):
+            head, rows = self.heads[k], getattr(self, f"_rows_{k}")
+            if len(rows) == len(self.tasks):
+                columns.append(head.compute_losses(own, targets))
+            else:
+                column = own.new_zeros(len(self.tasks))
+                if len(rows):
+                    losses = head.compute_losses(own, targets.index_select(1, rows))
+                    column = column.index_copy(0, rows, losses)
+                columns.append(column)
+        return torch.stack(columns, dim=1)
 
     def compute_loss_matrix(self, images: Tensor, targets: Tensor) -> Tensor:
         """Loss of every head, mean over the batch: L in equation (4).
@@ -140,18 +212,28 @@ class GroupedNetwork(nn.Module):
         Returns:
             Shape (N, K); 0 where a branch has no head for a task.
         """
-        columns = []
-        for k, logits in enumerate(self._run_branches(images)):
-            head, rows = self.heads[k], getattr(self, f"_rows_{k}")
-            if len(rows) == len(self.tasks):
-                columns.append(head.compute_losses(logits, targets))
-            else:
-                column = logits.new_zeros(len(self.tasks))
-                if len(rows):
-                    losses = head.compute_losses(logits, targets.index_select(1, rows))
-                    column = column.index_copy(0, rows, losses)
-                columns.append(column)
-        return torch.stack(columns, dim=1)  # (N, K)
+        features = self._run_branches(images)
+        return self._stack_losses([head(x) for head, x in zip(self.heads, features, strict=True)], targets)
+
+    def compute_split_losses(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss matrix twice, equal in value: one teaches encoders (and S), the other only heads.
+
+        Two gradients from one pass through the encoders: a head may then learn from every batch
+        although its branch listens to few of its tasks.
+
+        Args:
+            images, targets: As for `compute_loss_matrix`.
+
+        Returns:
+            Two tensors of shape (N, K): with the heads held still, and with the features held still.
+        """
+        features = self._run_branches(images)
+        held = [
+            functional_call(head, {name: weight.detach() for name, weight in head.named_parameters()}, (x,))
+            for head, x in zip(self.heads, features, strict=True)
+        ]
+        free = [head(x.detach()) for head, x in zip(self.heads, features, strict=True)]
+        return self._stack_losses(held, targets), self._stack_losses(free, targets)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Predict every task from its most probable group.
@@ -162,9 +244,8 @@ class GroupedNetwork(nn.Module):
         Returns:
             ``{task name: logits (B, n_outputs)}``, in task order.
         """
-        named = [
-            head.split(logits) for head, logits in zip(self.heads, self._run_branches(images), strict=True)
-        ]
+        features = self._run_branches(images)
+        named = [head.split(head(x)) for head, x in zip(self.heads, features, strict=True)]
         group_of = self.assignment.group_of().tolist()
         return {task.name: named[k][task.name] for task, k in zip(self.tasks, group_of, strict=True)}
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dmtg_lite.config import TrainConfig
+from dmtg_lite.grouping import drop_column
 from dmtg_lite.network import GroupedNetwork
 
 
@@ -41,31 +42,62 @@ class TrainState:
         self.noise.manual_seed(derive_seed(self.seed, 1))
         logits = network.assignment.logits
         weights = [p for p in network.parameters() if p is not logits]
-        groups = [{"params": weights, "lr": config.lr}]
+        # by what they train; two, since S may have another rule than the weights
+        self.optimizers = {"weights": _build_optimizer(config.optimiser, weights, config.lr)}
         if logits is not None:
-            groups.append({"params": [logits], "lr": self.lr_assignment()})
-        self.optimizer = (
-            torch.optim.Adam(groups, lr=config.lr, fused=True)
-            if config.optimiser == "adam"
-            else torch.optim.SGD(groups, lr=config.lr, momentum=0.9, fused=True)
-        )
+            kind = config.optimiser_assignment or config.optimiser
+            self.optimizers["assignment"] = _build_optimizer(kind, [logits], self.lr_assignment())
         self.lr_scale = 1.0  # what the schedule has made of both rates
         self.best_val_loss, self.bad_epochs = float("inf"), 0
+        self.closings: list[dict[str, Any]] = []  # one entry a closed branch, see `train.StepRecord`
+        self.elbow: dict[str, Any] | None = None  # `closing.Elbow`, as JSON
+        self._heads_at_start = [[task.name for task in head.tasks] for head in network.heads]
 
     def lr_assignment(self) -> float:
         """Configured learning rate of S before any schedule."""
         own = self.config.lr_assignment
         return self.config.lr if own is None else own
 
+    def set_lr(self, lr: float, lr_assignment: float) -> None:
+        """Rates of the coming step, before the schedule."""
+        for optimizer, rate in zip(self.optimizers.values(), (lr, lr_assignment), strict=False):
+            optimizer.param_groups[0]["lr"] = rate * self.lr_scale
+
+    def close_branch(self, index: int, next_best: Tensor) -> None:
+        """Take a branch out of the network, and out of the optimisers with all they remember of it.
+
+        What they remember of everything else stays: no average starts afresh.
+
+        Args:
+            index, next_best: See `GroupedNetwork.close_branch`.
+        """
+        old = self.network.assignment.logits
+        gone = {id(weight) for weight in self.network.close_branch(index, next_best)}
+        weights = self.optimizers["weights"]
+        group = weights.param_groups[0]
+        for weight in [weight for weight in group["params"] if id(weight) in gone]:
+            weights.state.pop(weight, None)
+        group["params"] = [weight for weight in group["params"] if id(weight) not in gone]
+        if old is None:
+            return
+        new, assignment = self.network.assignment.logits, self.optimizers["assignment"]
+        assignment.param_groups[0]["params"] = [new]
+        averages = assignment.state.pop(old, {})
+        assignment.state[new] = {
+            name: drop_column(value, index) if value.shape == old.shape else value  # Adam also counts steps
+            for name, value in averages.items()
+        }
+
     def to_tensors(self) -> dict[str, Tensor]:
         """The state as named tensors, for a checkpoint."""
         tensors = {f"network.{name}": value for name, value in self.network.state_dict().items()}
-        for index, entry in self.optimizer.state_dict()["state"].items():
-            tensors |= {
-                f"optimizer.{index}.{name}": torch.as_tensor(value)
-                for name, value in entry.items()
-                if value is not None
-            }
+        for trains, optimizer in self.optimizers.items():
+            for index, entry in optimizer.state_dict()["state"].items():
+                tensors |= {
+                    f"optimizer.{trains}.{index}.{name}": torch.as_tensor(value)
+                    for name, value in entry.items()
+                    if value is not None
+                }
         tensors["noise"] = self.noise.get_state()
         return tensors
 
@@ -77,12 +109,14 @@ class TrainState:
             # infinity has no JSON
             "best_val_loss": None if self.best_val_loss == float("inf") else self.best_val_loss,
             "bad_epochs": self.bad_epochs,
+            "branches": self.network.branch_ids, "n_spare": self.network.n_spare,
+            "closings": self.closings, "elbow": self.elbow,
         }  # fmt: skip
 
     def _settings(self) -> dict[str, Any]:
         """What a run must have in common with the one it continues, as JSON gives it back."""
-        heads = [[task.name for task in head.tasks] for head in self.network.heads]
-        return json.loads(json.dumps({**asdict(self.config), "seed": self.seed, "heads": heads}))
+        settings = {**asdict(self.config), "seed": self.seed, "heads": self._heads_at_start}
+        return json.loads(json.dumps(settings))
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Continue where `to_tensors` and `to_meta` left off.
@@ -102,21 +136,35 @@ class TrainState:
         def named(prefix: str) -> dict[str, Tensor]:
             return {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
 
-        self.network.load_state_dict(named("network."))
-        state = self.optimizer.state_dict()
-        for key, value in named("optimizer.").items():
-            index, name = key.split(".")
-            state["state"].setdefault(int(index), {})[name] = value
-        self.optimizer.load_state_dict(state)
-        # fused Adam walks raw memory: an average must lie there as its channels_last weight does
-        for weight, entry in self.optimizer.state.items():
-            for name, value in entry.items():
-                if value.shape == weight.shape:
-                    entry[name] = torch.empty_like(weight).copy_(value)
+        network = self.network
+        for branch in [number for number in network.branch_ids if number not in meta["branches"]]:
+            index = network.branch_ids.index(branch)
+            anywhere = torch.full((len(network.tasks),), int(index == 0))  # S is read next
+            self.close_branch(index, anywhere)
+        network.n_spare = meta["n_spare"]
+        network.load_state_dict(named("network."))
+        for trains, optimizer in self.optimizers.items():
+            state = optimizer.state_dict()
+            for key, value in named(f"optimizer.{trains}.").items():
+                index, name = key.split(".")
+                state["state"].setdefault(int(index), {})[name] = value
+            optimizer.load_state_dict(state)
+            # fused Adam walks raw memory: an average must lie there as its channels_last weight does
+            for weight, entry in optimizer.state.items():
+                for name, value in entry.items():
+                    if value.shape == weight.shape:
+                        entry[name] = torch.empty_like(weight).copy_(value)
         self.noise.set_state(tensors["noise"])
         self.step, self.encoder_macs = meta["step"], meta["encoder_macs"]
         self.lr_scale, self.bad_epochs = meta["lr_scale"], meta["bad_epochs"]
         self.best_val_loss = float("inf") if meta["best_val_loss"] is None else meta["best_val_loss"]
+        self.closings, self.elbow = meta["closings"], meta["elbow"]
+
+
+def _build_optimizer(kind: str, weights: list[Tensor], lr: float) -> torch.optim.Optimizer:
+    if kind == "adam":
+        return torch.optim.Adam(weights, lr=lr, fused=True)
+    return torch.optim.SGD(weights, lr=lr, momentum=0.9, fused=True)
 
 
 def _show(key: str, value: Any) -> str:

@@ -7,15 +7,17 @@ Run, Pause, Step, a progress bar, a live view, a checkpoint and a test are all c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dmtg_lite.checkpoint import load_checkpoint, save_checkpoint
+from dmtg_lite.closing import compute_closing_costs, find_next_best, imagine_closings
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.encoders import build_encoder
@@ -27,6 +29,7 @@ from dmtg_lite.state import TrainState, derive_seed
 _PLATEAU_PATIENCE = 3  # epochs; the paper states none
 _MILESTONE = 15  # epochs between halvings of the released code's schedule
 _PRUNE_EVERY = 25  # steps between looks at prune_below
+_PROBE_IMAGES = 1024  # that say which branch is missed least
 _MAX_RECORDS = 5000  # about as many as a history keeps of a long run
 
 
@@ -40,14 +43,22 @@ class Knobs:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One optimisation step, as detached tensors that stay on their device."""
+    """One optimisation step, as detached tensors that stay on their device.
+
+    M counts all branches that were ever open: the columns of those that have closed are 0.
+
+    Attributes:
+        closing: If a branch closed after this step: ``step``, its number ``branch``, the ``branches``
+            that were open, what closing each would have cost (``costs``) and where tasks ``moved``.
+    """
 
     step: int  # 1 for the first
     task_losses: Tensor  # (N,), under the drawn assignment
-    loss_matrix: Tensor  # (N, K)
-    probabilities: Tensor  # (N, K), softmax(S) after the step
+    loss_matrix: Tensor  # (N, M)
+    probabilities: Tensor  # (N, M), softmax(S) after the step
     tau: float
     lr_assignment: float
+    closing: dict[str, Any] | None = None
 
 
 def build_network(data: TaskData, config: TrainConfig, *, seed: int | None = None) -> GroupedNetwork:
@@ -95,7 +106,13 @@ def train_steps(
     targets = torch.stack([split.targets[name] for name in data.task_names], dim=1)  # (n, N)
     n_steps = config.count_steps(len(split))[1] if n_steps is None else n_steps
     per_epoch = config.steps_per_epoch(len(split))
-    batch_macs = count_macs(network, data.image_shape)["encoder"] * min(config.batch_size, len(split))
+
+    def count_batch_macs() -> int:
+        return count_macs(network, data.image_shape)["encoder"] * min(config.batch_size, len(split))
+
+    batch_macs = count_batch_macs()
+    _check_closings(network, config, n_steps)
+    train_all_heads = config.train_all_heads and not assignment.is_fixed  # a fixed task has one head anyway
     device_type, use_bfloat16 = network.device.type, config.precision == "bfloat16"
     order, order_epoch = None, -1
     network.train()
@@ -112,12 +129,14 @@ def train_steps(
         tau, lr_assignment = knobs.tau, knobs.lr_assignment  # read once: another thread may turn them
         tau = config.tau_at(state.step / max(n_steps - 1, 1)) if tau is None else tau
         lr_assignment = state.lr_assignment() if lr_assignment is None else lr_assignment
-        for group, lr in zip(state.optimizer.param_groups, (config.lr, lr_assignment), strict=False):
-            group["lr"] = lr * state.lr_scale
+        state.set_lr(config.lr, lr_assignment)
 
         with torch.enable_grad():
             with torch.autocast(device_type, torch.bfloat16, enabled=use_bfloat16):
-                loss_matrix = network.compute_loss_matrix(images, targets[rows])  # L, (N, K)
+                if train_all_heads:
+                    loss_matrix, head_losses = network.compute_split_losses(images, targets[rows])
+                else:
+                    loss_matrix = network.compute_loss_matrix(images, targets[rows])  # L, (N, K)
             z = assignment.sample(tau, estimator=config.estimator, generator=state.noise)  # Z, (N, K)
             if config.normalise_losses:
                 heads = assignment.active  # those that exist: a fixed grouping has one a row
@@ -125,18 +144,97 @@ def train_steps(
                 total = (loss_matrix / means.clamp_min(1e-12)[:, None] * z).sum()  # a loss may reach 0
             else:
                 total = (loss_matrix * z).sum()  # equation (6), summed over its entries
-            state.optimizer.zero_grad(set_to_none=True)
+            if train_all_heads:
+                total = total + head_losses.sum()
+            for optimizer in state.optimizers.values():
+                optimizer.zero_grad(set_to_none=True)
             total.backward()
-        state.optimizer.step()
+        for optimizer in state.optimizers.values():
+            optimizer.step()
         state.step += 1
         state.encoder_macs += batch_macs
-        if config.prune_below and state.step >= config.prune_from and state.step % _PRUNE_EVERY == 0:
-            assignment.prune_below(config.prune_below)
         loss_matrix, z = loss_matrix.detach(), z.detach()
+        task_losses, loss_matrix, closing = (loss_matrix * z).sum(1), network.widen(loss_matrix), None
+        since = state.step - config.close_from
+        if network.n_spare != 0 and since >= 0 and since % config.close_every == 0:
+            closing = _close_branch(state, data, targets, batch_macs)
+            batch_macs = count_batch_macs()
+        elif config.prune_below and state.step >= config.prune_from and state.step % _PRUNE_EVERY == 0:
+            assignment.prune_below(config.prune_below)
         yield StepRecord(
-            state.step, (loss_matrix * z).sum(1), loss_matrix, assignment.probabilities(),
-            tau, lr_assignment * state.lr_scale,
+            state.step, task_losses, loss_matrix, network.widen(assignment.probabilities()),
+            tau, lr_assignment * state.lr_scale, closing,
         )  # fmt: skip
+
+
+def _check_closings(network: GroupedNetwork, config: TrainConfig, n_steps: int) -> None:
+    """Refuse a run that would end with spare branches still open."""
+    n_closings = network.n_groups - 1 if network.n_spare is None else network.n_spare
+    last = config.close_from + (n_closings - 1) * config.close_every
+    if n_closings and network.n_groups == network.n_opened and last > n_steps:
+        raise ValueError(
+            f"{n_closings} branches are to close, the last after step {last} (`close_from` "
+            f"{config.close_from}, one every {config.close_every}), but the run has {n_steps} steps. "
+            "Train longer, close earlier or more often, or open fewer `spare_branches`."
+        )
+
+
+def _close_branch(
+    state: TrainState, data: TaskData, targets: Tensor, batch_macs: int
+) -> dict[str, Any] | None:
+    """Close a spare branch, and say how many are spare if that was left to the costs.
+
+    Asks the device for values, as seldom as branches close.
+    """
+    network, config = state.network, state.config
+    loss_matrix = _probe(state, data, targets, batch_macs)
+    group_of = network.assignment.group_of().cpu()
+    if state.elbow is None:
+        state.elbow = asdict(imagine_closings(loss_matrix, group_of))
+    if network.n_spare is None:
+        network.n_spare = network.n_groups - state.elbow["n_groups"]
+        if not network.n_spare:
+            return None
+    costs = compute_closing_costs(loss_matrix, group_of)
+    if config.close_rule == "random":
+        rng = np.random.default_rng(derive_seed(state.seed, 8, state.step))
+        index = int(rng.integers(network.n_groups))
+    else:
+        index = int(costs.argmin())
+    next_best, open_ = find_next_best(loss_matrix, index), list(network.branch_ids)
+    closing = {
+        "step": state.step, "branch": open_[index], "branches": open_, "costs": costs.tolist(),
+        "moved": {
+            task.name: open_[int(next_best[n])]
+            for n, task in enumerate(network.tasks) if group_of[n] == index
+        },
+    }  # fmt: skip
+    state.close_branch(index, next_best)
+    state.closings.append(closing)
+    return closing
+
+
+@torch.no_grad()
+def _probe(state: TrainState, data: TaskData, targets: Tensor, batch_macs: int) -> Tensor:
+    """Mean loss matrix over about a thousand training images, always the same ones: (N, K), on the CPU."""
+    network, config, split = state.network, state.config, data.train
+    size = min(config.batch_size, len(split))
+    n_batches = max(1, min(_PROBE_IMAGES, len(split)) // size)
+    shuffle = torch.Generator().manual_seed(derive_seed(state.seed, 9))
+    rows = torch.randperm(len(split), generator=shuffle)[: n_batches * size].to(split.images.device)
+    network.eval()
+    with torch.autocast(network.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        matrix = sum(
+            network.compute_loss_matrix(
+                split.images[part].to(memory_format=torch.channels_last), targets[part]
+            )
+            for part in rows.split(size)
+        ) / n_batches  # fmt: skip
+    network.train()
+    state.encoder_macs += n_batches * batch_macs // 3  # forward only: a third of a training step
+    if config.normalise_losses:  # as the loss that is trained
+        matrix = matrix / matrix.mean(1, keepdim=True).clamp_min(1e-12)
+    return matrix.cpu()
 
 
 def _end_epoch(state: TrainState, data: TaskData, epoch: int) -> None:
@@ -170,6 +268,8 @@ def record_to_history(history: History, records: Sequence[StepRecord]) -> None:
         np.array([record.tau for record in records]),
         np.array([record.lr_assignment for record in records]),
     )
+    if closings := [record.closing for record in records if record.closing]:
+        history.meta["closings"] = [*history.meta.get("closings", []), *closings]
     for record, losses in zip(records, task_losses, strict=True):
         _check_finite(record, losses, history.task_names)
 
@@ -237,6 +337,8 @@ def fit(
             )
         state.restore(tensors, meta)
         history.append(*(tensors[f"history.{name}"].numpy() for name in History.ARRAYS))
+        if state.closings:
+            history.meta["closings"] = list(state.closings)
     pending: list[StepRecord] = []
 
     def save(last: StepRecord) -> None:
@@ -250,10 +352,12 @@ def fit(
     steps = train_steps(network, data, config, n_steps=n_steps, state=state)
     steps = islice(steps, max(stop_at - state.step, 0))
     for record in _with_progress(steps, progress, state.step, stop_at):
-        if record.step % record_every == 0 or record.step == stop_at:
+        if record.step % record_every == 0 or record.step == stop_at or record.closing:
             pending.append(record)
         if record.step % checkpoint_every == 0 or record.step == stop_at:
             save(record)
+    if state.elbow is not None:
+        history.meta["elbow"] = state.elbow
     return history, state
 
 
@@ -284,8 +388,15 @@ def pretrain(
 
 
 def branch_out(
-    naive: GroupedNetwork, n_groups: int, config: TrainConfig, *, seed: int | None = None
+    naive: GroupedNetwork, n_groups: int | str, config: TrainConfig, *, seed: int | None = None
 ) -> GroupedNetwork:
-    """K copies of a pretrained Naive MTL network with a learned assignment, S = 1/K."""
+    """Copies of a pretrained Naive MTL network with a learned assignment, S = 1/K.
+
+    K copies, and ``config.spare_branches`` more that training will close again; see
+    `TrainConfig.count_branches`.
+    """
+    n_branches, n_spare = config.count_branches(n_groups, len(naive.tasks))
     generator = torch.Generator().manual_seed(derive_seed(config.seed if seed is None else seed, 7))
-    return naive.branch_out(n_groups, jitter=config.jitter, generator=generator)
+    network = naive.branch_out(n_branches, jitter=config.jitter, generator=generator)
+    network.n_spare = n_spare
+    return network

@@ -18,11 +18,13 @@ PACKAGE = Path(dmtg_lite.__file__).parent
 
 # A name stands for the module and everything below it; the longest row that fits a module counts.
 BASE = {"files", "tasks", "metrics", "history", "grouping", "data.task_data"}
-CORE = BASE | {"heads", "encoders", "network", "config", "checkpoint", "state", "evaluation", "train"}
+CORE = BASE | {"heads", "encoders", "network", "closing"}
+CORE |= {"config", "checkpoint", "state", "evaluation", "train"}
 ALLOWED: dict[str, set[str]] = {
     "tasks": set(),
     "grouping": set(),
     "files": set(),
+    "closing": {"grouping"},
     "history": {"files"},
     "metrics": {"tasks"},
     "data.task_data": {"tasks"},

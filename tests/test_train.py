@@ -347,7 +347,7 @@ def test_a_damaged_checkpoint_is_refused(damage: str, tmp_path: Path) -> None:
     content = path.read_bytes()
     if damage == "foreign":
         save_checkpoint(path, {"x": torch.ones(2)}, {})
-        content = path.read_bytes().replace(b"dmtg-checkpoint/1", b"dmtg-checkpoint/9")
+        content = path.read_bytes().replace(b"dmtg-checkpoint/2", b"dmtg-checkpoint/9")
     path.write_bytes({"garbage": b"no", "truncated": content[:-9], "empty": b"", "foreign": content}[damage])
     network = start()
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -23,7 +23,7 @@ _KEEP_ONE_OF = 4  # successive halving, with quarters: 8 restarts become 2, then
 
 def dmtg(
     data: TaskData,
-    n_groups: int,
+    n_groups: int | str,
     config: TrainConfig,
     *,
     checkpoints: str | Path | None = None,
@@ -39,7 +39,8 @@ def dmtg(
 
     Args:
         data: The tasks and their images.
-        n_groups: K, the largest number of groups; some may end empty.
+        n_groups: K, the largest number of groups; some may end empty. ``"auto"``: read K off the
+            closing costs; see `dmtg_lite.closing` and `TrainConfig.count_branches`.
         config: See `TrainConfig`; presets in `dmtg_lite.experiments`.
         checkpoints: Folder for checkpoints; a run found there is continued.
         checkpoint_every: Steps between checkpoints.
@@ -52,8 +53,7 @@ def dmtg(
     Source:
         Section 3 and "Optimization" of section 4.1. Restarts are ours, and off in the paper's preset.
     """
-    if n_groups < 1:  # said before the pretraining, not after
-        raise ValueError(f"`n_groups` must be >= 1, got {n_groups}.")
+    config.count_branches(n_groups, len(data.tasks))  # refused before the pretraining, not after
     stopwatch = Stopwatch()
     folder = None if checkpoints is None else Path(checkpoints) / "dmtg"
     runs = [
@@ -82,7 +82,7 @@ class _Run:
     def __init__(
         self,
         data: TaskData,
-        n_groups: int,
+        n_groups: int | str,
         config: TrainConfig,
         restart: int,
         folder: Path | None,
