@@ -136,8 +136,6 @@ def _probe(
     probe = deepcopy(network)  # batch norm counts every forward pass: in the copy, not in the network
     with torch.enable_grad():
         losses = probe.compute_loss_matrix(images, targets)[:, 0]
-        # a task not observed has a loss without meaning: make it one without gradient
-        losses = losses.where((targets >= 0).any(0), 0.0)
     encoder = _encoder(probe)
     gradients = [torch.autograd.grad(loss, encoder, retain_graph=True) for loss in losses]
     return probe, losses.detach(), gradients
@@ -153,7 +151,7 @@ def gradient_cosine(data: TaskData, config: TrainConfig, *, every: int = 10) -> 
 
     Raises:
         ValueError: If ``every`` is below 1.
-        FloatingPointError: If two tasks could never be compared, or training diverged.
+        FloatingPointError: If training diverged, or two tasks were never seen in one batch.
     """
     # one forward pass, N backward passes
     passes = (1 + 2 * len(data.tasks)) / 3
@@ -177,7 +175,7 @@ def tag_affinity(
 
     Raises:
         ValueError: If ``every`` is below 1, or the learning rate is 0.
-        FloatingPointError: If two tasks could never be compared, or training diverged.
+        FloatingPointError: If training diverged, or two tasks were never seen in one batch.
     """
     if not config.lr:
         raise ValueError("`lr` is 0: a step ahead would go nowhere. Give the config a rate > 0.")
@@ -209,6 +207,7 @@ def _measure(
     own_batches = torch.Generator().manual_seed(derive_seed(config.seed, 20))  # none of the run's streams
     total = torch.zeros(len(data.tasks), len(data.tasks), device=network.device)
     count, measurements = torch.zeros_like(total), 0
+    diverged = torch.zeros((), dtype=torch.bool, device=network.device)
     while state.step < n_steps:
         rows = torch.randperm(len(split), generator=own_batches)[:batch_size].to(split.images.device)
         images = split.images[rows].to(memory_format=torch.channels_last)  # (B, 3, H, W)
@@ -216,15 +215,16 @@ def _measure(
         total += one.nan_to_num(nan=0.0)
         count += ~one.isnan()
         measurements += 1
-        for _ in islice(steps, every):
-            pass
+        for record in islice(steps, every):
+            diverged |= ~record.task_losses.isfinite().all()
     matrix = (total / count).cpu()
+    if diverged:
+        raise FloatingPointError("training diverged: a loss is not finite. Lower `lr`.")
     if not matrix.isfinite().all():
         i, j = (~matrix.isfinite()).nonzero()[0].tolist()
         raise FloatingPointError(
-            f"no affinity of {data.task_names[i]!r} to {data.task_names[j]!r}: {matrix[i, j]} after "
-            f"{measurements} measurements. Lower `lr` if training diverged, or raise `batch_size` if "
-            "their targets are rarely observed."
+            f"no affinity of {data.task_names[i]!r} to {data.task_names[j]!r}: in none of {measurements} "
+            "measurements did both have a loss to compare. Raise `batch_size`, or measure more often."
         )
     batch_macs = count_macs(network, data.image_shape)["encoder"] * batch_size
     return Affinity(matrix, network, state.encoder_macs + round(batch_macs * passes * measurements))
