@@ -113,7 +113,8 @@ class LinearHeads(nn.Module):
 
 def _keep_rows(layer: nn.Linear, sizes: Sequence[int], served: Sequence[int]) -> None:
     """Cut a fused layer down to the rows of the tasks served, in place; ``sizes`` are those before."""
-    rows_of = torch.arange(sum(sizes), device=layer.weight.device).split(sizes)
-    rows = torch.cat([rows_of[0][:0], *(rows_of[n] for n in served)])  # possibly none
+    rows = torch.arange(sum(sizes), device=layer.weight.device)
+    rows_of = rows.split(sizes)
+    rows = torch.cat([rows[:0], *(rows_of[n] for n in served)])  # possibly none
     layer.weight, layer.bias = nn.Parameter(layer.weight[rows]), nn.Parameter(layer.bias[rows])
     layer.out_features = len(rows)

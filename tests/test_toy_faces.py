@@ -1,5 +1,9 @@
 """What the toy faces promise: planted groups, true labels, independent draws, the same seed the same data."""
 
+import itertools
+import zlib
+from statistics import NormalDist
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmtg_lite.data import toy_faces
-from dmtg_lite.data.toy_faces import PARTS, Cut, apply_cuts, draw_faces, plan_cuts
+from dmtg_lite.data.toy_faces import PARTS, Cut, apply_cuts, draw_faces, plan_bits, plan_cuts
 
 
 def label_matrix(split, names):
@@ -25,7 +29,12 @@ def faces():
 
 def test_labels_follow_the_latents_by_hand() -> None:
     """u = (1, -1): above 0.5 in column 0, below -0.5 in column 1; equal to a cut is not above it."""
-    cuts = [Cut("a", 0, (0.5,), True), Cut("b", 1, (-0.5,), False), Cut("c", 1, (-0.5,), True), Cut("d", 0, (1.0,), True)]
+    cuts = [
+        Cut("a", 0, (0.5,), True),
+        Cut("b", 1, (-0.5,), False),
+        Cut("c", 1, (-0.5,), True),
+        Cut("d", 0, (1.0,), True),
+    ]
     assert apply_cuts(np.array([[1.0, -1.0], [0.0, 0.0]]), cuts).tolist() == [[1, 1, 0, 0], [0, 0, 1, 0]]
 
 
@@ -143,6 +152,79 @@ def test_a_linear_reading_of_the_pixels_finds_each_default_latent(part: int) -> 
     assert np.corrcoef(test @ weights, latents[2000:, part])[0, 1] ** 2 > 0.6
 
 
+def test_the_default_faces_are_frozen() -> None:
+    """Images and labels of recordings and lectures: a checksum of all targets, and of training images.
+
+    Brightness is rounded to bytes after exp and cos, whose last bit is the machine's: pixels may differ
+    by one elsewhere, so the picture is compared through its mean colours.
+    """
+    data, checksum = small(), 0
+    for split in (data.train, data.val, data.test):
+        for task in data.task_names:
+            checksum = zlib.crc32(split.targets[task].numpy().tobytes(), checksum)
+    assert hex(checksum) == "0x4f92e0ff"
+    means = data.train.images.double().mean((0, 2, 3)).tolist()
+    assert means == pytest.approx([158.385, 147.650, 137.215], abs=0.01)
+
+
+# ---------------------------------------------------------------- only the images tell the groups
+
+
+def test_gray_bits_are_independent_exactly() -> None:
+    """In the middle of 8 equal bins of t, three bits take each of the 8 patterns once."""
+    latents = np.array([[NormalDist().inv_cdf((i + 0.5) / 8)] for i in range(8)])
+    bits = apply_cuts(latents, plan_bits(3, 1))
+    assert bits.T.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1, 0, 0], [0, 1, 1, 0, 0, 1, 1, 0]]
+    assert len({tuple(row) for row in bits}) == 8
+
+
+def test_independent_labels_hide_the_groups_in_pairs_and_triples() -> None:
+    """40,000 latents: products of the signs of up to three labels average 0, within five standard errors."""
+    latents = np.random.default_rng(0).standard_normal((40_000, 3))
+    signs = 2.0 * apply_cuts(latents, plan_bits(9, 3)) - 1
+    for size in (1, 2, 3):
+        for chosen in itertools.combinations(range(9), size):
+            assert abs(signs[:, chosen].prod(1).mean()) < 5 / 200, chosen
+
+
+def test_independent_labels_are_named_and_planted() -> None:
+    """The suite of the notebooks: same groups as the cuts have, names of their own."""
+    data = small(labels="independent")
+    assert data.planted_groups == [
+        ["light_hair", "medium_hair", "in_between_hair"],
+        ["full_moustache", "medium_moustache", "in_between_moustache"],
+        ["red_cheeks", "medium_cheeks", "in_between_cheeks"],
+    ]
+    assert "independent coins" in data.note
+    _, _, rng = np.random.default_rng(0).spawn(3)
+    expected = apply_cuts(rng.standard_normal((20, 3)), plan_bits(9, 3))
+    assert label_matrix(data.test, data.task_names).tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("change", [{"labels": "independent"}, {"labels_per_image": 1}])
+def test_variants_change_no_image(change) -> None:
+    """The same seed draws the same faces, whatever is asked about them, and another data set."""
+    plain, other = small(n_train=90), small(n_train=90, **change)
+    for name in ("train", "val", "test"):
+        assert torch.equal(getattr(plain, name).images, getattr(other, name).images)
+    assert plain.fingerprint() != other.fingerprint()
+
+
+@pytest.mark.parametrize("labels_per_image", [1, 4, 9])
+def test_training_images_carry_so_many_labels(labels_per_image: int) -> None:
+    """Exactly so many in each training image, unchanged; tasks get about equal shares; others keep all."""
+    plain, masked = small(n_train=900), small(n_train=900, labels_per_image=labels_per_image)
+    truth, seen = label_matrix(plain.train, plain.task_names), label_matrix(masked.train, plain.task_names)
+    assert ((seen >= 0).sum(1) == labels_per_image).all()
+    assert torch.equal(seen[seen >= 0], truth[seen >= 0])
+    shares = (seen >= 0).double().mean(0)
+    assert (shares - labels_per_image / 9).abs().max() < 5 * 0.5 / 30  # five standard errors at most
+    for name in ("val", "test"):
+        for task, target in getattr(plain, name).targets.items():
+            assert torch.equal(target, getattr(masked, name).targets[task])
+    assert f"{labels_per_image} of 9 labels" in masked.note
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -152,6 +234,12 @@ def test_a_linear_reading_of_the_pixels_finds_each_default_latent(part: int) -> 
         ({"n_tasks": 2, "n_groups": 3}, "3 groups for 2 tasks"),
         ({"size": 28}, r"`size` must be one of \(16, 32, 64\) pixels, got 28"),
         ({"n_val": 0}, "`n_val` must be >= 1"),
+        ({"labels": "random"}, r"`labels` must be one of \('cuts', 'independent'\), got 'random'"),
+        ({"labels": "independent", "n_tasks": 10}, "at most 3 tasks, 10 tasks in 3 groups make 4"),
+        ({"labels": "independent", "n_tasks": 2}, "3 groups for 2 tasks"),
+        ({"labels_per_image": 0}, "`labels_per_image` must be 1 to 9"),
+        ({"labels_per_image": 10}, "`labels_per_image` must be 1 to 9"),
+        ({"labels_per_image": 1, "n_train": 3}, "not one image carries a label"),
         ({"label_noise": -0.1}, "`label_noise` must be a share"),
         ({"label_noise": float("nan")}, "`label_noise` must be a share"),
     ],
