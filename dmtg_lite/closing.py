@@ -60,11 +60,13 @@ class Elbow:
 
     Args:
         n_branches: Branches open before each closing: M, M-1, ..., 2.
+        branches: Which one closes each time, by its column in the matrix with all M.
         costs: Cost of the closing from each of them, in the unit of the losses.
         n_groups: K as the costs say it: see `read_n_groups`.
     """
 
     n_branches: list[int]
+    branches: list[int]
     costs: list[float]
     n_groups: int
 
@@ -76,17 +78,18 @@ def imagine_closings(loss_matrix: Tensor, group_of: Tensor) -> Elbow:
         loss_matrix: L, shape (N, M).
         group_of: Branch of each task, int64 of shape (N,).
     """
-    n_branches, costs = [], []
-    loss_matrix, group_of = loss_matrix.clone(), group_of.clone()
-    while loss_matrix.shape[1] > 1:
+    open_ = list(range(loss_matrix.shape[1]))
+    n_branches, branches, costs = [], [], []
+    while len(open_) > 1:
         cost = compute_closing_costs(loss_matrix, group_of)
         branch = int(cost.argmin())
-        n_branches.append(loss_matrix.shape[1])
+        n_branches.append(len(open_))
+        branches.append(open_.pop(branch))
         costs.append(float(cost[branch]))
         group_of = torch.where(group_of == branch, find_next_best(loss_matrix, branch), group_of)
         group_of = group_of - (group_of > branch).long()  # the branches behind it move up
         loss_matrix = drop_column(loss_matrix, branch)
-    return Elbow(n_branches, costs, read_n_groups(costs))
+    return Elbow(n_branches, branches, costs, read_n_groups(costs))
 
 
 def read_n_groups(costs: Sequence[float]) -> int:

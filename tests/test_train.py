@@ -599,7 +599,9 @@ BAD = {
     "halve_every": [-1],
     "normalise_losses": ["yes", 1], "prune_below": [-0.1, 1.0, float("nan"), "x"], "prune_from": [-1],
     "jitter": [-1.0, float("inf"), "x"], "encoder": ["", None], "capacity": [0], "precision": ["float16"],
-    "seed": [-1, 0.5, None],
+    "seed": [-1, 0.5, None], "optimiser_assignment": ["adamw", 3], "spare_branches": [-1, 1.5, None, "twice"],
+    "close_from": [0, 2.0], "close_every": [0, None], "close_rule": ["first", None],
+    "train_all_heads": ["yes", 1], "head_hidden": [-1, 0.5],
 }  # fmt: skip
 
 
