@@ -6,6 +6,7 @@ it. It is saved as one `.npz` that loads without pickle, so a recording from a s
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import threading
@@ -24,13 +25,17 @@ _FULL = 65535  # probabilities are stored as uint16: error <= 0.5 / 65535, half 
 class History:
     """Everything a plot needs of one run: T recorded steps of N tasks and K groups.
 
+    Where a run opens spare branches, the columns are all branches it ever had: a branch keeps its
+    column, and from the record of its closing on the column is 0 (`compute_is_open`).
+
     One thread may append while others read: a reader sees the records that were complete when it
     asked. An array read later may be longer; `slice` copies all arrays at one length.
 
     Args:
         task_names: The N task names, in row order.
-        n_groups: K, the number of columns.
-        meta: JSON-able description: config, seed, method, results, versions. Grows as a run ends.
+        n_groups: K, the number of columns; spare branches included.
+        meta: JSON-able description: config, seed, method, results, versions. Grows as a run ends, and
+            ``meta["closings"]`` by one entry at each closing.
     """
 
     ARRAYS = ("steps", "probabilities", "task_losses", "tau", "lr_assignment")  # in `append`'s order
@@ -132,7 +137,7 @@ class History:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """softmax(S), shape (T, N, K), float32; exactly 0 where a head has been pruned."""
+        """softmax(S), shape (T, N, K), float32; exactly 0 where a head is pruned or its branch closed."""
         return self._read("probabilities")
 
     @property
@@ -155,6 +160,18 @@ class History:
         """Mean entropy of the rows of softmax(S), shape (T,), in units of log K: 1 uniform, 0 one-hot."""
         return compute_entropy(self.probabilities)
 
+    @property
+    def closings(self) -> list[dict[str, Any]]:
+        """The branches closed in the recorded steps, in order: dicts with step, branch, costs, moved."""
+        last = self.steps[-1] if len(self) else 0
+        return [closing for closing in self.meta.get("closings") or [] if closing["step"] <= last]
+
+    def closed_branches(self, index: int = -1) -> list[int]:
+        """Numbers of the branches that are closed at a record; none before the first."""
+        if not len(self):
+            return []
+        return np.flatnonzero(~compute_is_open(self.probabilities[index])).tolist()
+
     def groups(self, index: int = -1) -> list[list[str]]:
         """Task names by most probable group at a record; empty groups are dropped."""
         if not len(self):
@@ -168,7 +185,7 @@ class History:
 
     def slice(self, start: int | None = None, stop: int | None = None, every: int = 1) -> History:
         """A copy of some records, e.g. the past up to a scrubbed step or every tenth one."""
-        part = History(self.task_names, self.n_groups, meta=self.meta)
+        part = History(self.task_names, self.n_groups, meta=copy.deepcopy(dict(self.meta)))
         rows = np.arange(len(self))[start:stop:every]
         if len(rows):
             part.append(
@@ -232,8 +249,17 @@ class History:
         return history
 
 
+def compute_is_open(probabilities: np.ndarray) -> np.ndarray:
+    """Which branches are open, shape (..., N, K) -> (..., K): closed is 0 for all tasks, not just small."""
+    return (np.asarray(probabilities) != 0).any(-2)  # so that the NaN of a run that blew up is open
+
+
 def compute_entropy(probabilities: np.ndarray) -> np.ndarray:
-    """Mean entropy of the N rows, shape (..., N, K) -> (...), in units of log K: 1 uniform, 0 one-hot."""
+    """Mean entropy of the N rows, shape (..., N, K) -> (...), in units of log K: 1 uniform, 0 one-hot.
+
+    K counts all columns, closed branches too: with one unit for the whole run a fall of the curve is
+    a fall of entropy. The most it can be is then log(open branches) / log K, which plots draw beside it.
+    """
     p = np.asarray(probabilities)
     terms = np.where(p > 0, -p * np.log(np.where(p > 0, p, 1.0)), 0.0)
     return terms.sum(-1).mean(-1) / max(np.log(p.shape[-1]), 1e-12)

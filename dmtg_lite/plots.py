@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmtg_lite.history import History, compute_entropy, compute_mean_assignment
+from dmtg_lite.history import History, compute_entropy, compute_is_open, compute_mean_assignment
 
 if TYPE_CHECKING:  # plotly is an extra: loaded where a figure is made
     import pandas as pd
@@ -59,7 +59,7 @@ def _style(fig: go.Figure, title: str = "", height: int | None = None) -> go.Fig
         title={"text": title, "font_size": 15}, height=height, font={"color": GREY, "size": 13},
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", uirevision="kept",
         margin={"l": 10, "r": 10, "t": 60 if title else 30, "b": 10},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        legend=ABOVE,
     )  # fmt: skip
     grid = "rgba(118,118,118,.25)"
     fig.update_xaxes(gridcolor=grid, zeroline=False, automargin=True, linecolor=grid)
@@ -67,20 +67,71 @@ def _style(fig: go.Figure, title: str = "", height: int | None = None) -> go.Fig
     return fig
 
 
+def group_style(group: int) -> tuple[str, str]:
+    """Colour and dash of a group, the same in every picture of it; 64 groups in all have different pairs."""
+    return GROUP_COLOURS[group % 8], GROUP_DASHES[(group + 5 * (group // 8)) % 8]
+
+
+ABOVE = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}  # where a legend goes
+BESIDE = {"orientation": "v", "y": 1.0, "yanchor": "top", "x": 1.02}
+
+
 def _line(group: int, **more: Any) -> dict[str, Any]:
-    style = {"color": GROUP_COLOURS[group % 8], "dash": GROUP_DASHES[group % 8], "width": 2.5}
-    return {**style, **more}
+    colour, dash = group_style(group)
+    return {"color": colour, "dash": dash, "width": 2.5, **more}
 
 
-def _heat(matrix: np.ndarray, task_names: Sequence[str]) -> dict[str, Any]:
-    """z, x, y of a heat map whose first row is on top."""
+def _heat(matrix: np.ndarray, task_names: Sequence[str], closed: Sequence[int] = ()) -> dict[str, Any]:
+    """z, x, y of a heat map whose first row is on top; a closed branch has no cells at all."""
     n_tasks, n_groups = matrix.shape
+    z = np.round(matrix.astype(np.float64), 4)
+    if len(closed):
+        z = z.astype(object)  # None travels to the browser, NaN does not
+        z[:, closed] = None
     return {
-        "z": np.round(matrix.astype(np.float64), 4),
+        "z": z,
         "x": [str(k) for k in range(n_groups)],
         "y": [_text(name) for name in task_names],
-        "texttemplate": "%{z:.2f}" if n_tasks <= 16 else "",  # smaller cells cannot hold numbers
+        # smaller cells cannot hold numbers
+        "texttemplate": "%{z:.2f}" if n_tasks <= 16 and n_groups <= 8 else "",
     }
+
+
+def _hatch(closed: Sequence[int], task_names: Sequence[str]) -> dict[str, Any]:
+    """Strokes through the column of a closed branch: no colour of the scale, so no weight."""
+    columns, rows = np.meshgrid(np.asarray(closed, int), np.arange(len(task_names)))
+    return {
+        "x": [str(k) for k in columns.ravel()],
+        "y": [_text(task_names[n]) for n in rows.ravel()],
+    }
+
+
+HATCH = {
+    "type": "scatter", "mode": "markers", "showlegend": False, "opacity": 0.6,
+    "marker": {"symbol": "line-ne", "size": 10, "line": {"width": 1.5, "color": GREY}},
+    "hovertemplate": "branch %{x} is closed<extra></extra>",
+}  # fmt: skip
+
+
+def _group_title(closed: Sequence[int]) -> str:
+    return "group ( / : closed)" if len(closed) else "group"
+
+
+def _mark_closings(fig: go.Figure, history: History) -> None:
+    """A thin line through a picture over time at every closing, with the branch's number on top."""
+    for closing in history.closings:
+        number = {
+            "text": str(closing["branch"]),
+            "font_size": 11,
+            "xanchor": "center",
+            "yanchor": "bottom",
+            "y": 1,
+        }
+        fig.add_vline(closing["step"], line={"color": GREY, "width": 1, "dash": "dot"}, annotation=number)
+
+
+def _closings_title(history: History) -> str:
+    return "; dotted: a branch closes" if history.closings else ""
 
 
 HEATMAP = {
@@ -94,7 +145,11 @@ GROUP_AXIS = {"type": "category", "title": {"text": "group", "standoff": 4, "fon
 
 
 def plot_assignment(
-    matrix: np.ndarray, task_names: Sequence[str], *, title: str = "assignment probabilities"
+    matrix: np.ndarray,
+    task_names: Sequence[str],
+    *,
+    title: str = "assignment probabilities",
+    closed: Sequence[int] = (),
 ) -> go.Figure:
     """Heat map of an (N, K) assignment: tasks are rows, groups are columns, colours from 0 to 1.
 
@@ -102,6 +157,7 @@ def plot_assignment(
         matrix: Shape (N, K): softmax(S), a draw Z or its mean E[Z].
         task_names: The N names, in row order.
         title: Shown above.
+        closed: Numbers of the branches that have closed: hatched, where an empty group shows zeros.
 
     Raises:
         ValueError: If the number of names is not N.
@@ -114,10 +170,13 @@ def plot_assignment(
         )
     go = _plotly().graph_objects
     bar = {"title": {"text": "weight"}, "thickness": 12}
-    fig = go.Figure({**HEATMAP, **_heat(matrix, task_names), "colorbar": bar})
+    fig = go.Figure({**HEATMAP, **_heat(matrix, task_names, closed), "colorbar": bar})
+    if len(closed):
+        fig.add_trace({**HATCH, **_hatch(closed, task_names)})
     fig.update_yaxes(autorange="reversed", ticksuffix="  ")
-    fig.update_xaxes(**GROUP_AXIS)
-    return _style(fig, title, height=max(300, 22 * len(task_names) + 120))
+    fig.update_xaxes(**GROUP_AXIS).update_xaxes(title_text=_group_title(closed))
+    _style(fig, title, height=max(300, 22 * len(task_names) + 120))
+    return fig.update_yaxes(showgrid=False).update_xaxes(showgrid=False)
 
 
 def _check_records(history: History) -> None:
@@ -135,7 +194,10 @@ def plot_history(history: History, *, index: int = -1, weights: str = "softmax(S
     """
     _check_records(history)
     matrix = compute_weights(history, index, weights)
-    return plot_assignment(matrix, history.task_names, title=f"{weights} at step {history.steps[index]}")
+    return plot_assignment(
+        matrix, history.task_names, title=f"{weights} at step {history.steps[index]}",
+        closed=history.closed_branches(index),
+    )  # fmt: skip
 
 
 def compute_weights(history: History, index: int = -1, weights: str = "softmax(S)") -> np.ndarray:
@@ -151,18 +213,30 @@ def compute_weights(history: History, index: int = -1, weights: str = "softmax(S
 
 
 def plot_probabilities(history: History, task: str) -> go.Figure:
-    """How one task makes up its mind: its probability of each group over time, K lines."""
+    """How one task makes up its mind: its probability of each group over time, K lines.
+
+    The line of a spare branch ends where the branch closes.
+    """
     row, rows = _row_of(history, task), decimate(len(history))
     go = _plotly().graph_objects
     fig = go.Figure()
-    for k in range(history.n_groups):
+    closed_at = {closing["branch"]: closing["step"] for closing in history.closings}
+    lines = _probability_lines(history.probabilities[rows], row)
+    for k, line in enumerate(lines):
         fig.add_scatter(
-            x=history.steps[rows], y=history.probabilities[rows, row, k], mode="lines",
-            name=f"group {k}", line=_line(k),
+            x=history.steps[rows], y=line, mode="lines", line=_line(k),
+            name=f"group {k}" + (f", closed at {closed_at[k]}" if k in closed_at else ""),
         )  # fmt: skip
     fig.update_yaxes(range=[0, 1.02], title="probability")
     fig.update_xaxes(title="step")
-    return _style(fig, f"probabilities of {_text(task)}", height=360)
+    _mark_closings(fig, history)
+    _style(fig, f"probabilities of {_text(task)}{_closings_title(history)}", height=360)
+    return fig.update_layout(legend=BESIDE) if history.n_groups > 6 or history.closings else fig
+
+
+def _probability_lines(probabilities: np.ndarray, row: int) -> np.ndarray:
+    """(K, T) of one task, from (T, N, K): NaN, which draws no line, where the branch is closed."""
+    return np.where(compute_is_open(probabilities), probabilities[:, row], np.float32(np.nan)).T.copy()
 
 
 def plot_task_losses(history: History, *, window: int = 20) -> go.Figure:
@@ -180,18 +254,100 @@ def plot_task_losses(history: History, *, window: int = 20) -> go.Figure:
         )  # fmt: skip
     fig.update_yaxes(rangemode="tozero", title="loss")
     fig.update_xaxes(title="step")
-    _style(fig, f"task losses, mean of {window} records; in brackets the group", height=420)
-    return fig.update_layout(legend={"orientation": "v", "x": 1.02, "y": 1, "yanchor": "top"})
+    _mark_closings(fig, history)
+    title = f"task losses, mean of {window} records; in brackets the group{_closings_title(history)}"
+    _style(fig, title, height=420)
+    return fig.update_layout(legend=BESIDE)
 
 
 def plot_entropy(history: History) -> go.Figure:
-    """How undecided the tasks are: 1 is uniform over the groups, 0 is one group each."""
+    """How undecided the tasks are: 1 is uniform over all branches, 0 is one group each.
+
+    The unit stays the log of all branches when spare ones close; a dotted line shows the most that the
+    open ones allow, so that a fall by closing is not taken for a decision.
+    """
     rows, go = decimate(len(history)), _plotly().graph_objects
-    entropy = compute_entropy(history.probabilities[rows]).astype(np.float32)
-    fig = go.Figure(go.Scatter(x=history.steps[rows], y=entropy, mode="lines", line=_line(6, dash="solid")))
+    entropy, most = _entropy_lines(history.probabilities[rows])
+    steps = history.steps[rows]
+    fig = go.Figure(
+        go.Scatter(x=steps, y=entropy, mode="lines", line=_line(6, dash="solid"), showlegend=False)
+    )
+    if history.closings:
+        fig.add_scatter(x=steps, y=most, mode="lines", line=CEILING, name="the most that open branches allow")
     fig.update_yaxes(range=[0, 1.05], title="mean entropy / log K")
     fig.update_xaxes(title="step")
+    _mark_closings(fig, history)
     return _style(fig, "entropy of the assignment", height=320)
+
+
+CEILING = {"color": GREY, "dash": "dot", "width": 1.5, "shape": "hv"}
+
+
+def _entropy_lines(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Entropy and the most it can be, both (T,) and in units of log K, from (T, N, K)."""
+    n_open = compute_is_open(probabilities).sum(-1).clip(1)
+    most = np.log(n_open) / max(np.log(probabilities.shape[-1]), 1e-12)
+    return compute_entropy(probabilities).astype(np.float32), most.astype(np.float32)
+
+
+def plot_closing_costs(history: History) -> go.Figure:
+    """What closing one branch more costs: cheap while spare ones are left, dear below the number of groups.
+
+    Bars in a branch's colour are closings of the run; grey ones were only imagined, nothing trained
+    in between. The dotted line marks the K after which the cost rises most: K as the run itself says it.
+
+    Args:
+        history: A run with ``meta["closings"]``, ``meta["elbow"]`` or both.
+
+    Raises:
+        ValueError: If the run has neither.
+    """
+    elbow = history.meta.get("elbow") or {}
+    done = {len(closing["branches"]): closing for closing in history.closings}
+    costs = dict(zip(elbow.get("n_branches", ()), elbow.get("costs", ()), strict=True))
+    for n_open, closing in done.items():
+        costs[n_open] = closing["costs"][closing["branches"].index(closing["branch"])]
+    if not costs:
+        raise ValueError(
+            "`history` has no closings: the run opened no spare branches. Train with "
+            'TrainConfig(spare_branches="double", ...), or with n_groups="auto".'
+        )
+    imagined = [n for n in costs if n not in done]
+    fig = _plotly().graph_objects.Figure()
+    if done:
+        branches = [closing["branch"] for closing in done.values()]
+        fig.add_bar(
+            x=list(done), y=[costs[n] for n in done], name="closed", width=0.7, showlegend=False,
+            marker={"color": [group_style(k)[0] for k in branches], "line": {"color": GREY, "width": 1}},
+            text=[f"{costs[n]:.2f}<br>branch {k}" for n, k in zip(done, branches, strict=True)],
+            hovertext=[f"step {closing['step']}" for closing in done.values()],
+        )  # fmt: skip
+    if imagined:
+        fig.add_bar(
+            x=imagined, y=[costs[n] for n in imagined], name="imagined, not done", width=0.7,
+            marker={"color": "rgba(118,118,118,.3)", "line": {"color": GREY, "width": 1}},
+            text=[f"{costs[n]:.2f}" for n in imagined], showlegend=False,
+        )  # fmt: skip
+    fig.update_traces(textposition="outside", cliponaxis=False, textfont={"size": 12})
+    title = "what closing one branch more costs" + ("; grey: imagined" if done and imagined else "")
+    if elbow:
+        k = elbow["n_groups"]
+        side = "left" if k == max(costs) else "right"
+        side = {"align": side, "xanchor": side, "xshift": 6 if side == "left" else -6}
+        fig.add_vline(k + 0.5, line={"color": GREY, "width": 1.5, "dash": "dot"})
+        fig.add_annotation(
+            x=k + 0.5, y=1, yref="paper", yanchor="top", showarrow=False, font={"size": 13},
+            text=f"<b>K = {k}</b><br>the cost rises most here", **side,
+        )  # fmt: skip
+    order = sorted(costs, reverse=True)
+    fig.update_xaxes(
+        title="branches open: before → after", range=[max(order) + 0.6, min(order) - 0.6],
+        tickvals=order, ticktext=[f"{n} → {n - 1}" for n in order],
+    )  # fmt: skip
+    bottom, top = min(0.0, *costs.values()), max(1e-3, *costs.values())
+    headroom = (top - bottom) * 0.35  # for the words
+    fig.update_yaxes(title="cost (summed training loss)", range=[1.2 * bottom, top + headroom])
+    return _style(fig, title, height=360)
 
 
 def plot_norm_gain(
@@ -284,11 +440,16 @@ def plot_temperature(
     return fig.update_yaxes(showgrid=False).update_xaxes(showgrid=False, **GROUP_AXIS)
 
 
+LEGEND = {**ABOVE, "y": 0.995, "x": 0.505}  # of the dashboard: between the right title and its curves
+
+
 def make_dashboard(n_groups: int = 8) -> go.Figure:
     """The empty combined figure: heat map on the left; probabilities, losses, entropy on the right.
 
     Fill it with `update_dashboard`; wrap it in a `FigureWidget` to make it live. It holds lines for
-    at least 8 groups, so that a run with another K is shown by the same figure.
+    at least 8 groups, so that a run with another K is shown by the same figure. Its traces: the heat
+    map; a line a group; mean loss, the task's loss, entropy; hatching of closed branches, and the most
+    entropy that the open ones allow.
     """
     plotly = _plotly()
     fig = plotly.subplots.make_subplots(
@@ -305,26 +466,34 @@ def make_dashboard(n_groups: int = 8) -> go.Figure:
             row=2, col=2,
         )  # fmt: skip
     fig.add_scatter(mode="lines", line={"color": GREY, "width": 2.5}, showlegend=False, row=3, col=2)
+    fig.add_trace(HATCH, 1, 1)
+    fig.add_scatter(mode="lines", line=CEILING, showlegend=False, hoverinfo="skip", row=3, col=2)
     _style(fig, height=480)
     fig.update_layout(margin={"l": 10, "r": 10, "t": 58, "b": 10}, hovermode="x", dragmode="zoom")
-    fig.update_layout(legend={"y": 0.995, "x": 0.505, "font": {"size": 12}})
-    fig.update_layout(legend_title={"text": "group", "font": {"size": 12}})
+    fig.update_layout(legend={**LEGEND, "font_size": 12, "title": {"text": "group", "font_size": 12}})
     fig.update_yaxes(autorange="reversed", ticksuffix=" ", row=1, col=1, showgrid=False)
     fig.update_xaxes(showgrid=False, **GROUP_AXIS, row=1, col=1)
     fig.update_yaxes(range=[0, 1.03], row=1, col=2)
     fig.update_yaxes(rangemode="tozero", row=2, col=2)
     fig.update_yaxes(range=[0, 1.05], row=3, col=2)
     fig.update_xaxes(title={"text": "step", "standoff": 4, "font": {"size": 13}}, row=3, col=2)
-    for axis in ("2", "3", "4"):  # the step shown, through all three curves
-        fig.add_shape(
-            type="line", xref=f"x{axis}", yref=f"y{axis} domain", x0=0, x1=0, y0=0, y1=1,
-            line={"color": GREY, "width": 1},
-        )  # fmt: skip
+    fig.layout.shapes = _step_lines(0.0, {"color": GREY, "width": 1})
     for note, x in zip(fig.layout.annotations, (0.0, 0.51, 0.51, 0.51), strict=True):
         note.update(xanchor="left", x=x, font_size=13)
     fig.layout.annotations[1].update(yshift=22)  # the legend sits between this title and its curves
     fig.layout.annotations[0].update(yshift=22)
     return fig
+
+
+def _step_lines(step: float, line: dict[str, Any]) -> list[dict[str, Any]]:
+    """A vertical line at a step, through all three curves of the dashboard."""
+    return [
+        {
+            "type": "line", "xref": f"x{axis}", "yref": f"y{axis} domain", "line": line,
+            "x0": step, "x1": step, "y0": 0, "y1": 1,
+        }
+        for axis in (2, 3, 4)
+    ]  # fmt: skip
 
 
 def update_dashboard(
@@ -349,30 +518,39 @@ def update_dashboard(
     losses = history.task_losses[:size]
     losses = np.stack([losses.mean(1), losses[:, row]]) if size else np.empty((2, 0))
     now = float(history.steps[index]) if size else 0.0
-    heat, *lines = fig.data
-    shown, (mean_loss, task_loss, entropy) = lines[:-3], lines[-3:]
+    closed = history.closed_branches(index)
+    heat, *shown, mean_loss, task_loss, entropy, hatch, ceiling = fig.data
     with fig.batch_update():
-        heat.update(_heat(compute_weights(history, index, weights), history.task_names))
+        heat.update(_heat(compute_weights(history, index, weights), history.task_names, closed))
+        hatch.update(_hatch(closed, history.task_names))
+        fig.layout.xaxis.title.text = _group_title(closed)
+        values = _probability_lines(probabilities, row)
         for k, line in enumerate(shown):
             line.visible = k < n_groups
             if k < n_groups:
-                line.x, line.y = steps, np.ascontiguousarray(probabilities[:, row, k])
+                line.x, line.y = steps, values[k]
         for line, values in ((mean_loss, losses[0]), (task_loss, losses[1])):
             line.x, line.y = steps, running_mean(values, 20)[rows]
-        entropy.x, entropy.y = steps, compute_entropy(probabilities).astype(np.float32)
+        entropy.x, ceiling.x = steps, steps
+        entropy.y, ceiling.y = _entropy_lines(probabilities)
+        ceiling.visible = bool(history.closings)
         end = n_steps or (float(steps[-1]) if size else 1.0)
         for axis in (fig.layout.xaxis2, fig.layout.xaxis3, fig.layout.xaxis4):
             axis.range = [0, end]
-        for line in fig.layout.shapes:
-            line.x0 = line.x1 = now
+        shapes = _step_lines(now, {"color": GREY, "width": 1})
+        for closing in history.closings:
+            shapes += _step_lines(closing["step"], {"color": GREY, "width": 1, "dash": "dot"})
+        fig.layout.shapes = shapes
         label = "E[Z], mean weight at tau" if weights == "E[Z]" else "softmax(S)"
         titles = (
             f"{label} · step {now:.0f}", f"probability of each group: {_text(task)}",
-            f"loss: all tasks (thick), {_text(task)} (thin)", "entropy: 1 undecided, 0 settled",
+            f"loss: all tasks (thick), {_text(task)} (thin)",
+            "entropy: 0 settled; dotted: the most" if history.closings else "entropy: 1 undecided, 0 settled",
         )  # fmt: skip
         for note, title in zip(fig.layout.annotations, titles, strict=True):
             note.text = title
         fig.layout.height = dashboard_height(history.n_tasks)
+        fig.layout.legend.update(BESIDE if n_groups > 6 else LEGEND)  # one row above the curves, or a column
 
 
 def dashboard_height(n_tasks: int) -> int:

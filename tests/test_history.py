@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dmtg_lite.history import History, compute_entropy, compute_mean_assignment
+from dmtg_lite.history import History, compute_entropy, compute_is_open, compute_mean_assignment
 
 NAMES = ["a", "b"]
 
@@ -238,3 +238,44 @@ def test_mean_assignment_of_a_whole_run_is_that_of_each_record() -> None:
     np.testing.assert_allclose(whole[2], compute_mean_assignment(p[2], 1.0, n_draws=300), rtol=1e-5)
     with pytest.raises(ValueError, match="`tau` must be > 0"):
         compute_mean_assignment(p, 0.0)
+
+
+def make_closing_run() -> History:
+    """Ten steps of three branches; the tasks of branch 1 move to branch 0 when it closes at step 6."""
+    p = np.tile(np.array([[0.2, 0.7, 0.1], [0.1, 0.1, 0.8]]), (10, 1, 1))
+    p[5:] = [[0.9, 0.0, 0.1], [0.2, 0.0, 0.8]]
+    closing = {"step": 6, "branch": 1, "branches": [0, 1, 2], "costs": [0.5, 0.01, 0.4], "moved": {"a": 0}}
+    history = History(NAMES, 3, meta={"closings": [closing]})
+    history.append(np.arange(1, 11), p, np.ones((10, 2)), np.ones(10), np.ones(10))
+    return history
+
+
+def test_a_closed_branch_is_one_without_any_task_and_only_from_its_closing_on() -> None:
+    """A column of exact zeros is closed; a small one, an empty group and a run of NaN are not."""
+    history = make_closing_run()
+    assert (history.closed_branches(4), history.closed_branches(5)) == ([], [1])
+    assert history.groups() == [["a"], ["b"]]
+    assert History(NAMES, 3).closed_branches() == []
+    assert compute_is_open(np.full((2, 3), np.nan)).all()
+
+
+def test_closings_survive_save_and_slice(tmp_path: Path) -> None:
+    """A saved run tells of its closings; a slice of the past does not know what is still to come."""
+    history = make_closing_run()
+    history.meta["elbow"] = {"n_branches": [3, 2], "costs": [0.01, 0.6], "n_groups": 2}
+    back = History.load(history.save(tmp_path / "run.npz"))
+    assert back.closings == history.closings == history.meta["closings"]
+    assert back.meta["elbow"] == history.meta["elbow"]
+    assert (back.closed_branches(4), back.closed_branches(5)) == ([], [1])
+    past = history.slice(stop=5)
+    assert past.closings == []
+    assert len(history.slice(start=2).closings) == 1
+    past.meta["closings"].clear()
+    assert len(history.closings) == 1
+
+
+def test_entropy_keeps_its_unit_when_a_branch_closes() -> None:
+    """Closing a branch that nobody used leaves the curve where it was: the unit is the log of all columns."""
+    before, after = np.array([[0.5, 0.5, 1e-12]]), np.array([[0.5, 0.5, 0.0]])
+    assert compute_entropy(after) == pytest.approx(float(compute_entropy(before)), abs=1e-6)
+    assert compute_entropy(after) == pytest.approx(log(2) / log(3))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from dmtg_lite import plots
 from dmtg_lite.history import History, compute_mean_assignment
 from dmtg_lite.plots import (
+    GROUP_COLOURS,
     compute_temperature_views,
     compute_weights,
     decimate,
+    group_style,
     make_dashboard,
     plot_assignment,
+    plot_closing_costs,
     plot_dashboard,
     plot_entropy,
     plot_history,
@@ -139,3 +146,98 @@ def test_bad_temperature_is_refused(tau: float) -> None:
     """tau must be positive, and NaN is not."""
     with pytest.raises(ValueError, match="`tau` must be > 0"):
         plot_temperature(np.zeros((2, 2)), tau)
+
+
+@pytest.fixture
+def closing_run() -> History:
+    """Five branches for three groups: 4 closes at step 40, 1 at step 60; branch 3 is open, but empty."""
+    p = np.full((100, 4, 5), 0.02)
+    for n, k in enumerate([0, 4, 1, 2]):
+        p[:, n, k] = 0.92
+    p[39:, :, 4] = 0
+    p[59:, :, 1] = 0
+    p /= p.sum(-1, keepdims=True)
+    closings = [
+        {"step": 40, "branch": 4, "branches": [0, 1, 2, 3, 4], "costs": [2, 1, 2, 1, 0.1], "moved": {}},
+        {"step": 60, "branch": 1, "branches": [0, 1, 2, 3], "costs": [2, 0.2, 2, 1], "moved": {}},
+    ]
+    elbow = {"n_branches": [5, 4, 3, 2], "costs": [0.1, 0.3, 1.5, 1.7], "n_groups": 3}
+    history = History(NAMES, 5, meta={"closings": closings, "elbow": elbow})
+    history.append(np.arange(1, 101), p, np.ones((100, 4)), np.ones(100), np.full(100, 0.03))
+    return history
+
+
+def test_a_closed_branch_is_hatched_and_an_empty_one_shows_its_numbers(closing_run: History) -> None:
+    """No cell and a stroke per task for the closed; before the closing the branch is as any other."""
+    heat, hatch = plot_history(closing_run, index=45).data
+    assert [row[4] for row in heat.z] == [None] * 4
+    assert all(row[3] is not None and row[1] is not None for row in heat.z)
+    assert set(hatch.x) == {"4"}
+    assert len(hatch.x) == 4
+    (heat,) = plot_history(closing_run, index=30).data
+    assert heat.z.dtype == float
+    assert len(plot_assignment(np.eye(3)[[0, 0, 1, 1]], NAMES).data) == 1  # empty, not closed
+
+
+def test_the_line_of_a_closed_branch_ends_there(closing_run: History) -> None:
+    """Its probability is not drawn as 0 from then on; a dotted line with its number says why."""
+    fig = plot_probabilities(closing_run, "hair")
+    assert np.isnan(fig.data[4].y[39:]).all()
+    assert not np.isnan(fig.data[4].y[:39]).any()
+    assert not np.isnan(fig.data[3].y).any()
+    assert fig.data[4].name == "group 4, closed at 40"
+    for other in (fig, plot_task_losses(closing_run), plot_entropy(closing_run)):
+        assert [shape.x0 for shape in other.layout.shapes] == [40, 60]
+        assert [note.text for note in other.layout.annotations] == ["4", "1"]
+    most = plot_entropy(closing_run).data[1].y
+    np.testing.assert_allclose(most[[0, 50, 99]], np.log([5, 4, 3]) / np.log(5), rtol=1e-6)
+
+
+def test_dashboard_before_and_after_a_closing(closing_run: History) -> None:
+    """Scrubbed back, the figure shows the branch open again; lines mark only closings already recorded."""
+    fig = make_dashboard(5)
+    update_dashboard(fig, closing_run, index=70)
+    assert [row[1] for row in fig.data[0].z] == [row[4] for row in fig.data[0].z] == [None] * 4
+    assert "closed" in fig.layout.xaxis.title.text
+    assert sorted({shape.x0 for shape in fig.layout.shapes}) == [40, 60, 71]
+    update_dashboard(fig, closing_run, index=10)
+    assert None not in np.ravel(fig.data[0].z).tolist()
+    assert fig.layout.xaxis.title.text == "group"
+    assert len(fig.data[-2].x) == 0
+    update_dashboard(fig, closing_run.slice(stop=30))
+    assert len(fig.layout.shapes) == 3
+    update_dashboard(fig, History(NAMES, 2))
+    assert len(fig.layout.shapes) == 3
+
+
+def test_closing_costs_done_and_imagined(closing_run: History) -> None:
+    """Bars in the branch's colour for what was closed, grey ones for the rest, and the K of the rise."""
+    fig = plot_closing_costs(closing_run)
+    done, imagined = fig.data
+    assert (list(done.x), list(done.y)) == ([5, 4], [0.1, 0.2])
+    assert list(done.marker.color) == [group_style(4)[0], group_style(1)[0]]
+    assert (list(imagined.x), list(imagined.y)) == ([3, 2], [1.5, 1.7])
+    assert fig.layout.xaxis.range[0] > fig.layout.xaxis.range[1]  # time runs to the right
+    assert "K = 3" in fig.layout.annotations[0].text
+    assert fig.layout.shapes[0].x0 == 3.5
+
+
+def test_closing_costs_of_half_a_story(closing_run: History) -> None:
+    """A run without spare branches may still have imagined costs, an old one closings alone; one must be."""
+    elbow = closing_run.meta.pop("elbow")
+    assert len(plot_closing_costs(closing_run).data) == 1
+    closing_run.meta = {"elbow": elbow}
+    assert list(plot_closing_costs(closing_run).data[0].x) == [5, 4, 3, 2]
+    closing_run.meta = {}
+    with pytest.raises(ValueError, match="spare_branches"):
+        plot_closing_costs(closing_run)
+
+
+def test_groups_beyond_eight_are_told_apart_and_the_head_graph_draws_them_alike() -> None:
+    """64 groups have different pairs of colour and dash; head_graph.js holds the same table."""
+    assert len({group_style(k) for k in range(64)}) == 64
+    assert [group_style(k)[0] for k in range(8)] == list(GROUP_COLOURS)
+    script = (Path(plots.__file__).parent / "widgets" / "head_graph.js").read_text(encoding="utf-8")
+    table = script[script.index("const STYLE") :]
+    assert tuple(re.findall(r'\["(#\w{6})"', table[: table.index("];\n")])) == GROUP_COLOURS
+    assert "(k + 5 * Math.floor(k / 8)) % 8" in script

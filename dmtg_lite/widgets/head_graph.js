@@ -1,5 +1,6 @@
 // Draws K branches and N tasks as one SVG: an edge is as thick as its probability, and gone when its
-// head is pruned. It reads a model with get/on only, so a notebook and a replay page share it.
+// head is pruned; a closed branch stays as a ghost. It reads a model with get/on only, so a notebook and a
+// replay page share it.
 
 const SVG = "http://www.w3.org/2000/svg";
 // colour, ink on that colour, dash in line widths: the order of GROUP_COLOURS and GROUP_DASHES in plots.py
@@ -8,6 +9,8 @@ const STYLE = [
   ["#CC79A7", "#000", [2, 0.8, 0.6, 0.8]], ["#56B4E9", "#000", [4, 0.9]], ["#D55E00", "#000", [4, 0.9, 0.6, 0.9]],
   ["#767676", "#fff", [1, 0.5]], ["#F0E442", "#000", [0, 2.8]],
 ];
+// as group_style in plots.py: from group 8 on colours come again, with another dash and a square node
+const style = (k) => [...STYLE[k % 8].slice(0, 2), STYLE[(k + 5 * Math.floor(k / 8)) % 8][2]];
 const SETTLED = 0.6; // from here on a task is drawn next to its group
 const EASE_MS = 350;
 
@@ -35,28 +38,30 @@ function places(rows, sorted) {
 }
 
 /** One sentence for a screen reader. */
-function describe(tasks, rows) {
+function describe(tasks, rows, closed) {
   const groups = {};
   rows.forEach((row, n) => {
     const k = argmax(row);
     const where = row[k] >= SETTLED ? `group ${k}` : "undecided";
     (groups[where] ??= []).push(tasks[n]);
   });
-  return "Head graph. " + Object.entries(groups).map(([g, names]) => `${g}: ${names.join(", ")}`).join(". ");
+  const parts = Object.entries(groups).map(([g, names]) => `${g}: ${names.join(", ")}`);
+  if (closed.length) parts.push(`closed: ${closed.map((k) => `group ${k}`).join(", ")}`);
+  return "Head graph. " + parts.join(". ");
 }
 
 function render({ model, el }) {
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
   const svg = add(el, "svg", { class: "dmtg-head-graph", role: "img" });
   let scene = null; // nodes of the current N x K
-  let shown = null; // what is on the screen: {p: rows, y: places}
+  let shown = null; // what is on the screen: {p: rows, y: places, open: 1 or, for a closed branch, 0}
   let from = null, goal = null, began = 0, frame = 0;
 
   function build(tasks, K) {
     svg.replaceChildren();
     const N = tasks.length;
     const rowHeight = Math.max(15, Math.min(40, 380 / N));
-    const height = Math.max(N * rowHeight, K * 46, 240) + 34;
+    const height = Math.max(N * rowHeight, K * (K > 8 ? 38 : 46), 240) + 34;
     const width = 520;
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const font = Math.min(15, rowHeight * 0.78);
@@ -78,17 +83,20 @@ function render({ model, el }) {
     add(nodes, "rect", { x: x.stem - 12, y: middle - 34, width: 24, height: 68, rx: 8, class: "stem" });
     const branches = [];
     for (let k = 0; k < K; k++) {
-      const [colour, ink] = STYLE[k % STYLE.length];
+      const [colour, ink] = style(k);
       const y = branchY(k), mid = (x.stem + x.branch) / 2;
       const trunk = add(trunks, "path", {
         d: `M${x.stem + 12} ${middle} C${mid} ${middle} ${mid} ${y} ${x.branch - 17} ${y}`, class: "trunk",
       });
-      const g = add(nodes, "g");
-      add(g, "circle", { cx: x.branch, cy: y, r: 17, fill: colour });
-      const number = add(g, "text", { x: x.branch, y: y + 6, class: "number" });
+      const ghost = add(nodes, "g", { transform: `translate(${x.branch} ${y})`, class: "ghost" });
+      add(ghost, "circle", { r: 9 });
+      add(ghost, "text", { y: 4 }).textContent = k;
+      const g = add(nodes, "g", { class: "branch" });
+      add(g, "rect", { x: -17, y: -17, width: 34, height: 34, rx: k < 8 ? 17 : 7, fill: colour });
+      const number = add(g, "text", { y: 6, class: "number" });
       number.style.fill = ink;
       number.textContent = k;
-      branches.push({ y, trunk, g });
+      branches.push({ y, trunk, g, ghost });
     }
     const rows = tasks.map((name, n) => {
       const g = add(nodes, "g");
@@ -103,7 +111,7 @@ function render({ model, el }) {
         x: width - 4, y: font * 0.35, "font-size": font * 0.87, class: "percent", "text-anchor": "end",
       });
       const lines = branches.map((_, k) => {
-        const [colour, , dash] = STYLE[k % STYLE.length];
+        const [colour, , dash] = style(k);
         const cap = dash[0] === 0 ? "round" : "butt"; // a dash of length 0 with round ends is a dot
         return add(edges, "path", { class: "edge", stroke: colour, "stroke-linecap": cap });
       });
@@ -113,7 +121,7 @@ function render({ model, el }) {
     shown = null;
   }
 
-  function draw({ p, y }) {
+  function draw({ p, y, open }) {
     const { x, branches, rows, taskY, wide } = scene;
     const left = x.branch + 17, bend = (left + x.task) / 2;
     const load = branches.map(() => 0);
@@ -128,24 +136,27 @@ function render({ model, el }) {
         line.setAttribute(
           "d", `M${left} ${branches[k].y} C${bend} ${branches[k].y} ${bend} ${at.toFixed(1)} ${x.task} ${at.toFixed(1)}`,
         );
-        const thick = 0.6 + (wide - 0.6) * weight, dash = STYLE[k % STYLE.length][2];
+        const thick = 0.6 + (wide - 0.6) * weight, dash = style(k)[2];
         line.setAttribute("stroke-width", thick.toFixed(2));
         line.setAttribute("stroke-dasharray", dash.map((d) => (d * Math.max(thick, 2.2)).toFixed(1)).join(" "));
         line.setAttribute("stroke-opacity", (0.12 + 0.84 * weight ** 0.8).toFixed(3));
       });
       const settled = p[n][best] >= SETTLED;
       row.dot.setAttribute("class", settled ? "" : "undecided");
-      row.dot.setAttribute("fill", settled ? STYLE[best % STYLE.length][0] : "");
+      row.dot.setAttribute("fill", settled ? style(best)[0] : "");
       const alone = p[n].filter((weight) => weight > 0).length === 1; // every other head is pruned
       row.percent.textContent = alone ? `→ ${best}` : `${best}: ${Math.round(100 * p[n][best])}%`;
       row.percent.setAttribute("opacity", (0.75 + 0.25 * p[n][best]).toFixed(2));
     });
-    branches.forEach(({ trunk, g }, k) => {
-      g.setAttribute("opacity", (0.25 + 0.75 * Math.min(1, 2 * load[k])).toFixed(2));
-      trunk.setAttribute("stroke-opacity", (0.15 + 0.6 * load[k]).toFixed(2));
-      trunk.style.display = g.style.display = load[k] > 0 ? "" : "none"; // no head left: no branch
+    branches.forEach(({ trunk, g, ghost, y }, k) => {
+      g.setAttribute("opacity", ((0.25 + 0.75 * Math.min(1, 2 * load[k])) * open[k]).toFixed(2));
+      g.setAttribute("transform", `translate(${x.branch} ${y}) scale(${mix(0.53, 1, open[k]).toFixed(3)})`);
+      trunk.setAttribute("stroke-opacity", ((0.15 + 0.6 * load[k]) * open[k]).toFixed(2));
+      trunk.style.display = g.style.display = load[k] > 0 && open[k] > 0 ? "" : "none"; // no head: no branch
+      ghost.setAttribute("opacity", (1 - open[k]).toFixed(2));
+      ghost.style.display = open[k] < 1 ? "" : "none";
     });
-    shown = { p, y };
+    shown = { p, y, open };
   }
 
   function mix(a, b, t) {
@@ -156,9 +167,11 @@ function render({ model, el }) {
     const t = Math.min(1, (now - began) / EASE_MS), smooth = t * (2 - t);
     frame = 0;
     draw({
-      // a head that is pruned in the goal is pruned at once: it must not fade through small numbers
-      p: goal.p.map((row, n) => row.map((w, k) => (w > 0 ? mix(from.p[n][k], w, smooth) : 0))),
+      // a head that is pruned in the goal is pruned at once: it must not fade through small numbers;
+      // a branch that closes does fade, with all its heads
+      p: goal.p.map((row, n) => row.map((w, k) => (w > 0 || !goal.open[k] ? mix(from.p[n][k], w, smooth) : 0))),
       y: goal.y.map((row, n) => mix(from.y[n], row, smooth)),
+      open: goal.open.map((w, k) => mix(from.open[k], w, smooth)),
     });
     if (t < 1) frame = requestAnimationFrame(tick);
   }
@@ -168,8 +181,10 @@ function render({ model, el }) {
     if (!tasks.length || rows.length !== tasks.length) return; // the two arrive one after the other
     const K = rows[0].length;
     if (!scene || scene.K !== K || tasks.join("\n") !== scene.tasks.join("\n")) build(tasks, K);
-    goal = { p: rows, y: places(rows, model.get("sorted")) };
-    svg.setAttribute("aria-label", describe(tasks, rows));
+    const closed = model.get("closed").filter((k) => k < K);
+    const open = rows[0].map((_, k) => (closed.includes(k) ? 0 : 1));
+    goal = { p: rows, y: places(rows, model.get("sorted")), open };
+    svg.setAttribute("aria-label", describe(tasks, rows, closed));
     if (frame) cancelAnimationFrame(frame);
     frame = 0;
     if (!shown || calm.matches || document.hidden) {
@@ -181,7 +196,8 @@ function render({ model, el }) {
     }
   }
 
-  for (const name of ["tasks", "probabilities", "sorted"]) model.on(`change:${name}`, update);
+  const names = ["tasks", "probabilities", "closed", "sorted"];
+  for (const name of names) model.on(`change:${name}`, update);
   update();
   // The figure beside this graph follows the window alone: when a side bar opens, it has to be told.
   let telling = 0;
@@ -193,7 +209,7 @@ function render({ model, el }) {
   return () => {
     watcher.disconnect();
     clearTimeout(telling);
-    for (const name of ["tasks", "probabilities", "sorted"]) model.off(`change:${name}`, update);
+    for (const name of names) model.off(`change:${name}`, update);
     if (frame) cancelAnimationFrame(frame);
   };
 }

@@ -5,6 +5,7 @@ Only traits here; drawing is in head_graph.js, which the replay page uses too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import anywidget
@@ -21,6 +22,7 @@ class HeadGraph(anywidget.AnyWidget):
         tasks: N task names.
         probabilities: (N, K) as nested lists: softmax(S) or E[Z]; exactly 0 is a pruned head, which
             disappears. Set it with `show`.
+        closed: Numbers of the branches that have closed: a dashed ghost stays in their place.
         sorted: Whether settled tasks gather next to their group.
     """
 
@@ -29,11 +31,14 @@ class HeadGraph(anywidget.AnyWidget):
 
     tasks = traitlets.List(traitlets.Unicode()).tag(sync=True)
     probabilities = traitlets.List(traitlets.List(traitlets.Float())).tag(sync=True)
+    closed = traitlets.List(traitlets.Int()).tag(sync=True)
     sorted = traitlets.Bool(True).tag(sync=True)
 
-    def show(self, matrix: np.ndarray) -> None:
+    def show(self, matrix: np.ndarray, closed: Sequence[int] = ()) -> None:
         """Show an (N, K) matrix; three decimals travel, and what is there never rounds to gone."""
-        self.probabilities = to_rows(matrix)
+        with self.hold_sync():  # one message: edges must not leave before their branch closes
+            self.closed = list(closed)
+            self.probabilities = to_rows(matrix)
 
 
 def to_rows(matrix: np.ndarray) -> list[list[float]]:
