@@ -19,12 +19,12 @@ from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.history import History
 from dmtg_lite.network import GroupedNetwork
+from dmtg_lite.state import TrainState, derive_seed
 from dmtg_lite.train import (
     Knobs,
     StepRecord,
     branch_out,
     build_network,
-    derive_seed,
     record_to_history,
     train_steps,
 )  # fmt: skip
@@ -53,9 +53,10 @@ class LiveSession:
 
     Args:
         data: What to train on.
-        n_groups: K.
-        config: ``restarts`` is ignored: a live run is a single run. ``None``: a recipe for toy faces
-            that settles within a minute at the default speed.
+        n_groups: K, a number: the one thing that a live run is not asked to find.
+        config: ``spare_branches`` are opened, and close while one watches. ``restarts`` is ignored: a
+            live run is a single run. ``None``: a recipe for toy faces that settles within a minute at
+            the default speed.
         name: Of the session, see above.
         steps_per_second: So that a class can watch; ``None``: as fast as the machine can.
 
@@ -80,6 +81,7 @@ class LiveSession:
     ) -> None:
         config = config or WATCHABLE
         config.count_steps(len(data.train))  # complain here, not in the thread
+        _check_n_groups(n_groups)
         if previous := _sessions.pop(name, None):
             previous.close()
         self.data, self.config, self.name = data, config, name
@@ -133,17 +135,27 @@ class LiveSession:
         """Take exactly ``n`` steps and pause (after pretraining, if that is still to do)."""
         self._command("step", n=n)
 
-    def reset(self, n_groups: int | None = None, seed: int | None = None) -> None:
-        """Back to step 0, with another K or seed if given; Naive MTL weights of a seed are kept.
+    def reset(
+        self,
+        n_groups: int | None = None,
+        seed: int | None = None,
+        spare_branches: int | str | None = None,
+    ) -> None:
+        """Back to step 0, with another K, seed or setting of spare branches if given.
+
+        Naive MTL weights of a seed are kept.
 
         Raises:
-            ValueError: If ``n_groups`` < 1 or ``seed`` < 0.
+            ValueError: If ``n_groups`` < 1, ``seed`` < 0, or ``spare_branches`` is nothing that
+                `TrainConfig` takes.
         """
-        if n_groups is not None and n_groups < 1:
-            raise ValueError(f"`n_groups` must be >= 1, got {n_groups}.")
+        if n_groups is not None:
+            _check_n_groups(n_groups)
         if seed is not None and seed < 0:
             raise ValueError(f"`seed` must be >= 0, got {seed}.")
-        self._command("reset", n_groups=n_groups, seed=seed)
+        if spare_branches is not None:
+            replace(self.config, spare_branches=spare_branches)
+        self._command("reset", n_groups=n_groups, seed=seed, spare_branches=spare_branches)
 
     def turn(self, **knobs: float | None) -> None:
         """Turn ``tau`` or ``lr_assignment``; it acts at the next step and survives a reset.
@@ -206,7 +218,7 @@ class LiveSession:
             raise RuntimeError(f"the live run is {self.state} after {len(self.history)} steps. {self.error}")
 
     # ------------------------------------------------------------------ in the training thread
-    def _command(self, name: str, **arguments: int | None) -> None:
+    def _command(self, name: str, **arguments: int | str | None) -> None:
         with self._changed:
             if self.state != "closed":
                 self._waiting += 1
@@ -219,8 +231,9 @@ class LiveSession:
             listener()
 
     def _new_history(self) -> History:
+        n_branches, _ = self.config.count_branches(self.n_groups, len(self.data.tasks))
         return History(
-            self.data.task_names, self.n_groups,
+            self.data.task_names, n_branches,
             meta={
                 "title": f"{self.data.name}, seed {self.seed}", "method": "DMTG", "seed": self.seed,
                 "data": self.data.name, "planted_groups": self.data.planted_groups,
@@ -259,12 +272,13 @@ class LiveSession:
             self._naive[self.seed] = naive
         self._gate("running")
         self.network = branch_out(self._naive[self.seed], self.n_groups, config, seed=seed)
-        steps = train_steps(
-            self.network, data, config, n_steps=n_steps, knobs=self.knobs, seed=derive_seed(seed, 4)
-        )
+        state = TrainState(self.network, config, seed=derive_seed(seed, 4))
+        steps = train_steps(self.network, data, config, n_steps=n_steps, knobs=self.knobs, state=state)
         for _ in range(n_steps):
             self._gate("running", cost=1)
             self._pending.append(next(steps))
+            if state.elbow is not None:
+                self.history.meta["elbow"] = state.elbow
         self._flush()
         self.history.meta |= {"config": self.config_line, "groups": self.history.groups()}
 
@@ -303,6 +317,8 @@ class LiveSession:
         if name == "reset":
             self.n_groups = arguments["n_groups"] or self.n_groups
             self.seed = self.seed if arguments["seed"] is None else arguments["seed"]
+            if arguments["spare_branches"] is not None:
+                self.config = replace(self.config, spare_branches=arguments["spare_branches"])
             self.history, self.network, self._pending = self._new_history(), None, []
             self.state, self.error, self.pretrained, self._credit = "idle", "", 0, 0
             raise _Reset
@@ -321,6 +337,11 @@ class LiveSession:
         self._flushed = time.monotonic()
         records, self._pending = self._pending, []
         record_to_history(self.history, records)
+
+
+def _check_n_groups(n_groups: int) -> None:
+    if isinstance(n_groups, bool) or not isinstance(n_groups, int) or n_groups < 1:
+        raise ValueError(f"`n_groups` must be >= 1, and a number, got {n_groups!r}.")
 
 
 def close_all() -> None:

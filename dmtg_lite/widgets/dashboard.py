@@ -33,9 +33,10 @@ RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 FULL_SPEED = 0.0  # a list cannot have None chosen
 SPEEDS = {f"{n} steps/s": float(n) for n in (2, 10, 30, 100)} | {"full speed": FULL_SPEED}
 PAINT_EVERY = 0.2  # seconds
+SPARE = {"none": 0, "as many as K": "double"}
 CONTROLS = (
-    "start", "pause", "step", "reset", "n_groups", "seed", "speed", "tau", "lr_assignment", "weights",
-    "task", "play", "scrub", "head_graph", "figure", "config_line",
+    "start", "pause", "step", "reset", "n_groups", "spare", "seed", "speed", "tau", "lr_assignment",
+    "weights", "task", "play", "scrub", "head_graph", "figure", "config_line",
 )  # fmt: skip
 
 _dashboards: dict[str, Dashboard] = {}  # by name, so that a cell run again replaces its dashboard
@@ -127,10 +128,17 @@ class Dashboard:
         )
         self.pause = button("Pause", "pause", "stop after the step in progress")
         self.step = button("Step", "step-forward", "exactly one training step")
-        self.reset = button("Reset", "undo", "back to step 0, with the K and seed chosen here")
+        self.reset = button(
+            "Reset", "undo", "back to step 0, with the K, spare branches and seed chosen here"
+        )
+        n_groups = getattr(self.session, "n_groups", history.n_groups)
         self.n_groups = widgets.IntSlider(
-            history.n_groups, 1, max(8, history.n_groups), continuous_update=False,
-            **wide("groups K (at Reset)", "300px"),
+            n_groups, 1, max(8, n_groups), continuous_update=False, **wide("groups K (at Reset)", "300px")
+        )
+        spare = getattr(config, "spare_branches", 0)
+        self.spare = widgets.Dropdown(
+            options={**SPARE, **({} if spare in SPARE.values() else {str(spare): spare})}, value=spare,
+            **wide("spare branches (at Reset)", "280px"),
         )  # fmt: skip
         self.seed = widgets.BoundedIntText(
             getattr(self.session, "seed", 0), 0, 2**31 - 1, **wide("seed (at Reset)", "170px")
@@ -163,7 +171,7 @@ class Dashboard:
         self.error = widgets.HTML()
         self.config_line = widgets.HTML()
         self.head_graph = HeadGraph(tasks=history.task_names, layout=widgets.Layout(width="100%"))
-        figure = make_dashboard(history.n_groups)
+        figure = make_dashboard(max(history.n_groups, 2 * self.n_groups.max if self.session else 0))
         self._update_figure(figure, len(history) - 1)  # filled before it travels: nothing to catch up
         self.figure = go.FigureWidget(figure)
         # A figure forgets what reaches it before its first drawing and complains of what comes after its
@@ -188,7 +196,7 @@ class Dashboard:
         right = widgets.Box([self.figure], layout=widgets.Layout(flex="1.4 1 600px", min_width="520px"))
         right.add_class("dmtg-figure")  # head_graph.css makes the figure fill it
         views = [box for box, name in ((left, "head_graph"), (right, "figure")) if name not in hide]
-        commands = ("start", "pause", "step", "reset", "n_groups", "seed", "speed")
+        commands = ("start", "pause", "step", "reset", "n_groups", "spare", "seed", "speed")
         knobs = ("tau", "lr_assignment")
         if self.session is None:  # nothing to steer in a recording
             hide = (*hide, *commands, *knobs)
@@ -230,7 +238,7 @@ class Dashboard:
             return
 
         def reset(_: object) -> None:
-            session.reset(n_groups=self.n_groups.value, seed=self.seed.value)
+            session.reset(self.n_groups.value, self.seed.value, self.spare.value)
 
         def start(_: object) -> None:
             self._follow()
@@ -324,7 +332,7 @@ class Dashboard:
         matrix = compute_weights(history, index, weights)
         if is_finished and index == last:  # training is over: only the N best heads are kept
             matrix = np.eye(history.n_groups)[history.probabilities[-1].argmax(-1)]
-        self.head_graph.show(matrix)
+        self.head_graph.show(matrix, history.closed_branches(index))
         if self._drawn or time.monotonic() > self._patience:
             self._update_figure(self.figure, index)
 
@@ -332,7 +340,7 @@ class Dashboard:
         if state == "pretraining":
             state = f"pretraining Naive MTL, step {session.pretrained}"
         _write(self.state, f'<b role="status">{html.escape(state)}</b>')
-        _write(self.numbers, _describe(history, index))
+        _write(self.numbers, _describe(history, index, getattr(session, "n_groups", None)))
         error = self._error or (session.error if session is not None else "")
         _write(self.error, _alert(error) if error else "")
         line = session.config_line if session is not None else str(history.meta.get("config", ""))
@@ -369,14 +377,20 @@ def _alert(text: str) -> str:
     return f'<div role="alert" style="color:#D55E00;font-weight:600">&#9888; {html.escape(text)}</div>'
 
 
-def _describe(history: History, index: int) -> str:
+def _describe(history: History, index: int, n_groups: int | None) -> str:
+    branches = ""
+    closed = history.closed_branches(index)
+    if closed or history.n_groups > (n_groups or history.n_groups):  # spare ones were opened
+        branches = f"{history.n_groups - len(closed)} of {history.n_groups} branches open"
+        branches = branches if n_groups is None else f"K={n_groups}, {branches}"
     if not len(history):
-        return "no step yet"
+        return f"no step yet · {branches}" if branches else "no step yet"
     settled = int((history.probabilities[index].max(-1) > 0.9).sum())
     text = (
         f"step {history.steps[index]} of {history.steps[-1]} · tau {history.tau[index]:.3g} · "
         f"{settled} of {history.n_tasks} tasks settled (p > 0.9)"
     )
+    text += f" · {branches}" if branches else ""
     planted = history.meta.get("planted_groups")
     if planted and "groups" in history.meta and index == len(history) - 1:
         found = {frozenset(g) for g in history.groups()} & {frozenset(g) for g in planted}

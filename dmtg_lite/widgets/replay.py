@@ -24,7 +24,8 @@ def write_replay(history: History, path: str | Path, *, max_frames: int = 200) -
     """Write a run as one HTML page, atomically.
 
     ``history.meta`` may say ``title``, ``method``, ``data``, ``seed``, ``config`` (the pasteable line),
-    ``note``, ``planted_groups`` and ``groups``; what is there is shown, and all of it is escaped.
+    ``note``, ``planted_groups``, ``groups``, ``closings`` and ``elbow``; what is there is shown, and all
+    of it is escaped.
 
     Args:
         history: A run with at least one record.
@@ -64,6 +65,7 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
         "p": _pack(probabilities),
         "z": _pack(mean_weights),
         "finished": "groups" in meta,
+        "closings": [closing["step"] for closing in history.closings],
     }
     title = str(meta.get("title") or "A recorded run")
     head_graph = (HERE / "head_graph.js").read_text(encoding="utf-8")
@@ -71,8 +73,8 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
         "TITLE": html.escape(title),
         "ABOUT": _about(meta),
         "GROUPS": _groups(history),
-        "FONT": "16" if history.n_tasks <= 12 else "12",
-        "PAD": "5" if history.n_tasks <= 12 else "0",
+        "FONT": "16" if history.n_tasks <= 12 and history.n_groups <= 8 else "12",
+        "PAD": f"{5 if history.n_tasks <= 12 else 0}px {4 if history.n_groups <= 8 else 1}px",
         "CSS": (HERE / "head_graph.css").read_text(encoding="utf-8"),
         # a module cannot be imported from a file, so its text becomes a function with its own names
         "HEAD_GRAPH": "const headGraph = (() => {\n"
@@ -120,4 +122,31 @@ def _groups(history: History) -> str:
     sections = listing("Groups found", found)
     if planted:
         sections += listing(f"Planted groups: {len(same)} of {len(planted)} found", planted)
-    return f'<div class="groups">{sections}</div>'
+    return f'<div class="groups">{sections}{_closings(history)}</div>'
+
+
+def _closings(history: History) -> str:
+    """The branches that closed, what that cost, and what one more would have: the elbow in words."""
+    lines = []
+    for closing in history.closings:
+        cost = closing["costs"][closing["branches"].index(closing["branch"])]
+        moved: dict[int, list[str]] = {}
+        for task, branch in closing["moved"].items():
+            moved.setdefault(branch, []).append(str(task))
+        tasks = "; ".join(f"{', '.join(names)} to {branch}" for branch, names in moved.items())
+        line = f"step {closing['step']}: branch {closing['branch']} at a cost of {cost:.2f}"
+        lines.append(f"<li>{html.escape(f'{line}, {tasks}' if tasks else line)}</li>")
+    elbow = history.meta.get("elbow")
+    verdict = ""
+    if elbow:
+        costs = ", ".join(
+            f"{n} to {n - 1}: {cost:.2f}" for n, cost in zip(elbow["n_branches"], elbow["costs"], strict=True)
+        )
+        verdict = (
+            f'<p class="faint">Imagined at the first closing, on down to one branch: {html.escape(costs)}. '
+            f"The largest rise says K = {html.escape(str(elbow['n_groups']))}.</p>"
+        )
+    if not lines and not verdict:
+        return ""
+    listing = f"<ol>{''.join(lines)}</ol>" if lines else ""
+    return f"<section><h2>Branches closed: {len(lines)}</h2>{listing}{verdict}</section>"
