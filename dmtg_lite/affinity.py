@@ -115,7 +115,8 @@ def compute_lookahead(network: GroupedNetwork, images: Tensor, targets: Tensor, 
         for gradient in gradients:
             for weight, origin, slope in zip(encoder, start, gradient, strict=True):
                 weight.copy_(origin - lr * slope)
-            rows.append(1 - probe.compute_loss_matrix(images, targets)[:, 0] / before)
+            after = probe.compute_loss_matrix(images, targets)[:, 0]
+            rows.append(1 - after.where(~after.isnan(), torch.inf) / before)  # an overflow is no gap
     return torch.where(before.isnan()[:, None], torch.nan, torch.stack(rows))
 
 
@@ -151,7 +152,7 @@ def gradient_cosine(data: TaskData, config: TrainConfig, *, every: int = 10) -> 
 
     Raises:
         ValueError: If ``every`` is below 1.
-        FloatingPointError: If training diverged, or two tasks were never seen in one batch.
+        FloatingPointError: If training or a step ahead diverged, or no batch had labels of two tasks.
     """
     # one forward pass, N backward passes
     passes = (1 + 2 * len(data.tasks)) / 3
@@ -175,7 +176,7 @@ def tag_affinity(
 
     Raises:
         ValueError: If ``every`` is below 1, or the learning rate is 0.
-        FloatingPointError: If training diverged, or two tasks were never seen in one batch.
+        FloatingPointError: If training or a step ahead diverged, or no batch had labels of two tasks.
     """
     if not config.lr:
         raise ValueError("`lr` is 0: a step ahead would go nowhere. Give the config a rate > 0.")
@@ -212,7 +213,7 @@ def _measure(
         rows = torch.randperm(len(split), generator=own_batches)[:batch_size].to(split.images.device)
         images = split.images[rows].to(memory_format=torch.channels_last)  # (B, 3, H, W)
         one = measure(network, (images, targets[rows]), config.lr * state.lr_scale)  # (N, N)
-        total += one.nan_to_num(nan=0.0)
+        total += one.where(~one.isnan(), 0.0)
         count += ~one.isnan()
         measurements += 1
         for record in islice(steps, every):
@@ -223,8 +224,9 @@ def _measure(
     if not matrix.isfinite().all():
         i, j = (~matrix.isfinite()).nonzero()[0].tolist()
         raise FloatingPointError(
-            f"no affinity of {data.task_names[i]!r} to {data.task_names[j]!r}: in none of {measurements} "
-            "measurements did both have a loss to compare. Raise `batch_size`, or measure more often."
+            f"the affinity of {data.task_names[i]!r} to {data.task_names[j]!r} is {matrix[i, j]} after "
+            f"{measurements} measurements. nan: no batch had labels of both; raise `batch_size`, or measure "
+            "more often. Infinite: the step ahead is too long; lower `lr`."
         )
     batch_macs = count_macs(network, data.image_shape)["encoder"] * batch_size
     return Affinity(matrix, network, state.encoder_macs + round(batch_macs * passes * measurements))

@@ -139,7 +139,7 @@ def test_a_run_skips_tasks_that_a_batch_does_not_show(measure: callable) -> None
     faces = replace(FACES, train=replace(FACES.train, targets=targets))
     found = measure(faces, replace(CONFIG, batch_size=3), every=1).matrix
     assert found.isfinite().all()
-    with pytest.raises(FloatingPointError, match="no affinity of 'dark_hair' to"):
+    with pytest.raises(FloatingPointError, match=r"affinity of 'dark_hair' to .* is nan"):
         measure(faces, replace(CONFIG, batch_size=1), every=1)
 
 
@@ -308,6 +308,13 @@ def test_a_network_with_branches_is_refused() -> None:
     """Tasks that share no encoder have no affinity in it."""
     with pytest.raises(ValueError, match="one branch, this has 2"):
         compute_lookahead(linear_network().branch_out(2), *linear_batch(), lr=0.1)
+
+
+def test_a_step_ahead_that_overflows_is_not_left_out() -> None:
+    """Its affinity is minus infinity, not a gap; and no mean is made of it."""
+    assert (compute_lookahead(linear_network(), *linear_batch(), lr=1e39) == -torch.inf).any()
+    with pytest.raises(FloatingPointError, match="is -inf after 1 measurements"):
+        tag_affinity(FACES, replace(CONFIG, lr=1e30, steps=1, pretrain=0), every=1)
 
 
 def test_a_run_that_diverges_is_refused() -> None:
