@@ -79,25 +79,21 @@ class LinearHeads(nn.Module):
         """Cross-entropy of every head, mean over those images of the batch that carry its label.
 
         Args:
-            logits: (B, sum of n_outputs), from `forward`.
+            logits: (..., B, sum of n_outputs), from `forward`; leading dimensions are branches that serve
+                the same tasks.
             targets: int64 class numbers, (B, number of tasks served); -1: no label.
 
         Returns:
-            Shape (number of tasks served,); 0, without a gradient, where no image carries the label.
+            Shape (..., number of tasks served); 0, without a gradient, where no image carries the label.
         """
+        targets = targets.expand(*logits.shape[:-1], -1)  # (..., B, tasks)
         if len(set(self.sizes)) == 1:  # the common case: one kernel, not one per task
-            flat = logits.reshape(-1, self.sizes[0])  # (B * tasks, n_outputs)
-            losses = F.cross_entropy(flat, targets.reshape(-1), ignore_index=-1, reduction="none")
-            sums = losses.view(len(logits), -1).sum(0)
+            losses = _compute_cross_entropy(logits.unflatten(-1, (-1, self.sizes[0])), targets)
         else:
             parts = logits.split(self.sizes, dim=-1)
-            sums = torch.stack(
-                [
-                    F.cross_entropy(part, targets[:, n], ignore_index=-1, reduction="sum")
-                    for n, part in enumerate(parts)
-                ]
-            )
-        return sums / (targets >= 0).sum(0).clamp_min(1)
+            columns = [_compute_cross_entropy(part, targets[..., n]) for n, part in enumerate(parts)]
+            losses = torch.stack(columns, dim=-1)
+        return losses.sum(-2) / (targets >= 0).sum(-2).clamp_min(1)
 
     @torch.no_grad()
     def keep(self, served: Sequence[int]) -> LinearHeads:
@@ -109,6 +105,12 @@ class LinearHeads(nn.Module):
             units = self.linear.in_features
             _keep_rows(kept.hidden, [units] * len(self.tasks), served)
         return kept
+
+
+def _compute_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Without reduction and for any leading shape, 0 where there is no label: (..., n_outputs) -> (...)."""
+    flat = F.cross_entropy(logits.flatten(0, -2), targets.flatten(), ignore_index=-1, reduction="none")
+    return flat.view(targets.shape)
 
 
 def _keep_rows(layer: nn.Linear, sizes: Sequence[int], served: Sequence[int]) -> None:

@@ -189,17 +189,16 @@ class GroupedNetwork(nn.Module):
 
     def _stack_losses(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
         """Mean losses of all heads from the K branches' logits: (N, K)."""
+        if all(len(head.tasks) == len(self.tasks) for head in self.heads):  # a learned grouping
+            return self.heads[0].compute_losses(torch.stack(list(logits)), targets).T.contiguous()
         columns = []
         for k, own in enumerate(logits):
             head, rows = self.heads[k], getattr(self, f"_rows_{k}")
-            if len(rows) == len(self.tasks):
-                columns.append(head.compute_losses(own, targets))
-            else:
-                column = own.new_zeros(len(self.tasks))
-                if len(rows):
-                    losses = head.compute_losses(own, targets.index_select(1, rows))
-                    column = column.index_copy(0, rows, losses)
-                columns.append(column)
+            column = own.new_zeros(len(self.tasks))
+            if len(rows):
+                losses = head.compute_losses(own, targets.index_select(1, rows))
+                column = column.index_copy(0, rows, losses)
+            columns.append(column)
         return torch.stack(columns, dim=1)
 
     def compute_loss_matrix(self, images: Tensor, targets: Tensor) -> Tensor:

@@ -126,7 +126,8 @@ def test_nonsense_is_refused(matrix: torch.Tensor, group_of: torch.Tensor, words
 def make_network(n_branches: int = 4) -> GroupedNetwork:
     network = build_network(DATA, CONFIG).branch_out(n_branches, jitter=0.5)
     with torch.no_grad():
-        network.assignment.logits.copy_(torch.randn(4, n_branches, generator=torch.Generator().manual_seed(0)))
+        generator = torch.Generator().manual_seed(0)
+        network.assignment.logits.copy_(torch.randn(4, n_branches, generator=generator))
     return network
 
 
@@ -169,9 +170,10 @@ def test_a_network_with_closed_branches_predicts_and_prunes() -> None:
     images = DATA.test.images
     for name, logits in network.prune()(images).items():
         torch.testing.assert_close(logits, network(images)[name])
-    assert count_macs(network, DATA.image_shape)["branches"] == 3 * count_macs(
-        build_network(DATA, CONFIG), DATA.image_shape
-    )["branches"]
+    assert (
+        count_macs(network, DATA.image_shape)["branches"]
+        == 3 * count_macs(build_network(DATA, CONFIG), DATA.image_shape)["branches"]
+    )
 
 
 def test_a_branch_that_cannot_close_is_refused() -> None:
@@ -226,11 +228,12 @@ def test_weights_s_and_optimiser_memory_leave_together(config: TrainConfig) -> N
     for _ in range(5):
         next(steps)
     logits = network.assignment.logits
-    memory = {id(w): {k: v.clone() for k, v in m.items()} for w, m in state.optimizers["weights"].state.items()}
+    weights = state.optimizers["weights"].state
+    memory = {id(w): {name: value.clone() for name, value in m.items()} for w, m in weights.items()}
     of_s = {name: value.clone() for name, value in state.optimizers["assignment"].state[logits].items()}
     state.close_branch(1, torch.zeros(4, dtype=torch.long))
     check_optimizers(state)
-    for weight, kept in state.optimizers["weights"].state.items():
+    for weight, kept in weights.items():
         for name, value in kept.items():
             assert torch.equal(value, memory[id(weight)][name])
     (after,) = state.optimizers["assignment"].state.values()
