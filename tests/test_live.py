@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -179,4 +181,78 @@ def test_wait_times_out_with_the_state() -> None:
     session = LiveSession(FACES, config=CONFIG, name="wait", steps_per_second=1)
     session.start()
     assert session.wait(0.3) in ("pretraining", "running")
+    session.close()
+
+
+SPARE = replace(CONFIG, spare_branches="double", close_from=20, close_every=10)
+
+
+@pytest.fixture
+def spare_session() -> Iterator[LiveSession]:
+    session = LiveSession(FACES, n_groups=2, config=SPARE, name="spare", steps_per_second=None)
+    yield session
+    session.close()
+
+
+def test_spare_branches_close_while_one_watches(spare_session: LiveSession) -> None:
+    """Four columns from the start; each closing is recorded at its step, and two branches are left."""
+    assert spare_session.history.n_groups == 4
+    spare_session.step(25)
+    spare_session.wait(60)
+    history = spare_session.history
+    (closing,) = history.closings
+    assert closing["step"] == 20
+    assert (history.closed_branches(18), history.closed_branches(19)) == ([], [closing["branch"]])
+    assert history.meta["elbow"]["n_branches"] == [4, 3, 2]
+    spare_session.start()
+    assert spare_session.wait(60) == "finished"
+    assert [closing["step"] for closing in history.closings] == [20, 30]
+    assert len(history.closed_branches()) == 2
+    assert len(history.groups()) <= 2
+
+
+def test_the_line_of_a_run_with_spare_branches_gives_it_again(spare_session: LiveSession) -> None:
+    """Pasted, it is the run that was watched, closings included, number by number."""
+    spare_session.step(21)
+    spare_session.start()
+    spare_session.wait(60)
+    line = spare_session.config_line
+    assert "spare_branches='double'" in line
+    names = {"methods": methods, "data": FACES, "TrainConfig": TrainConfig}
+    call = ast.parse(line, mode="eval")
+    result = eval(compile(call, "line", "eval"), names)  # our own line, as a student pastes it
+    np.testing.assert_array_equal(spare_session.history.probabilities, result.history.probabilities)
+    assert spare_session.history.closings == result.history.closings
+    assert spare_session.history.meta["elbow"] == result.history.meta["elbow"]
+
+
+def test_reset_opens_or_saves_the_spare_branches(spare_session: LiveSession) -> None:
+    """Reset takes another setting, keeps it until the next, and forgets the closings of the run before."""
+    spare_session.start()
+    spare_session.wait(60)
+    for spare, n_columns in ((0, 2), (None, 2), (1, 3), ("double", 4)):
+        spare_session.reset(spare_branches=spare)
+        assert spare_session.wait(60) == "idle"
+        assert spare_session.history.n_groups == n_columns
+        assert spare_session.history.closings == []
+        spare_session.step()
+        assert spare_session.wait(60) == "paused"
+        assert spare_session.history.probabilities.shape == (1, 6, n_columns)
+    assert "spare_branches='double'" in spare_session.config_line
+    with pytest.raises(ValueError, match="`spare_branches` must be"):
+        spare_session.reset(spare_branches="triple")
+    with pytest.raises(ValueError, match="`n_groups` must be"):
+        LiveSession(FACES, n_groups="auto", config=SPARE, name="spare")
+
+
+def test_closings_that_do_not_fit_the_run_are_said(spare_session: LiveSession) -> None:
+    """A run too short for its closings fails with words, and Reset without spare branches revives it."""
+    session = LiveSession(FACES, n_groups=2, config=replace(SPARE, steps=25), name="spare")
+    session.steps_per_second = None
+    session.start()
+    assert session.wait(60) == "failed"
+    assert "`close_from`" in session.error
+    session.reset(spare_branches=0)
+    session.start()
+    assert session.wait(60) == "finished"
     session.close()

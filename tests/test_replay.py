@@ -109,3 +109,33 @@ def test_shipped_recordings_tell_what_they_are(name: str) -> None:
         history.meta
     )
     assert len(render_replay(history).encode()) < 200_000
+
+
+def test_closings_and_elbow_stand_in_the_page_as_text() -> None:
+    """Which branch closed when, at what cost, who moved where; names are escaped, old runs say nothing."""
+    history = make_history(4, 3)
+    assert "Branches closed" not in render_replay(history)
+    first, *_ = history.task_names
+    history.meta |= {
+        "closings": [
+            {
+                "step": 40,
+                "branch": 2,
+                "branches": [0, 1, 2],
+                "costs": [1, 1, 0.25],
+                "moved": {first: 1, EVIL: 0},
+            }
+        ],
+        "elbow": {"n_branches": [3, 2], "costs": [0.25, 1.5], "n_groups": 2},
+    }
+    page = render_replay(history)
+    assert f"step 40: branch 2 at a cost of 0.25, {first} to 1; &lt;/script&gt;" in page
+    assert "3 to 2: 0.25, 2 to 1: 1.50" in page
+    assert "The largest rise says K = 2" in page
+    assert "<script>alert" not in page
+
+
+def test_page_of_twelve_branches_is_under_200_kb() -> None:
+    """As many as are opened when K is to be found."""
+    assert len(render_replay(make_history(9, 12, 900)).encode()) < 200_000
+    assert len(render_replay(make_history(40, 12, 900)).encode()) < 200_000

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,7 @@ def test_reset_takes_k_and_seed_from_the_controls(dashboard: Dashboard) -> None:
     assert dashboard.session.n_groups == 3
     dashboard.reset.click()
     eventually(lambda: "idle" in dashboard.state.value and len(dashboard.head_graph.probabilities[0]) == 5)
-    assert np.shape(dashboard.figure.data[0].z) == (6, 5)
+    eventually(lambda: np.shape(dashboard.figure.data[0].z) == (6, 5))  # painted after the graph
     assert (dashboard.session.n_groups, dashboard.session.seed) == (5, 2)
 
 
@@ -208,7 +209,10 @@ def test_head_graph_keeps_pruned_and_tiny_apart() -> None:
     graph = HeadGraph(tasks=["a"])
     graph.show(np.array([[1e-6, 0.0, 0.999999]]))
     assert graph.probabilities == [[0.001, 0.0, 1.0]]
+    graph.show(np.array([[1.0, 0.0, 0.0]]), [2])  # group 1 is empty, branch 2 is closed
+    assert graph.closed == [2]
     graph.show(np.full((1, 3), np.nan))  # a run that has just blown up
+    assert graph.closed == []
     assert graph.probabilities == [[0.0, 0.0, 0.0]]
 
 
@@ -254,3 +258,40 @@ else:
     raise SystemExit("no error")
 """
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_spare_branches_in_the_dashboard() -> None:
+    """K is the target, the words count open branches, closed ones are ghosts; in the past they are open."""
+    config = replace(CONFIG, spare_branches="double", close_from=20, close_every=10)
+    session = LiveSession(FACES, 2, config=config, name="spare", steps_per_second=None)
+    dashboard = Dashboard(session, name="spare")
+    assert (dashboard.n_groups.value, dashboard.spare.label) == (2, "as many as K")
+    assert "K=2, 4 of 4 branches open" in dashboard.numbers.value
+    assert dashboard.head_graph.closed == []
+    session.step(25)
+    session.wait(60)
+    branch = session.history.closings[0]["branch"]
+    eventually(lambda: "K=2, 3 of 4 branches open" in dashboard.numbers.value)
+    assert dashboard.head_graph.closed == [branch]
+    eventually(lambda: dashboard.figure.data[0].z[0][branch] is None)
+    assert "spare_branches=&#x27;double&#x27;" in dashboard.config_line.value
+    dashboard.scrub.value = 10
+    eventually(lambda: "K=2, 4 of 4 branches open" in dashboard.numbers.value)
+    assert dashboard.head_graph.closed == []
+    assert 0 not in dashboard.head_graph.probabilities[0]
+    session.start()
+    session.wait(60)
+    dashboard.scrub.value = config.steps - 1
+    eventually(lambda: "K=2, 2 of 4 branches open" in dashboard.numbers.value)
+    assert len(dashboard.head_graph.closed) == 2  # and the groups found are one-hot rows beside them
+    assert all(sorted(row) == [0, 0, 0, 1] for row in dashboard.head_graph.probabilities)
+    dashboard.spare.label, dashboard.n_groups.value = "none", 3
+    dashboard.reset.click()
+    eventually(lambda: len(dashboard.head_graph.probabilities[0]) == 3)
+    eventually(lambda: dashboard.numbers.value == "no step yet")
+    assert dashboard.head_graph.closed == []
+    dashboard.n_groups.value, dashboard.spare.label = 8, "as many as K"
+    dashboard.reset.click()
+    eventually(lambda: "K=8, 8 of 8" in dashboard.numbers.value or len(dashboard.figure.data[0].z[0]) == 8)
+    dashboard.close()
+    session.close()

@@ -143,7 +143,7 @@ def _closings(history: History) -> str:
             f"{n} to {n - 1}: {cost:.2f}" for n, cost in zip(elbow["n_branches"], elbow["costs"], strict=True)
         )
         verdict = (
-            f'<p class="faint">Imagined at the first closing, on down to one branch: {html.escape(costs)}. '
+            f'<p class="faint">Closing on down to one branch, as imagined: {html.escape(costs)}. '
             f"The largest rise says K = {html.escape(str(elbow['n_groups']))}.</p>"
         )
     if not lines and not verdict:

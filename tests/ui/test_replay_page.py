@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from dmtg_lite.history import History
 from dmtg_lite.widgets.replay import write_replay
@@ -103,3 +104,71 @@ def test_no_request_and_no_complaint(replay: Page) -> None:
     """Only the file itself was read, and the console stayed silent."""
     assert [url for url in replay.requests if not url.startswith(("file:", "data:"))] == []
     assert replay.complaints == []
+
+
+@pytest.fixture(scope="module")
+def closing_replay(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """40 steps of three branches; branch 1 closes at step 21, and `beard` moves from it to branch 0."""
+    p = np.full((40, 4, 3), 0.01)
+    for n, k in enumerate([0, 0, 1, 2]):
+        p[:, n, k] = 0.98
+    p[20:, 2] = [0.98, 0.0, 0.02]
+    p[20:, :, 1] = 0
+    history = History(["hair", "hat", "beard", "nose"], 3, meta={"title": "A closing"})
+    history.append(np.arange(1, 41), p / p.sum(-1, keepdims=True), np.ones((40, 4)), np.ones(40), np.ones(40))
+    closing = {"step": 21, "branch": 1, "branches": [0, 1, 2], "costs": [2, 0.1, 1], "moved": {"beard": 0}}
+    history.meta |= {"closings": [closing], "groups": history.groups()}
+    page = browser.new_page(viewport={"width": 1240, "height": 800}, reduced_motion="no-preference")
+    page.complaints = []
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.goto(write_replay(history, tmp_path_factory.mktemp("closing") / "run.html").as_uri())
+    yield page
+    page.close()
+
+
+def scrub_to(page: Page, frame: int) -> None:
+    page.locator("#scrub").evaluate("(s, t) => { s.value = t; s.dispatchEvent(new Event('input')); }", frame)
+
+
+def test_a_closing_is_seen(closing_replay: Page) -> None:
+    """Before: three nodes. After: a ghost in its place, hatched cells, and the task at its new branch."""
+    page = closing_replay
+    branches, ghosts = page.locator(".branch:visible"), page.locator(".ghost:visible")
+    beard = page.locator("g", has=page.locator("text.task", has_text="beard")).last.locator(".percent")
+    scrub_to(page, 19)
+    expect(branches).to_have_count(3)
+    expect(ghosts).to_have_count(0)
+    expect(beard).to_have_text("1: 98%")
+    expect(page.locator("#step")).to_contain_text("3 of 3 branches open")
+    scrub_to(page, 20)
+    expect(branches).to_have_count(2)
+    expect(ghosts).to_have_count(1)
+    expect(ghosts).to_have_text("1")
+    expect(beard).to_have_text("0: 98%")
+    expect(page.locator(".dmtg-head-graph .edge:visible")).to_have_count(8)
+    expect(page.locator("#step")).to_contain_text("2 of 3 branches open")
+    expect(page.locator("#heat td.closed")).to_have_count(4)
+    assert "closed: group 1" in page.locator(".dmtg-head-graph").get_attribute("aria-label")
+    expect(page.locator("#loss .closing")).to_have_count(1)
+    scrub_to(page, 5)  # the past has it open
+    expect(branches).to_have_count(3)
+    expect(page.locator("#heat td.closed")).to_have_count(0)
+    assert page.complaints == []
+
+
+def test_a_closing_fades_unless_motion_is_unwanted(closing_replay: Page) -> None:
+    """Part of a ghost is seen on the way; who asks for reduced motion sees the end at once."""
+    page = closing_replay
+    at_once = """(s, t) => {
+        s.value = t; s.dispatchEvent(new Event('input'));
+        return Number(document.querySelectorAll('.ghost')[1].getAttribute('opacity'));
+    }"""
+    scrub = page.locator("#scrub")
+    scrub_to(page, 19)
+    expect(page.locator(".ghost:visible")).to_have_count(0)
+    assert scrub.evaluate(at_once, 20) == 0  # the fading begins with the next frame
+    expect(page.locator(".branch:visible")).to_have_count(2)
+    page.emulate_media(reduced_motion="reduce")
+    scrub_to(page, 19)
+    assert scrub.evaluate(at_once, 20) == 1
+    assert page.complaints == []
