@@ -545,12 +545,12 @@ def update_dashboard(
         titles = (
             f"{label} · step {now:.0f}", f"probability of each group: {_text(task)}",
             f"loss: all tasks (thick), {_text(task)} (thin)",
-            "entropy: 0 settled; dotted: the most" if history.closings else "entropy: 1 undecided, 0 settled",
+            "entropy: 0 settled" + ("; dotted: most possible" if history.closings else ", 1 undecided"),
         )  # fmt: skip
         for note, title in zip(fig.layout.annotations, titles, strict=True):
             note.text = title
         fig.layout.height = dashboard_height(history.n_tasks)
-        fig.layout.legend.update(BESIDE if n_groups > 6 else LEGEND)  # one row above the curves, or a column
+        fig.layout.legend.update(BESIDE if n_groups > 5 else LEGEND)  # one row above the curves, or a column
 
 
 def dashboard_height(n_tasks: int) -> int:

@@ -133,15 +133,16 @@ class Dashboard:
         )
         n_groups = getattr(self.session, "n_groups", history.n_groups)
         self.n_groups = widgets.IntSlider(
-            n_groups, 1, max(8, n_groups), continuous_update=False, **wide("groups K (at Reset)", "300px")
+            n_groups, 1, max(8, n_groups), continuous_update=False, **wide("at Reset: groups K", "272px")
         )
         spare = getattr(config, "spare_branches", 0)
         self.spare = widgets.Dropdown(
             options={**SPARE, **({} if spare in SPARE.values() else {str(spare): spare})}, value=spare,
-            **wide("spare branches (at Reset)", "280px"),
+            tooltip="branches opened beyond K and closed while training; acts at Reset",
+            **wide("spare branches", "222px"),
         )  # fmt: skip
         self.seed = widgets.BoundedIntText(
-            getattr(self.session, "seed", 0), 0, 2**31 - 1, **wide("seed (at Reset)", "170px")
+            getattr(self.session, "seed", 0), 0, 2**31 - 1, **wide("seed", "110px")
         )
         speed = getattr(self.session, "steps_per_second", None) or FULL_SPEED
         speeds = SPEEDS if speed in SPEEDS.values() else {f"{speed:g} steps/s": speed, **SPEEDS}
