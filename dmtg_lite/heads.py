@@ -67,8 +67,13 @@ class LinearHeads(nn.Module):
             return self.linear(features).float()
         units = F.leaky_relu(self.hidden(features), 0.1)  # (B, N * hidden)
         units = units.unflatten(1, (len(self.tasks), self.linear.in_features))
-        own = units.index_select(1, self._task_of)  # (B, sum of n_outputs, hidden)
-        return (torch.einsum("boh,oh->bo", own, self.linear.weight) + self.linear.bias).float()
+        weight = self.linear.weight  # (sum of n_outputs, hidden)
+        if len(set(self.sizes)) == 1:  # the common case: no copy of the units for each output
+            weight = weight.unflatten(0, (-1, self.sizes[0]))
+            logits = torch.einsum("bnh,noh->bno", units, weight).flatten(1)
+        else:
+            logits = torch.einsum("boh,oh->bo", units.index_select(1, self._task_of), weight)
+        return (logits + self.linear.bias).float()
 
     def split(self, logits: Tensor) -> dict[str, Tensor]:
         """Name the columns: {task name: (B, n_outputs)}."""

@@ -132,25 +132,31 @@ def test_losses_are_means_over_labelled_images(tasks: tuple[Task, ...], hidden: 
 
 
 @pytest.mark.parametrize("n", [1, 37, 64, 100])
-@pytest.mark.parametrize("tasks", [MIXED, PAIRS], ids=["mixed outputs", "pairs"])
-def test_where_every_image_is_labelled_nothing_changes(tasks: tuple[Task, ...], n: int) -> None:
+def test_where_every_image_is_labelled_nothing_changes(n: int) -> None:
     """The plain mean, bit for bit: runs recorded before labels could be missing stay what they are."""
-    features, targets = make_batch(tasks, n=n)
-    heads = make_heads(tasks, hidden=0)
+    features, targets = make_batch(PAIRS, n=n)
+    heads = make_heads(PAIRS, hidden=0)
     logits = heads(features)
-    if tasks is PAIRS:
-        flat = F.cross_entropy(logits.reshape(-1, 2), targets.reshape(-1), reduction="none")
-        expected = flat.view(n, -1).mean(0)
-    else:
-        parts = logits.split(heads.sizes, dim=-1)
-        expected = torch.stack([F.cross_entropy(part, targets[:, i]) for i, part in enumerate(parts)])
+    flat = F.cross_entropy(logits.reshape(-1, 2), targets.reshape(-1), reduction="none")
+    expected = flat.view(n, -1).mean(0)
     losses = heads.compute_losses(logits, targets)
     assert torch.equal(losses, expected)
-    weigh = torch.linspace(0.1, 1.3, len(tasks))
+    weigh = torch.linspace(0.1, 1.3, len(PAIRS))
     gradients = [
         torch.autograd.grad((x * weigh).sum(), logits, retain_graph=True) for x in (losses, expected)
     ]
     assert torch.equal(*(gradient for (gradient,) in gradients))
+
+
+@pytest.mark.parametrize("tasks", [MIXED, PAIRS], ids=["mixed outputs", "pairs"])
+def test_branches_may_be_stacked(tasks: tuple[Task, ...]) -> None:
+    """Logits of two branches at once, some labels missing, give each branch its own losses."""
+    features, targets = make_batch(tasks)
+    targets[::2, 0], targets[:, 1] = -1, -1
+    heads = make_heads(tasks, hidden=4)
+    both = torch.stack([heads(features), heads(-features)])
+    expected = torch.stack([heads.compute_losses(own, targets) for own in both])
+    torch.testing.assert_close(heads.compute_losses(both, targets), expected)
 
 
 def test_evaluation_counts_labelled_images_only() -> None:
