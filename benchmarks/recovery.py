@@ -1,110 +1,242 @@
-"""How often are the planted groups of the toy faces found, and what is it worth?
+"""How often does each way of training find the planted groups, at what cost, and where does none?
 
-One default call per seed, on images, weights and noise of that seed; single runs without restarts
-and clustering of the label correlations stand beside it. Prints a table, writes JSON.
+Every seed has its own images, weights, batches and noise, shared by all runs of that seed. Costs are the
+encoder passes that the library counted. Prints a table; finished runs are kept in a file of JSON lines
+and not run again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
-from sklearn.cluster import SpectralClustering
+from scipy.stats import binomtest, t
+from tqdm import tqdm
 
 from dmtg_lite import data, methods
+from dmtg_lite.affinity import cluster_affinity, gradient_cosine, label_correlation, tag_affinity
+from dmtg_lite.config import TrainConfig
 from dmtg_lite.data import TaskData
 from dmtg_lite.experiments import TOY
-from dmtg_lite.files import write_atomically
-from dmtg_lite.grouping import compute_agreement, groups_from_labels
-
-CONFIG = TOY["faces"]
-SINGLE = replace(CONFIG, restarts=1, halve_every=0)
-
-
-def cluster_label_correlation(faces: TaskData, n_groups: int) -> list[list[str]]:
-    """Spectral clustering of |correlation| of the training labels: no image, no network."""
-    labels = torch.stack([faces.train.targets[name] for name in faces.task_names]).numpy()
-    affinity = np.abs(np.corrcoef(labels))  # (N, N)
-    clustering = SpectralClustering(n_groups, affinity="precomputed", random_state=0)
-    return groups_from_labels(clustering.fit_predict(affinity).tolist(), faces.task_names)
+from dmtg_lite.methods import MethodResult
+from dmtg_lite.methods.fixed import train_groups
+from dmtg_lite.network import count_macs
+from dmtg_lite.train import build_network
 
 
-def run_seed(seed: int) -> list[dict]:
-    """All rows of one seed."""
+@dataclass(frozen=True)
+class Case:
+    """Data and the recipe they are trained with; the spare branches of the recipe are on."""
+
+    about: str
+    n_groups: int
+    config: TrainConfig
+    faces: dict = field(default_factory=dict)  # arguments of `toy_faces`; digits have none
+
+    def build(self, seed: int) -> TaskData:
+        return data.toy_faces(seed=seed, **self.faces) if self.faces else data.digits(seed=seed)
+
+
+FACES, DIGITS = TOY["faces"], TOY["digits"]
+CASES = {
+    "faces9": Case("9 tasks, 3 groups", 3, FACES, {"n_tasks": 9, "n_groups": 3}),
+    "faces40": Case("40 tasks, 5 groups", 5, FACES, {"n_tasks": 40, "n_groups": 5}),
+    "noise10": Case("10 % of the training labels flipped", 3, FACES, {"label_noise": 0.10}),
+    "noise20": Case("20 % of the training labels flipped", 3, FACES, {"label_noise": 0.20}),
+    "digits": Case("real digits, no planted truth", 3, DIGITS),
+}
+
+PLAIN = {
+    "spare_branches": 0, "train_all_heads": False, "optimiser_assignment": None, "lr_assignment": 3e-2,
+    "restarts": 1, "halve_every": 0,
+}  # fmt: skip
+
+
+def count_passes(config: TrainConfig, n_groups: int, n_tasks: int) -> int:
+    """Encoder passes of one run in its main part, without the looks at the loss matrix."""
+    n_branches, n_spare = config.count_branches(n_groups, n_tasks)
+    closings = [config.close_from + i * config.close_every for i in range(n_spare)]
+    return config.steps * n_branches - sum(config.steps - step for step in closings)
+
+
+def run_plain(faces: TaskData, n_groups: int, config: TrainConfig, **changes: object) -> MethodResult:
+    """The paper's optimiser, with one learning rate of its own for S."""
+    return methods.dmtg(faces, n_groups, replace(config, **(PLAIN | changes)))
+
+
+def run_more_steps(faces: TaskData, n_groups: int, config: TrainConfig) -> MethodResult:
+    """Plain training for as many steps as spare branches cost."""
+    return run_plain(
+        faces, n_groups, config, steps=count_passes(config, n_groups, len(faces.tasks)) // n_groups
+    )
+
+
+def cluster(affinity: Callable) -> Callable:
+    """Cluster an affinity matrix, then train its groups as given."""
+
+    def run(faces: TaskData, n_groups: int, config: TrainConfig) -> tuple[MethodResult, int]:
+        config = replace(config, **PLAIN)
+        measured = affinity(faces) if affinity is label_correlation else affinity(faces, config)
+        matrix = measured if isinstance(measured, torch.Tensor) else measured.matrix
+        macs = 0 if isinstance(measured, torch.Tensor) else measured.encoder_macs
+        groups = cluster_affinity(matrix, n_groups, faces.task_names)
+        return train_groups(faces, groups, config), macs
+
+    return run
+
+
+def run_fixed(method: Callable) -> Callable:
+    return lambda faces, n_groups, config: method(faces, n_groups, replace(config, **PLAIN))
+
+
+RUNS: dict[str, Callable] = {
+    "spare branches": methods.dmtg,
+    "plain, S by Adam": run_plain,
+    "plain, S by SGD": lambda faces, k, config: run_plain(
+        faces, k, config, optimiser_assignment=config.optimiser_assignment,
+        lr_assignment=config.lr_assignment,
+    ),
+    "plain, more steps": run_more_steps,
+    "random branch closes": lambda faces, k, config: methods.dmtg(
+        faces, k, replace(config, close_rule="random")
+    ),
+    "none closes": lambda faces, k, config: methods.dmtg(
+        faces, config.count_branches(k, len(faces.tasks))[0], replace(config, spare_branches=0)
+    ),
+    "heads not all trained": lambda faces, k, config: methods.dmtg(
+        faces, k, replace(config, train_all_heads=False)
+    ),
+    "best of 4": lambda faces, k, config: run_plain(faces, k, config, restarts=4),
+    "best of 8, halved": lambda faces, k, config: run_plain(faces, k, config, restarts=8, halve_every=250),
+    "K by closing costs": lambda faces, k, config: methods.dmtg(faces, "auto", config),
+    "label correlation": cluster(label_correlation),
+    "gradient cosine": cluster(gradient_cosine),
+    "TAG's lookahead": cluster(tag_affinity),
+    "random groups": run_fixed(methods.random_groups),
+    "STL": run_fixed(methods.stl),
+    "planted groups": run_fixed(methods.planted),
+}  # fmt: skip
+
+
+def run_cell(case_name: str, run: str, seed: int) -> dict:
+    """One run of one seed, and Naive MTL's errors beside it."""
     torch.set_num_threads(1)
-    faces = data.toy_faces(seed=seed)
-    naive = methods.naive(faces, 3, replace(CONFIG, seed=seed))
-    runs = {
-        "default": methods.dmtg(faces, n_groups=3, config=replace(CONFIG, seed=seed)),
-        "single": methods.dmtg(faces, n_groups=3, config=replace(SINGLE, seed=seed)),
-        "planted": methods.planted(faces, 3, replace(CONFIG, seed=seed)),
-        "stl": methods.stl(faces, 3, replace(CONFIG, seed=seed)),
-        "random": methods.random_groups(faces, 3, replace(CONFIG, seed=seed)),
-    }
-    rows = [
-        {
-            "seed": seed, "run": name, "agreement": result.agreement,
-            "norm_gain_error": result.norm_gain_error(naive), "norm_gain_loss": result.norm_gain_loss(naive),
-            "encoder_cost": result.encoder_cost, "cpu_seconds": result.seconds["cpu"],
-            "train_loss": result.train_loss, "groups": result.groups,
-        }
-        for name, result in runs.items()
-    ]  # fmt: skip
-    groups = cluster_label_correlation(faces, 3)
-    agreement = compute_agreement(groups, faces.planted_groups)
-    return [*rows, {"seed": seed, "run": "label correlation", "agreement": agreement, "groups": groups}]
+    case = CASES[case_name]
+    faces, config = case.build(seed), replace(case.config, seed=seed)
+    row = {"case": case_name, "run": run, "seed": seed, "config": str(case.config)}
+    naive = methods.naive(faces, 1, replace(config, **PLAIN))
+    try:
+        result, macs = RUNS[run](faces, case.n_groups, config), 0
+    except ValueError as error:
+        if run != "label correlation":
+            raise
+        # no two labels were ever seen together: there is nothing to cluster, and that is the result
+        return row | {"agreement": 0.0, "nothing": str(error)}
+    if isinstance(result, tuple):
+        result, macs = result
+    one_step = count_macs(build_network(faces, config), faces.image_shape)["encoder"] * config.batch_size
+    steps = sum(result.config.count_steps(len(faces.train)))
+    elbow = result.history.meta.get("elbow")
+    return row | {
+        "agreement": result.agreement, "groups": result.groups,
+        "norm_gain_error": result.norm_gain_error(naive), "norm_gain_loss": result.norm_gain_loss(naive),
+        "passes": result.encoder_cost * steps + macs / one_step, "cpu_seconds": result.seconds["cpu"],
+        "train_loss": result.train_loss, "elbow": elbow and elbow["costs"],
+        "n_groups_read": elbow and elbow["n_groups"],
+    }  # fmt: skip
 
 
-def describe(rows: Sequence[dict], run: str) -> str:
-    """One line of the table: exact recoveries with their 95 % interval, means and spreads."""
+def describe(rows: Sequence[dict], run: str, plain_passes: float) -> str:
+    """One line of the table: exact recoveries with their 95 % interval, means with theirs."""
     own = [row for row in rows if row["run"] == run]
-    exact = sum(row["agreement"] == 1 for row in own)
-    interval = binomtest(exact, len(own)).proportion_ci(0.95)
-    cells = [f"{run:18}", f"{exact:3}/{len(own)} ({interval.low:.2f}-{interval.high:.2f})"]
+    cells = [f"{run:22}"]
+    if own[0]["agreement"] is None:
+        cells.append(f"{'-':>20}")
+    else:
+        exact = sum(row["agreement"] == 1 for row in own)
+        interval = binomtest(exact, len(own)).proportion_ci(0.95)
+        cells.append(f"{exact:3}/{len(own):2} ({interval.low:.2f}-{interval.high:.2f})".rjust(20))
     for name, digits in (("agreement", 2), ("norm_gain_error", 1), ("norm_gain_loss", 1)):
-        values = [row[name] for row in own if name in row]
-        text = f"{np.mean(values):+.{digits}f} ±{np.std(values, ddof=1):.{digits}f}" if values else "-"
-        cells.append(f"{text:>14}")
-    for name in ("encoder_cost", "cpu_seconds"):
-        values = [row[name] for row in own if name in row]
-        cells.append(f"{np.mean(values):6.2f}" if values else "     -")
-    return "  ".join(cells)
+        values = [row[name] for row in own if row.get(name) is not None]
+        if len(values) < 2:
+            cells.append(f"{'-':>14}")
+            continue
+        half = t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+        cells.append(f"{np.mean(values):+.{digits}f} ±{half:.{digits}f}".rjust(14))
+    passes = [row["passes"] / plain_passes for row in own if "passes" in row]
+    cells.append(f"{np.mean(passes):6.2f}" if passes else "     -")
+    seconds = [row["cpu_seconds"] for row in own if "cpu_seconds" in row]
+    cells.append(f"{np.mean(seconds):6.1f}" if seconds else "     -")
+    return " ".join(cells)
+
+
+def report(case_name: str, rows: Sequence[dict]) -> str:
+    """The table of one case."""
+    case = CASES[case_name]
+    plain = [row["passes"] for row in rows if row["run"] == "plain, S by Adam"]
+    n_tasks = len(case.build(0).tasks)
+    plain_passes = plain[0] if plain else case.config.pretrain + case.config.steps * case.n_groups
+    seeds = sorted({row["seed"] for row in rows})
+    lines = [
+        f"{case_name}: {case.about}; N={n_tasks}, K={case.n_groups}, seeds {seeds[0]}..{seeds[-1]}",
+        str(case.config),
+        f"{'run':22} {'exact (95 %)':>20} {'ARI':>14} {'NormGain_E %':>14} {'NormGain_L %':>14} "
+        f"{'cost':>6} {'CPU s':>6}",
+    ]
+    lines += [describe(rows, run, plain_passes) for run in RUNS if any(row["run"] == run for row in rows)]
+    lines.append("±: half of the 95 % interval of the mean; cost: encoder passes relative to a plain run")
+    for run in ("spare branches", "K by closing costs"):
+        read = [row["n_groups_read"] for row in rows if row["run"] == run and row.get("n_groups_read")]
+        if read and rows[0]["agreement"] is not None:
+            right = sum(k == case.n_groups for k in read)
+            interval = binomtest(right, len(read)).proportion_ci(0.95)
+            lines.append(
+                f"K read off the closing costs of {run!r}: right in {right}/{len(read)} "
+                f"({interval.low:.2f}-{interval.high:.2f})"
+            )
+    return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
+    parser.add_argument("--case", choices=CASES, default="faces9", help="; ".join(CASES))
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), metavar="RUN")
     parser.add_argument("--seeds", type=int, default=10, help="number of seeds (at least 2)")
     parser.add_argument("--first", type=int, default=0, help="first seed")
-    parser.add_argument("--jobs", type=int, default=2, help="processes; about a minute of one core per seed")
-    parser.add_argument("--out", type=Path, default=Path("runs/recovery.json"))
+    parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
+    parser.add_argument("--out", type=Path, default=Path("runs/recovery.jsonl"))
     args = parser.parse_args()
     seeds = range(args.first, args.first + args.seeds)
-    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        rows = [row for rows in pool.map(run_seed, seeds) for row in rows]
-    print(f"toy faces, N=9, K=3, seeds {seeds[0]}..{seeds[-1]}; default: {CONFIG}")
-    print(
-        f"{'run':18}  {'exact (95 %)':>17}  {'ARI':>14}  {'NormGain_E %':>14}  {'NormGain_L %':>14}"
-        f"  {'cost':>6}  {'CPU s':>6}"
-    )
-    for run in dict.fromkeys(row["run"] for row in rows):
-        print(describe(rows, run))
-    gains = {
-        run: np.mean([row["norm_gain_error"] for row in rows if row["run"] == run])
-        for run in ("default", "planted")
-    }
-    print(f"NormGain_E of default over planted: {gains['default'] / gains['planted']:.2f}")
-    write_atomically(args.out, json.dumps({"config": str(CONFIG), "rows": rows}, indent=1).encode())
-    print(f"wrote {args.out}")
+    case = CASES[args.case]
+    truth = case.build(0).planted_groups is not None
+    runs = [run for run in args.runs if truth or run != "planted groups"]
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    kept = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    rows = [
+        row for row in kept
+        if row["case"] == args.case and row["run"] in runs and row["seed"] in seeds
+        and row["config"] == str(case.config)
+    ]  # fmt: skip
+    finished = {(row["run"], row["seed"]) for row in rows}
+    cells = [(args.case, run, seed) for seed in seeds for run in runs if (run, seed) not in finished]
+    with (
+        ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool,
+        args.out.open("a", encoding="utf-8") as out,
+    ):
+        jobs = [pool.submit(run_cell, *cell) for cell in cells]
+        for job in tqdm(as_completed(jobs), total=len(jobs), desc=args.case, leave=False):
+            rows.append(job.result())
+            print(json.dumps(rows[-1]), file=out, flush=True)
+    print(report(args.case, rows))
 
 
 if __name__ == "__main__":
