@@ -258,6 +258,8 @@ RESUMED = {
     "shared": {"encoder": "resnet", "shared": 1},
     "plateau": {"schedule": "plateau", "lr": 0.3}, "annealed": {"tau": (5.0, 0.5)},
     "multistep": {"schedule": "multistep", "batch_size": 70, "steps": 20},
+    "hidden": {"head_hidden": 4},
+    "two rules": {"optimiser_assignment": "sgd", "train_all_heads": True, "encoder": "resnet"},
     "pruned": {"prune_below": 0.3, "prune_from": 1, "steps": 30, "lr_assignment": 0.5},
 }  # fmt: skip
 
@@ -420,7 +422,8 @@ def test_knobs_act_at_the_next_step() -> None:
         {"lr": 1e-3}, {"lr_assignment": None}, {"optimiser": "sgd"}, {"batch_size": 8}, {"shared": 1},
         {"normalise_losses": True}, {"prune_below": 0.3, "prune_from": 1}, {"jitter": 0.1},
         {"encoder": "resnet"}, {"capacity": 2}, {"precision": "bfloat16"}, {"seed": 1},
-        {"schedule": "plateau"}, {"schedule": "multistep"},
+        {"schedule": "plateau"}, {"schedule": "multistep"}, {"optimiser_assignment": "sgd"},
+        {"train_all_heads": True}, {"head_hidden": 4},
     ],
     ids=str,
 )  # fmt: skip
@@ -443,11 +446,16 @@ def test_options_are_off_in_the_papers_presets() -> None:
             "jitter",
             "precision",
             "shared",
+            "spare_branches",
+            "train_all_heads",
+            "optimiser_assignment",
+            "head_hidden",
         ):
             assert getattr(preset, name) == getattr(off, name), name
         assert (preset.restarts, preset.halve_every, preset.normalise_losses) == (1, 0, False)
         assert (preset.prune_below, preset.jitter, preset.precision) == (0.0, 0.0, "float32")
         assert (preset.tau, preset.estimator, preset.optimiser) == (2.5, "gumbel", "adam")
+        assert (preset.spare_branches, preset.train_all_heads, preset.optimiser_assignment) == (0, False, None)
         assert (preset.lr, preset.lr_assignment) == (8e-4, None)
         assert (preset.schedule, preset.epochs, preset.encoder) == ("plateau", 100, "resnet")
 

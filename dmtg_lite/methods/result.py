@@ -63,6 +63,19 @@ class MethodResult:
             f"total loss {total(self.task_losses):.3f}, encoder cost {self.encoder_cost:.2f})"
         )
 
+    @property
+    def closings(self) -> list[dict[str, Any]]:
+        """The spare branches in the order in which they closed; see `train.StepRecord`."""
+        return self.history.meta.get("closings", [])
+
+    @property
+    def elbow(self) -> dict[str, Any] | None:
+        """What closing on down to one branch would have cost, and the K that this says.
+
+        The fields of `closing.Elbow`, as read when the first branch closed; None without spare branches.
+        """
+        return self.history.meta.get("elbow")
+
     def norm_gain_error(self, reference: MethodResult) -> float:
         """NormGain_E in percent against a reference, Naive MTL in the paper (equation 8)."""
         return self._gain("task_errors", reference)
@@ -86,6 +99,7 @@ class MethodResult:
             "task_errors": self.task_errors, "train_loss": self.train_loss,
             "encoder_cost": self.encoder_cost, "seconds": self.seconds, "config": asdict(self.config),
             "agreement": self.agreement, "restarts": self.restarts,
+            "closings": self.closings, "elbow": self.elbow,
         }  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:
