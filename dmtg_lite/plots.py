@@ -295,6 +295,7 @@ def plot_closing_costs(history: History) -> go.Figure:
 
     Bars in a branch's colour are closings of the run; grey ones were only imagined, nothing trained
     in between. The dotted line marks the K after which the cost rises most: K as the run itself says it.
+    Costs are in the unit of the trained loss: fractions of a task's own where ``normalise_losses`` is on.
 
     Args:
         history: A run with ``meta["closings"]``, ``meta["elbow"]`` or both.

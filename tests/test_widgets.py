@@ -295,3 +295,21 @@ def test_spare_branches_in_the_dashboard() -> None:
     eventually(lambda: "K=8, 8 of 8" in dashboard.numbers.value or len(dashboard.figure.data[0].z[0]) == 8)
     dashboard.close()
     session.close()
+
+
+def test_a_recorded_closing_is_counted_from_the_first_record(history: History) -> None:
+    """A replay knows that branches will close: it counts the open ones before and after."""
+    p = np.full((20, 2, 3), 1 / 3)
+    p[10:] = [0.5, 0.0, 0.5]
+    closing = {"step": 11, "branch": 1, "branches": [0, 1, 2], "costs": [1, 0, 1], "moved": {}}
+    run = History(["a", "b"], 3, meta={"closings": [closing]})
+    run.append(history.steps, p, history.task_losses, history.tau, history.lr_assignment)
+    dashboard = Dashboard(run, name="test")
+    assert "2 of 3 branches open" in dashboard.numbers.value
+    dashboard.scrub.value = 3
+    eventually(lambda: "3 of 3 branches open" in dashboard.numbers.value)
+    assert dashboard.head_graph.closed == []
+    dashboard.close()
+    dashboard = Dashboard(history, name="test")
+    assert "branches open" not in dashboard.numbers.value
+    dashboard.close()

@@ -379,9 +379,8 @@ def _alert(text: str) -> str:
 
 
 def _describe(history: History, index: int, n_groups: int | None) -> str:
-    branches = ""
-    closed = history.closed_branches(index)
-    if closed or history.n_groups > (n_groups or history.n_groups):  # spare ones were opened
+    closed, branches = history.closed_branches(index), ""  # said only where spare ones were opened
+    if closed or history.closings or history.n_groups > (n_groups or history.n_groups):
         branches = f"{history.n_groups - len(closed)} of {history.n_groups} branches open"
         branches = branches if n_groups is None else f"K={n_groups}, {branches}"
     if not len(history):
