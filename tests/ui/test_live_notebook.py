@@ -221,6 +221,23 @@ def test_reset_with_another_k(visit: Visit) -> None:
     assert visit.ask("session.history.probabilities.shape") == [1, 9, 4]
 
 
+def test_reset_with_spare_branches(visit: Visit) -> None:
+    """Chosen from the list, they are there after Reset, twice K of them, and gone when not wanted."""
+    choice = visit.page.locator(".widget-dropdown", has_text="spare branches").locator("select")
+    before = choice.input_value()
+    nodes = visit.page.locator(".dmtg-head-graph .branch:visible")
+    choice.select_option("as many as K")
+    visit.button("Reset").click()
+    expect(nodes).to_have_count(8)
+    expect(visit.page.get_by_text("K=4, 8 of 8 branches open")).to_be_visible()
+    choice.select_option("none")
+    visit.button("Reset").click()
+    expect(nodes).to_have_count(4)
+    choice.select_option(before)
+    visit.button("Step").click()  # the next test wants a record
+    expect(visit.state).to_have_text("paused", timeout=3000)
+
+
 def test_no_complaint_and_a_picture(visit: Visit, tmp_path: Path) -> None:
     """The console stayed silent through all of this; DMTG_SCREENSHOT says where to keep the picture."""
     assert visit.page.complaints == []
