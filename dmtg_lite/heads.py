@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dmtg_lite.tasks import Task
 
 
-class LinearHeads(nn.Module):
+class Heads(nn.Module):
     """The classification heads of one branch, fused: linear, or with a hidden layer each.
 
     A linear head on a single number can only cut it once. With ``hidden`` units of its own
@@ -40,8 +40,8 @@ class LinearHeads(nn.Module):
             if kind != ("cross_entropy", "error_percent", False) or task.n_outputs < 2:
                 raise ValueError(
                     f"task {task.name!r} (loss {task.loss!r}, metric {task.metric!r}, dense {task.is_dense}, "
-                    f"{task.n_outputs} outputs) cannot be served by a linear head; linear heads serve "
-                    "classifications of 2 or more classes with cross-entropy and error_percent."
+                    f"{task.n_outputs} outputs) cannot be served: heads serve classifications "
+                    "of 2 or more classes with cross-entropy and error_percent."
                 )
         if hidden < 0:
             raise ValueError(f"`hidden` must be >= 0, got {hidden}. 0 means linear heads.")
@@ -101,7 +101,7 @@ class LinearHeads(nn.Module):
         return losses.sum(-2) / (targets >= 0).sum(-2).clamp_min(1)
 
     @torch.no_grad()
-    def keep(self, served: Sequence[int]) -> LinearHeads:
+    def keep(self, served: Sequence[int]) -> Heads:
         """New heads for the tasks at these positions only, with copies of their rows."""
         kept = deepcopy(self)  # not a new one, whose weights would be drawn in vain
         kept._serve([self.tasks[n] for n in served])

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dmtg_lite.encoders.encoder import Encoder
 from dmtg_lite.grouping import Assignment
-from dmtg_lite.heads import LinearHeads
+from dmtg_lite.heads import Heads
 from dmtg_lite.tasks import Task, check_unique
 
 
@@ -29,7 +29,7 @@ class GroupedNetwork(nn.Module):
         tasks: The N tasks, in row order.
         stem: Stages shared by all groups; an empty `nn.Sequential` shares nothing.
         branches: K encoders, each from stem output to (B, D) features.
-        heads: One `LinearHeads` per branch, for the tasks whose head in that branch exists.
+        heads: One `Heads` per branch, for the tasks whose head in that branch exists.
         assignment: Of shape (N, K), learned or fixed.
 
     Attributes:
@@ -44,7 +44,7 @@ class GroupedNetwork(nn.Module):
         tasks: Sequence[Task],
         stem: nn.Module,
         branches: Sequence[nn.Module],
-        heads: Sequence[LinearHeads],
+        heads: Sequence[Heads],
         assignment: Assignment,
     ) -> None:
         super().__init__()
@@ -71,7 +71,13 @@ class GroupedNetwork(nn.Module):
     def naive(
         cls, tasks: Sequence[Task], encoder: Encoder, *, shared: int = 0, head_hidden: int = 0
     ) -> GroupedNetwork:
-        """Naive MTL: one branch with all N heads; the first ``shared`` stages go into the stem.
+        """Naive MTL: one branch with all N heads.
+
+        Args:
+            tasks: The N tasks, in row order.
+            encoder: Its stages become stem and branch.
+            shared: This many of the first stages go into the stem.
+            head_hidden: Hidden units of each head; 0: linear heads, the paper's on CelebA.
 
         Raises:
             ValueError: If ``shared`` leaves no stage for the branch.
@@ -85,7 +91,7 @@ class GroupedNetwork(nn.Module):
             tasks,
             nn.Sequential(*encoder.stages[:shared]),
             [nn.Sequential(*encoder.stages[shared:])],
-            [LinearHeads(encoder.out_features, tasks, hidden=head_hidden)],
+            [Heads(encoder.out_features, tasks, hidden=head_hidden)],
             Assignment(len(tasks), 1, group_of=[0] * len(tasks)),
         )
 

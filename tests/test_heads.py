@@ -10,7 +10,7 @@ from torch import Tensor
 from dmtg_lite.data import Split
 from dmtg_lite.encoders import build_encoder
 from dmtg_lite.evaluation import evaluate
-from dmtg_lite.heads import LinearHeads
+from dmtg_lite.heads import Heads
 from dmtg_lite.network import GroupedNetwork, count_macs
 from dmtg_lite.tasks import Task
 
@@ -18,9 +18,9 @@ MIXED = (Task("a", 2), Task("b", 5), Task("c", 3))
 PAIRS = tuple(Task(name) for name in "abcd")
 
 
-def make_heads(tasks: tuple[Task, ...], *, hidden: int, in_features: int = 6) -> LinearHeads:
+def make_heads(tasks: tuple[Task, ...], *, hidden: int, in_features: int = 6) -> Heads:
     torch.manual_seed(0)
-    heads = LinearHeads(in_features, tasks, hidden=hidden)
+    heads = Heads(in_features, tasks, hidden=hidden)
     torch.nn.init.normal_(heads.linear.bias)
     return heads
 
@@ -75,7 +75,7 @@ def test_kept_heads_predict_as_before(served: list[int], hidden: int) -> None:
 def test_hidden_heads_start_bent_at_different_places() -> None:
     """On a single number, 32 units of a head bend at 32 points, half of them between -1 and 1 or so."""
     torch.manual_seed(0)
-    heads = LinearHeads(1, PAIRS, hidden=32)
+    heads = Heads(1, PAIRS, hidden=32)
     bends = (-heads.hidden.bias / heads.hidden.weight[:, 0]).detach()
     assert len(bends.unique()) == len(bends) == 4 * 32
     assert 0.3 < (bends.abs() < 1).float().mean() < 0.7
@@ -87,7 +87,7 @@ def test_hidden_heads_start_bent_at_different_places() -> None:
 def test_linear_heads_draw_what_they_always_drew() -> None:
     """hidden=0 draws what a linear layer and Xavier draw, no more: seeds keep their meaning."""
     torch.manual_seed(3)
-    heads, after = LinearHeads(4, MIXED), torch.rand(1)
+    heads, after = Heads(4, MIXED), torch.rand(1)
     torch.manual_seed(3)
     plain = torch.nn.Linear(4, 10)
     for rows in plain.weight.detach().split([2, 5, 3]):
@@ -106,7 +106,7 @@ def test_hidden_heads_are_counted() -> None:
 def test_negative_hidden_units_are_refused() -> None:
     """0 is linear; less is nothing."""
     with pytest.raises(ValueError, match="`hidden` must be >= 0, got -1"):
-        LinearHeads(4, PAIRS, hidden=-1)
+        Heads(4, PAIRS, hidden=-1)
 
 
 # ---------------------------------------------------------------- images without a label
