@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dmtg_lite.data import toy_faces
-from dmtg_lite.data.toy_faces import PARTS, Cut, apply_cuts, draw_faces, plan_bits, plan_cuts
+from dmtg_lite.data.toy_faces import PARTS, Cut, apply_cuts, draw_faces, plan_bits, plan_cuts, plan_planes
 
 
 def label_matrix(split, names):
@@ -201,6 +201,61 @@ def test_independent_labels_are_named_and_planted() -> None:
     assert label_matrix(data.test, data.task_names).tolist() == expected.tolist()
 
 
+# ---------------------------------------------------------------- groups that need two numbers
+
+
+def test_planes_ask_on_which_side_of_a_line() -> None:
+    """Latents (u0, v0, u1, v1) and the lines at 45 degrees of two groups, by hand."""
+    cuts = plan_planes(2, 2)
+    latents = [[1, -0.5, 0, 0], [1, -1.1, -2, 1], [-1, 0.5, 0.1, 0]]
+    assert apply_cuts(np.array(latents), cuts).tolist() == [[1, 0], [0, 0], [0, 1]]
+
+
+def test_planes_are_named_and_planted() -> None:
+    """The suite of the hard case; labels are the signs of the tasks' own combinations of two latents."""
+    data = small(labels="planes")
+    assert data.planted_groups == [
+        ["light_hair_full_moustache_1", "light_hair_full_moustache_2", "dark_hair_full_moustache"],
+        ["red_cheeks_tall_hat_1", "red_cheeks_tall_hat_2", "pale_cheeks_tall_hat"],
+        ["bright_shirt_open_mouth_1", "bright_shirt_open_mouth_2", "dark_shirt_open_mouth"],
+    ]
+    assert "two parts" in data.note
+    _, _, rng = np.random.default_rng(0).spawn(3)
+    latents = rng.standard_normal((20, 6))
+    for group, names in enumerate(data.planted_groups):
+        u, v = latents[:, 2 * group], latents[:, 2 * group + 1]
+        for degrees, name in zip((15, 75, 135), names, strict=True):
+            side = np.cos(np.radians(degrees)) * u + np.sin(np.radians(degrees)) * v > 0
+            assert data.test.targets[name].tolist() == side.tolist(), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_planes_spread_evenly_and_away_from_the_axes(data) -> None:
+    """Any N and G: unique names, steps of 180/m degrees, every line a quarter step off the axes."""
+    n_groups = data.draw(st.integers(1, len(PARTS) // 2))
+    cuts = plan_planes(data.draw(st.integers(n_groups, 60)), n_groups)
+    assert len({cut.name for cut in cuts}) == len(cuts)
+    for group in range(n_groups):
+        weights = np.array([cut.weights for cut in cuts if cut.group == group])
+        angles = np.degrees(np.arctan2(weights[:, 1], weights[:, 0]))
+        step = 180 / len(angles)
+        np.testing.assert_allclose(np.diff(angles), step)
+        assert np.abs(angles[:, None] - [0, 90, 180]).min() > 0.249 * step
+
+
+def test_planes_are_fair_and_correlated_by_their_angle() -> None:
+    """40,000 latents, five standard errors: half positive; correlated by angle, within groups."""
+    truth = apply_cuts(np.random.default_rng(0).standard_normal((40_000, 6)), plan_planes(9, 3))
+    assert np.abs(truth.mean(0) - 0.5).max() < 5 * 0.5 / 200
+    third = 1 / 3  # lines 60 degrees apart agree on 2/3 of the plane
+    within = np.array([[1, third, -third], [third, 1, third], [-third, third, 1]])
+    assert np.abs(np.corrcoef(truth.T) - np.kron(np.eye(3), within)).max() < 5 / 200
+
+
+# ---------------------------------------------------------------- variants
+
+
 @pytest.mark.parametrize("change", [{"labels": "independent"}, {"labels_per_image": 1}])
 def test_variants_change_no_image(change) -> None:
     """The same seed draws the same faces, whatever is asked about them, and another data set."""
@@ -234,9 +289,12 @@ def test_training_images_carry_so_many_labels(labels_per_image: int) -> None:
         ({"n_tasks": 2, "n_groups": 3}, "3 groups for 2 tasks"),
         ({"size": 28}, r"`size` must be one of \(16, 32, 64\) pixels, got 28"),
         ({"n_val": 0}, "`n_val` must be >= 1"),
-        ({"labels": "random"}, r"`labels` must be one of \('cuts', 'independent'\), got 'random'"),
+        ({"labels": "random"}, r"`labels` must be one of \('cuts', 'independent', 'planes'\), got 'random'"),
         ({"labels": "independent", "n_tasks": 10}, "at most 3 tasks, 10 tasks in 3 groups make 4"),
         ({"labels": "independent", "n_tasks": 2}, "3 groups for 2 tasks"),
+        ({"labels": "planes", "n_groups": 0}, "`n_groups` must be 1 to 5"),
+        ({"labels": "planes", "n_groups": 6}, "a face has 10 parts and every group is about 2; got 6"),
+        ({"labels": "planes", "n_tasks": 2}, "3 groups for 2 tasks"),
         ({"labels_per_image": 0}, "`labels_per_image` must be 1 to 9"),
         ({"labels_per_image": 10}, "`labels_per_image` must be 1 to 9"),
         ({"labels_per_image": 1, "n_train": 3}, "not one image carries a label"),

@@ -1,4 +1,4 @@
-"""Drawn faces with planted groups: each group of tasks looks at one part of the face.
+"""Drawn faces with planted groups: each group of tasks looks at one part of the face, or at two.
 
 A face is a handful of soft shapes painted with numpy. No photograph is involved, and the tasks are
 named after what is drawn: they are not CelebA's attributes.
@@ -16,14 +16,14 @@ from dmtg_lite.data.task_data import Split, TaskData
 from dmtg_lite.tasks import Task
 
 SIZES = (16, 32, 64)
-LABELS = ("cuts", "independent")
+LABELS = ("cuts", "independent", "planes")
 CHUNK = 128  # faces painted at once: their float32 pixels stay in the cache
 PIXEL_NOISE = 0.025  # standard deviation, in units of full brightness
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One visible thing that a group's latent drives from ``low`` to ``high``.
+    """One visible thing that a latent drives from ``low`` to ``high``.
 
     Args:
         noun, low, high: Make up task names, e.g. ``dark_hair`` and ``light_hair``.
@@ -36,7 +36,7 @@ class Part:
     rest: float
 
 
-# Group g drives part g. Sizes and contrasts in `_paint` are set so that moving u changes the picture
+# Latent p drives part p. Sizes and contrasts in `_paint` are set so that moving u changes the picture
 # about equally for every part: otherwise a shared encoder serves the most visible group every time.
 PARTS = (
     Part("hair", "dark", "light", rest=0.3),
@@ -56,13 +56,15 @@ PARTS = (
 class Cut:
     """A binary task on the group's latent u: is u above the cut (``is_above``) or below it?
 
-    With several thresholds the answer changes at each of them.
+    With several thresholds the answer changes at each of them. With several ``weights`` the group has
+    as many latents, and u stands for their weighted sum.
     """
 
     name: str
     group: int
     thresholds: tuple[float, ...]
     is_above: bool
+    weights: tuple[float, ...] = (1.0,)
 
 
 def toy_faces(
@@ -87,14 +89,20 @@ def toy_faces(
     By default the labels give the groups away: those of a group are correlated. Two variants leave it
     to the images to tell: ``labels="independent"``, and ``labels_per_image=1``.
 
+    ``labels="planes"`` plants groups that need TWO numbers (``TrainConfig(capacity=2)``). A branch of
+    capacity 2 can then serve a group, or one task of each of two groups: the hard case, in which
+    learning goes astray most easily.
+
     Args:
         n_tasks: N >= 1.
-        n_groups: G, from 1 to the smaller of N and 10; group sizes differ by at most one.
+        n_groups: G, from 1 to the smaller of N and 10 (5 for ``"planes"``); group sizes differ by at
+            most one.
         size: Height and width in pixels: 16, 32 or 64. Labels do not depend on it.
         n_train, n_val, n_test: Images per split, independent draws.
         labels: ``"cuts"``: see `plan_cuts`. ``"independent"``: N fair coins, independent of each other
             (pairs, triples, all of them) although a group still shares its u: see `plan_bits`. They
-            need heads that cut a number more than once (``TrainConfig(head_hidden=32)``).
+            need heads that cut a number more than once (``TrainConfig(head_hidden=32)``). ``"planes"``:
+            sides of lines in the plane of a group's two numbers: see `plan_planes`.
         labels_per_image: A training image carries the labels of this many tasks, drawn for each image,
             and -1 for the others; val and test carry all. With 1, no two labels are ever seen together,
             and a correlation between labels does not exist. ``None``: all N.
@@ -116,7 +124,9 @@ def toy_faces(
     """
     if labels not in LABELS:
         raise ValueError(f"`labels` must be one of {LABELS}, got {labels!r}.")
-    cuts = plan_cuts(n_tasks, n_groups) if labels == "cuts" else plan_bits(n_tasks, n_groups)
+    plan = {"cuts": plan_cuts, "independent": plan_bits, "planes": plan_planes}[labels]
+    cuts = plan(n_tasks, n_groups)
+    n_latents = n_groups * len(cuts[0].weights)
     if labels_per_image is not None and not 1 <= labels_per_image <= n_tasks:
         raise ValueError(
             f"`labels_per_image` must be 1 to {n_tasks}, the number of tasks, or None for all of them; "
@@ -131,7 +141,7 @@ def toy_faces(
     splits = []
     *streams, mask_stream = np.random.default_rng(seed).spawn(4)
     for rng, n, noise in zip(streams, (n_train, n_val, n_test), (label_noise, 0, 0), strict=True):
-        latents = rng.standard_normal((n, n_groups))  # drawn before anything that depends on the size
+        latents = rng.standard_normal((n, n_latents))  # drawn before anything that depends on the size
         truth = apply_cuts(latents, cuts) ^ (rng.random((n, n_tasks)) < noise)  # (n, N)
         if labels_per_image is not None and not splits:  # training images only
             place = mask_stream.permuted(np.tile(np.arange(n_tasks), (n, 1)), axis=1)  # (n, N)
@@ -141,6 +151,8 @@ def toy_faces(
     note = f"Faces drawn by a program ({size} x {size}, seed {seed}); not photographs."
     if labels == "independent":
         note += " All labels are independent coins: only the images tell the groups."
+    if labels == "planes":
+        note += " A group is about two parts of the face."
     if labels_per_image is not None:
         note += f" A training image carries {labels_per_image} of {n_tasks} labels."
     return TaskData(
@@ -221,14 +233,51 @@ def plan_bits(n_tasks: int, n_groups: int) -> list[Cut]:
     return cuts
 
 
-def _split_evenly(n_tasks: int, n_groups: int) -> list[int]:
+def plan_planes(n_tasks: int, n_groups: int) -> list[Cut]:
+    """Spread N tasks over G groups that drive two parts each, by independent u, v ~ N(0, 1).
+
+    A task draws a line through the origin of the plane of (u, v) and asks on which side a face lies:
+    cos(a) u + sin(a) v > 0, true of half the faces. A group of m spreads its angles a over half a turn
+    in steps of 180/m degrees, and starts so that all stay as far from the axes as they can: no task is
+    about one part alone. Three ask at 15, 75 ("light hair, full moustache") and 135 degrees ("dark
+    hair, full moustache"). No two share a direction, so two of them need both numbers.
+
+    Args:
+        n_tasks: N >= 1.
+        n_groups: G, from 1 to the smaller of N and half of ``len(PARTS)``; sizes differ by at most one.
+
+    Returns:
+        N cuts in the order of the groups; names are unique.
+
+    Raises:
+        ValueError: If N or G is out of range.
+    """
+    cuts = []
+    for group, size in enumerate(_split_evenly(n_tasks, n_groups, parts_each=2)):
+        first, second = PARTS[2 * group : 2 * group + 2]
+        # From u's axis on, half a step to the first line. For an odd number that would put the middle
+        # line on v's axis; a quarter step leaves a quarter at either axis.
+        start = 1 / 4 if size % 2 else 1 / 2
+        angles = (np.arange(size) + start) * np.pi / size
+        for word in (first.high, first.low):  # a below, then above a right angle
+            side = angles[(angles < np.pi / 2) == (word == first.high)]
+            for level, angle in enumerate(side, 1):
+                name = f"{word}_{first.noun}_{second.high}_{second.noun}"
+                name += f"_{level}" if len(side) > 1 else ""
+                cuts.append(Cut(name, group, (0.0,), True, (float(np.cos(angle)), float(np.sin(angle)))))
+    return cuts
+
+
+def _split_evenly(n_tasks: int, n_groups: int, *, parts_each: int = 1) -> list[int]:
     """Sizes of G groups of N tasks; the larger ones come first."""
     if n_tasks < 1:
         raise ValueError(f"`n_tasks` must be >= 1, got {n_tasks}.")
-    if not 1 <= n_groups <= len(PARTS):
-        raise ValueError(
-            f"`n_groups` must be 1 to {len(PARTS)}, the number of parts a face has, got {n_groups}."
-        )
+    most = len(PARTS) // parts_each
+    if not 1 <= n_groups <= most:
+        reason = "the number of parts a face has"
+        if parts_each > 1:
+            reason = f"a face has {len(PARTS)} parts and every group is about {parts_each}"
+        raise ValueError(f"`n_groups` must be 1 to {most}, {reason}; got {n_groups}.")
     if n_groups > n_tasks:
         raise ValueError(
             f"`n_groups` must be at most `n_tasks`: {n_groups} groups for {n_tasks} tasks. "
@@ -238,10 +287,12 @@ def _split_evenly(n_tasks: int, n_groups: int) -> list[int]:
 
 
 def apply_cuts(latents: np.ndarray, cuts: list[Cut]) -> np.ndarray:
-    """The true labels of latents (n, G) under N cuts: int64, shape (n, N), 0 or 1."""
+    """The true labels of latents (n, G or 2 G) under N cuts: int64, shape (n, N), 0 or 1."""
     columns = []
     for cut in cuts:
-        passed = (latents[:, [cut.group]] > np.array(cut.thresholds)).sum(1)  # (n,), how many lie below u
+        own = latents.reshape(len(latents), -1, len(cut.weights))[:, cut.group]  # (n, latents of a group)
+        u = (own * cut.weights).sum(1, keepdims=True)  # (n, 1)
+        passed = (u > np.array(cut.thresholds)).sum(1)  # (n,), how many lie below u
         columns.append(passed % 2 == cut.is_above)
     return np.stack(columns, 1).astype(np.int64)
 
@@ -253,8 +304,8 @@ def draw_faces(latents: np.ndarray, *, size: int = 32, seed: int | np.random.Gen
     one pixel and pixel noise are nuisance: an encoder has to learn to look past them.
 
     Args:
-        latents: u, shape (n, G), G at most ``len(PARTS)``; useful from about -2 to 2. Column g drives
-            part g, and parts beyond G rest.
+        latents: Shape (n, P), P at most ``len(PARTS)``; useful from about -2 to 2. Column p drives part
+            p, and parts beyond P rest.
         size: Height and width in pixels: 16, 32 or 64.
         seed: Seed or generator of the nuisance.
 
@@ -262,7 +313,7 @@ def draw_faces(latents: np.ndarray, *, size: int = 32, seed: int | np.random.Gen
         uint8, shape (n, 3, size, size).
 
     Raises:
-        ValueError: If the latents are not (n, G) with G in range, or the size is unknown.
+        ValueError: If the latents are not (n, P) with P in range, or the size is unknown.
     """
     latents = np.asarray(latents, dtype=np.float32)
     if latents.ndim != 2 or not 1 <= latents.shape[1] <= len(PARTS):
@@ -270,9 +321,9 @@ def draw_faces(latents: np.ndarray, *, size: int = 32, seed: int | np.random.Gen
     if size not in SIZES:
         raise ValueError(f"`size` must be one of {SIZES} pixels, got {size}.")
     rng = np.random.default_rng(seed)
-    n, n_groups = latents.shape
+    n, n_latents = latents.shape
     amounts = np.tile(np.array([part.rest for part in PARTS], np.float32), (n, 1))  # (n, parts)
-    amounts[:, :n_groups] = 1 / (1 + np.exp(-1.7 * latents))  # near the normal CDF: about uniform
+    amounts[:, :n_latents] = 1 / (1 + np.exp(-1.7 * latents))  # near the normal CDF: about uniform
     styles = rng.random((n, len(PARTS)), dtype=np.float32)
     scenery = rng.random((n, 4), dtype=np.float32)
     step = max(1, size // 32)  # one pixel at 32, the same distance at 64
