@@ -90,8 +90,8 @@ def toy_faces(
     to the images to tell: ``labels="independent"``, and ``labels_per_image=1``.
 
     ``labels="planes"`` plants groups that need TWO numbers (``TrainConfig(capacity=2)``). A branch of
-    capacity 2 can then serve a group, or one task of each of two groups: the hard case, in which
-    learning goes astray most easily.
+    capacity 2 can then serve a group, or one task of each of two groups: harder to sort out than groups
+    of one number.
 
     Args:
         n_tasks: N >= 1.
@@ -259,8 +259,8 @@ def plan_planes(n_tasks: int, n_groups: int) -> list[Cut]:
         # line on v's axis; a quarter step leaves a quarter at either axis.
         start = 1 / 4 if size % 2 else 1 / 2
         angles = (np.arange(size) + start) * np.pi / size
-        for word in (first.high, first.low):  # a below, then above a right angle
-            side = angles[(angles < np.pi / 2) == (word == first.high)]
+        sides = {first.high: angles[angles < np.pi / 2], first.low: angles[angles > np.pi / 2]}
+        for word, side in sides.items():
             for level, angle in enumerate(side, 1):
                 name = f"{word}_{first.noun}_{second.high}_{second.noun}"
                 name += f"_{level}" if len(side) > 1 else ""
@@ -274,10 +274,10 @@ def _split_evenly(n_tasks: int, n_groups: int, *, parts_each: int = 1) -> list[i
         raise ValueError(f"`n_tasks` must be >= 1, got {n_tasks}.")
     most = len(PARTS) // parts_each
     if not 1 <= n_groups <= most:
-        reason = "the number of parts a face has"
-        if parts_each > 1:
-            reason = f"a face has {len(PARTS)} parts and every group is about {parts_each}"
-        raise ValueError(f"`n_groups` must be 1 to {most}, {reason}; got {n_groups}.")
+        raise ValueError(
+            f"`n_groups` must be 1 to {most}, got {n_groups}: "
+            f"a face has {len(PARTS)} parts and a group drives {parts_each}."
+        )
     if n_groups > n_tasks:
         raise ValueError(
             f"`n_groups` must be at most `n_tasks`: {n_groups} groups for {n_tasks} tasks. "
