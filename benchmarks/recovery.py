@@ -44,19 +44,31 @@ class Case:
         return data.toy_faces(seed=seed, **self.faces) if self.faces else data.digits(seed=seed)
 
 
-FACES, DIGITS = TOY["faces"], TOY["digits"]
+FACES = TOY["faces"]
+SPARE = ("spare_branches", "train_all_heads", "optimiser_assignment", "lr_assignment")  # what PLAIN undoes
 CASES = {
     "faces9": Case("9 tasks, 3 groups", 3, FACES, {"n_tasks": 9, "n_groups": 3}),
     "faces40": Case("40 tasks, 5 groups", 5, FACES, {"n_tasks": 40, "n_groups": 5}),
     "noise10": Case("10 % of the training labels flipped", 3, FACES, {"label_noise": 0.10}),
     "noise20": Case("20 % of the training labels flipped", 3, FACES, {"label_noise": 0.20}),
-    "digits": Case("real digits, no planted truth", 3, DIGITS),
-}
-
-PLAIN = {
-    "spare_branches": 0, "train_all_heads": False, "optimiser_assignment": None, "lr_assignment": 3e-2,
-    "restarts": 1, "halve_every": 0,
+    "independent": Case(
+        "labels of a group are independent coins", 3, TOY["independent"], {"labels": "independent"}
+    ),
+    "separate": Case(
+        "each task is observed on images of its own", 3, TOY["separate"],
+        {"labels_per_image": 1, "n_train": 4000},
+    ),
+    "planes9": Case("two factors a group, 9 tasks", 3, TOY["planes"], {"labels": "planes"}),
+    "planes24": Case(
+        "two factors a group, 24 tasks", 3, TOY["planes"], {"labels": "planes", "n_tasks": 24}
+    ),
+    "digits": Case(
+        "real digits, no planted truth", 3,
+        replace(TOY["digits"], **{name: getattr(FACES, name) for name in SPARE}, close_from=300),
+    ),
 }  # fmt: skip
+
+PLAIN = {"spare_branches": 0, "train_all_heads": False, "optimiser_assignment": None, "lr_assignment": 3e-2}
 
 
 def count_passes(config: TrainConfig, n_groups: int, n_tasks: int) -> int:

@@ -17,7 +17,7 @@ from dmtg_lite import data, methods
 from dmtg_lite.experiments import TOY
 from dmtg_lite.methods import MethodResult
 
-SINGLE = replace(TOY["faces"], restarts=1, halve_every=0)
+SINGLE = TOY["faces_plain"]
 
 
 def keep(result: MethodResult, name: str, title: str, note: str, folder: Path) -> None:
