@@ -48,6 +48,17 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _count_or(word: str):
+    """A whole number, or one word that stands for a rule."""
+
+    def parse(text: str) -> int | str:
+        if text == word or text.lstrip("-").isdecimal():
+            return word if text == word else int(text)
+        raise argparse.ArgumentTypeError(f"must be a whole number or {word!r}, got {text!r}")
+
+    return parse
+
+
 def _config(args: argparse.Namespace):
     from dmtg_lite.experiments import PAPER, TOY
 
@@ -62,6 +73,9 @@ def _config(args: argparse.Namespace):
             "lr",
             "lr_assignment",
             "restarts",
+            "spare_branches",
+            "close_from",
+            "close_every",
             "batch_size",
             "shared",
             "precision",
@@ -103,7 +117,7 @@ def _print_summary(table) -> None:
     print(
         f"mean ± standard deviation over {n_seeds} seed{'s' * (n_seeds > 1)}; NormGain against Naive MTL\n"
         "of the same seed; ARI: agreement with the planted groups (1 exact, about 0 chance); cost: encoder\n"
-        "multiply-adds spent in training relative to Naive MTL, restarts included."
+        "multiply-adds spent in training relative to Naive MTL, spare branches and restarts included."
     )
 
 
@@ -154,6 +168,10 @@ def train(args: argparse.Namespace) -> None:
     )  # fmt: skip
     result.save(out)
     print(result)
+    if result.elbow is not None:
+        costs = ", ".join(f"{cost:.2f}" for cost in result.elbow["costs"])
+        n_opened, n_groups = result.elbow["n_branches"][0], result.elbow["n_groups"]
+        print(f"closing costs, {n_opened} branches to 1: {costs}; the largest rise says K = {n_groups}")
     for name in result.task_errors:
         print(f"  {name:24} loss {result.task_losses[name]:.4f}  error {result.task_errors[name]:6.2f} %")
     print(f"wrote {out / 'result.json'}, {out / 'run.npz'}, {out / 'network.safetensors'}")
@@ -193,7 +211,10 @@ def _add_suite_arguments(parser: argparse.ArgumentParser) -> None:
         "suite", choices=SUITES, help="toy_faces and digits are embedded; celeba needs --data"
     )
     parser.add_argument("--data", help="folder that data_scripts/prepare_celeba.py wrote")
-    parser.add_argument("--groups", type=int, default=3, help="K, the largest number of groups")
+    parser.add_argument(
+        "--groups", type=_count_or("auto"), default=3,
+        help="K, the largest number of groups; auto, for dmtg alone: read off the closing costs",
+    )  # fmt: skip
     parser.add_argument(
         "--tau", type=float, help="temperature of the draw; this and what follows: the preset's"
     )
@@ -205,6 +226,12 @@ def _add_suite_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--shared", type=int, help="encoder stages shared by all groups")
     parser.add_argument("--restarts", type=int, help="keep the best of this many, by training loss")
+    parser.add_argument(
+        "--spare-branches", type=_count_or("double"),
+        help="branches opened beyond K and closed again while training; double: as many as K; 0: none",
+    )  # fmt: skip
+    parser.add_argument("--close-from", type=int, help="step after which the first spare branch closes")
+    parser.add_argument("--close-every", type=int, help="steps from one closing to the next")
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ...")
 
@@ -262,8 +289,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         out = Path(getattr(args, "out", "."))
         if out.exists() and not out.is_dir():
             raise ValueError(f"`--out` must be a folder, {out} is a file.")
-        if getattr(args, "groups", 1) < 1:
-            raise ValueError(f"`--groups` must be >= 1, got {args.groups}.")
+        groups = getattr(args, "groups", 1)
+        if groups == "auto" and (args.function is not train or args.method != "dmtg"):
+            raise ValueError("`--groups auto` is for `train --method dmtg`; give the others a number.")
+        if groups != "auto" and groups < 1:
+            raise ValueError(f"`--groups` must be >= 1, got {groups}.")
         args.function(args)
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"dmtg-lite: {error}", file=sys.stderr)

@@ -11,7 +11,7 @@ import pytest
 from dmtg_lite import cli, data
 from dmtg_lite.history import History
 
-QUICK = ["--steps", "20", "--pretrain", "10", "--batch-size", "32", "--restarts", "1"]
+QUICK = ["--steps", "20", "--pretrain", "10", "--batch-size", "32", "--spare-branches", "0"]
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +96,13 @@ def test_replay_turns_a_run_into_a_page(tmp_path: Path) -> None:
         (["train", "digits", *QUICK, "--method", "planted"], "no planted groups"),
         (["train", "imagenet"], "invalid choice: 'imagenet'"),
         (["compare", "toy_faces", *QUICK, "--seeds", "0"], "at least 1"),
+        (["compare", "toy_faces", *QUICK, "--groups", "auto"], "is for `train --method dmtg`"),
+        (
+            ["train", "toy_faces", *QUICK, "--groups", "auto", "--method", "stl"],
+            "is for `train --method dmtg`",
+        ),
+        (["train", "toy_faces", *QUICK, "--groups", "many"], "must be a whole number or 'auto', got 'many'"),
+        (["train", "toy_faces", "--steps", "20"], "branches are to close, the last after step 500"),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value[:2] + value[-2:]),
 )
@@ -105,6 +112,17 @@ def test_a_bad_command_is_one_line_and_2(
     """What was wrong, and nothing that looks like a finished run."""
     assert message in fails([*arguments, "--out", str(tmp_path / "out")], capsys)
     assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_train_finds_k_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The costs it was read off stand beside it, and in the result."""
+    closing = ["--groups", "auto", "--spare-branches", "3", "--close-from", "8", "--close-every", "4"]
+    assert cli.main(["train", "toy_faces", *QUICK[:-2], *closing, "--out", str(tmp_path / "run")]) == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["elbow"]["n_branches"] == [4, 3, 2]
+    said = capsys.readouterr().out
+    assert f"the largest rise says K = {result['elbow']['n_groups']}" in said
+    assert "closing costs, 4 branches to 1: " in said
 
 
 def test_a_bad_recording_is_one_line_and_2(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

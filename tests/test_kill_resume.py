@@ -20,6 +20,7 @@ from dmtg_lite.history import History
 
 RUN = [
     "train", "toy_faces", "--groups", "3", "--steps", "300", "--pretrain", "60", "--restarts", "2",
+    "--close-from", "100", "--close-every", "20",
     "--batch-size", "16", "--checkpoint-every", "10", "--seed", "5",
 ]  # fmt: skip
 # 20 kills in as few starts of Python as that takes: it imports and draws the faces once, a fork trains

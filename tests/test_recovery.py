@@ -11,15 +11,14 @@ from dmtg_lite.experiments import TOY
 
 
 @pytest.mark.slow
-def test_the_default_call_finds_the_planted_groups() -> None:
-    """Mean agreement over three seeds is at least 0.83.
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_the_default_call_finds_the_planted_groups(seed: int) -> None:
+    """One run from one seed, exactly; other processors may round otherwise, so three seeds are not one.
 
-    Measured: 10 of 10 exact on other seeds, so the lower end of the 95 % interval is 0.69; one wrong
-    seed in three at agreement 0.5 still passes, two do not. Chance is about 0.
+    The closing costs must say K too. How often that succeeds on other seeds: docs/measurements.md.
     """
-    agreements = []
-    for seed in (0, 1, 2):
-        faces = data.toy_faces(size=16, seed=seed)
-        result = methods.dmtg(faces, n_groups=3, config=replace(TOY["faces"], seed=seed))
-        agreements.append(result.agreement)
-    assert sum(agreements) / 3 >= 0.83, agreements
+    faces = data.toy_faces(seed=seed)
+    result = methods.dmtg(faces, n_groups=3, config=replace(TOY["faces"], seed=seed))
+    assert result.agreement == 1, result.groups
+    assert result.elbow["n_groups"] == 3
+    assert [closing["step"] for closing in result.closings] == [400, 450, 500]

@@ -455,7 +455,11 @@ def test_options_are_off_in_the_papers_presets() -> None:
         assert (preset.restarts, preset.halve_every, preset.normalise_losses) == (1, 0, False)
         assert (preset.prune_below, preset.jitter, preset.precision) == (0.0, 0.0, "float32")
         assert (preset.tau, preset.estimator, preset.optimiser) == (2.5, "gumbel", "adam")
-        assert (preset.spare_branches, preset.train_all_heads, preset.optimiser_assignment) == (0, False, None)
+        assert (preset.spare_branches, preset.train_all_heads, preset.optimiser_assignment) == (
+            0,
+            False,
+            None,
+        )
         assert (preset.lr, preset.lr_assignment) == (8e-4, None)
         assert (preset.schedule, preset.epochs, preset.encoder) == ("plateau", 100, "resnet")
 
