@@ -617,14 +617,17 @@ def plot_label_correlation(targets: Mapping[str, np.ndarray]) -> go.Figure:
     """How linked the answers of tasks are, before any training: -1 opposite, 0 unrelated, 1 the same.
 
     Args:
-        targets: ``{task: 0/1 labels of shape (n,)}``, e.g. ``data.train.targets``. A task whose label
-            never changes has no correlation and stays empty.
+        targets: ``{task: 0/1 labels of shape (n,)}``, -1 for no label, e.g. ``data.train.targets``. A pair
+            is compared where both have a label; it stays empty if one of them never changes there.
     """
     labels = np.stack([np.asarray(values, np.float64) for values in targets.values()])  # (N, n)
-    labels -= labels.mean(1, keepdims=True)
-    scale = np.sqrt((labels**2).sum(1))
+    seen = (labels >= 0).astype(np.float64)
+    labels *= seen
+    n_both, sums = seen @ seen.T, labels @ seen.T  # images with both labels; the row's sum over them
+    covariance = n_both * (labels @ labels.T) - sums * sums.T  # times n_both squared
+    variance = n_both * (labels**2 @ seen.T) - sums**2
     with np.errstate(invalid="ignore"):  # 0 / 0 where a label never changes
-        correlation = labels @ labels.T / np.outer(scale, scale)
+        correlation = covariance / np.sqrt(variance * variance.T)
     names = [_text(name) for name in targets]
     go = _plotly().graph_objects
     fig = go.Figure({

@@ -38,3 +38,14 @@ def test_label_correlation_is_numpys() -> None:
     z = np.asarray(plots.plot_label_correlation(targets).data[0].z, float)
     np.testing.assert_allclose(z[:3, :3], np.corrcoef([targets[n] for n in ("a", "not_a", "b")]), atol=0.005)
     assert np.isnan(z[3]).all()
+
+
+def test_labels_that_are_missing_are_left_out_of_the_correlation() -> None:
+    """Pairs are compared on the images where both have a label; a pair never seen together is empty."""
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 2, 60), rng.integers(0, 2, 60)
+    a[:20], b[40:] = -1, -1
+    apart = np.where(np.arange(60) < 20, rng.integers(0, 2, 60), -1)
+    z = np.asarray(plots.plot_label_correlation({"a": a, "b": b, "apart": apart}).data[0].z, float)
+    assert z[0, 1] == pytest.approx(np.corrcoef(a[20:40], b[20:40])[0, 1], abs=0.005)
+    assert np.isnan(z[0, 2])
