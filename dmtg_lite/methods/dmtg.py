@@ -32,6 +32,10 @@ def dmtg(
 ) -> MethodResult:
     """Learn which tasks share an encoder, in one run from a pretrained Naive MTL network.
 
+    With ``config.spare_branches`` more branches are opened than K and closed again while training, each
+    time the one that is missed least on the training images: see `dmtg_lite.closing`. What the closings
+    cost is in ``result.closings`` and ``result.elbow`` (`plots.plot_closing_costs` draws it).
+
     With ``config.restarts`` > 1 everything is repeated, pretraining included, and the run with the
     lowest total loss on the *training* images is kept: neither test images nor planted groups take
     part in the choice. ``config.halve_every`` ends the worse restarts early. The cost of all of
@@ -47,11 +51,12 @@ def dmtg(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If ``n_groups`` is below 1.
+        ValueError: If ``n_groups`` is below 1, or the run is too short to close all spare branches.
         FloatingPointError: If a loss stops being finite.
 
     Source:
-        Section 3 and "Optimization" of section 4.1. Restarts are ours, and off in the paper's preset.
+        Section 3 and "Optimization" of section 4.1. Spare branches and restarts are ours, and off in the
+        paper's preset.
     """
     config.count_branches(n_groups, len(data.tasks))  # refused before the pretraining, not after
     stopwatch = Stopwatch()
