@@ -7,7 +7,7 @@ Run, Pause, Step, a progress bar, a live view, a checkpoint and a test are all c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,18 @@ import torch
 from torch import Tensor
 
 from dmtg_lite.checkpoint import load_checkpoint, save_checkpoint
-from dmtg_lite.closing import compute_closing_costs, find_next_best, imagine_closings
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.encoders import build_encoder
 from dmtg_lite.evaluation import evaluate
 from dmtg_lite.history import History
 from dmtg_lite.network import GroupedNetwork, count_macs
+from dmtg_lite.spare import check_closings, close_branch
 from dmtg_lite.state import TrainState, derive_seed
 
 _PLATEAU_PATIENCE = 3  # epochs; the paper states none
 _MILESTONE = 15  # epochs between halvings of the released code's schedule
 _PRUNE_EVERY = 25  # steps between looks at prune_below
-_PROBE_IMAGES = 1024  # that say which branch is missed least
 _MAX_RECORDS = 5000  # about as many as a history keeps of a long run
 
 
@@ -111,7 +110,7 @@ def train_steps(
         return count_macs(network, data.image_shape)["encoder"] * min(config.batch_size, len(split))
 
     batch_macs = count_batch_macs()
-    _check_closings(network, config, n_steps)
+    check_closings(network, config, n_steps)
     train_all_heads = config.train_all_heads and not assignment.is_fixed  # a fixed task has one head anyway
     device_type, use_bfloat16 = network.device.type, config.precision == "bfloat16"
     order, order_epoch = None, -1
@@ -157,7 +156,7 @@ def train_steps(
         task_losses, loss_matrix, closing = (loss_matrix * z).sum(1), network.widen(loss_matrix), None
         since = state.step - config.close_from
         if network.n_spare != 0 and since >= 0 and since % config.close_every == 0:
-            closing = _close_branch(state, data, targets, batch_macs)
+            closing = close_branch(state, data, targets, batch_macs)
             batch_macs = count_batch_macs()
         elif config.prune_below and state.step >= config.prune_from and state.step % _PRUNE_EVERY == 0:
             assignment.prune_below(config.prune_below)
@@ -165,76 +164,6 @@ def train_steps(
             state.step, task_losses, loss_matrix, network.widen(assignment.probabilities()),
             tau, lr_assignment * state.lr_scale, closing,
         )  # fmt: skip
-
-
-def _check_closings(network: GroupedNetwork, config: TrainConfig, n_steps: int) -> None:
-    """Refuse a run that would end with spare branches still open."""
-    n_closings = network.n_groups - 1 if network.n_spare is None else network.n_spare
-    last = config.close_from + (n_closings - 1) * config.close_every
-    if n_closings and network.n_groups == network.n_opened and last > n_steps:
-        raise ValueError(
-            f"{n_closings} branches are to close, the last after step {last} (`close_from` "
-            f"{config.close_from}, one every {config.close_every}), but the run has {n_steps} steps. "
-            "Train longer, close earlier or more often, or open fewer `spare_branches`."
-        )
-
-
-def _close_branch(
-    state: TrainState, data: TaskData, targets: Tensor, batch_macs: int
-) -> dict[str, Any] | None:
-    """Close a spare branch, and say how many are spare if that was left to the costs.
-
-    Asks the device for values, as seldom as branches close.
-    """
-    network, config = state.network, state.config
-    loss_matrix = _probe(state, data, targets, batch_macs)
-    group_of = network.assignment.group_of().cpu()
-    if state.elbow is None:
-        state.elbow = asdict(imagine_closings(loss_matrix, group_of))
-    if network.n_spare is None:
-        network.n_spare = network.n_groups - state.elbow["n_groups"]
-        if not network.n_spare:
-            return None
-    costs = compute_closing_costs(loss_matrix, group_of)
-    if config.close_rule == "random":
-        rng = np.random.default_rng(derive_seed(state.seed, 8, state.step))
-        index = int(rng.integers(network.n_groups))
-    else:
-        index = int(costs.argmin())
-    next_best, open_ = find_next_best(loss_matrix, index), list(network.branch_ids)
-    closing = {
-        "step": state.step, "branch": open_[index], "branches": open_, "costs": costs.tolist(),
-        "moved": {
-            task.name: open_[int(next_best[n])]
-            for n, task in enumerate(network.tasks) if group_of[n] == index
-        },
-    }  # fmt: skip
-    state.close_branch(index, next_best)
-    state.closings.append(closing)
-    return closing
-
-
-@torch.no_grad()
-def _probe(state: TrainState, data: TaskData, targets: Tensor, batch_macs: int) -> Tensor:
-    """Mean loss matrix over about a thousand training images, always the same ones: (N, K), on the CPU."""
-    network, config, split = state.network, state.config, data.train
-    size = min(config.batch_size, len(split))
-    n_batches = max(1, min(_PROBE_IMAGES, len(split)) // size)
-    shuffle = torch.Generator().manual_seed(derive_seed(state.seed, 9))
-    rows = torch.randperm(len(split), generator=shuffle)[: n_batches * size].to(split.images.device)
-    network.eval()
-    with torch.autocast(network.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        matrix = sum(
-            network.compute_loss_matrix(
-                split.images[part].to(memory_format=torch.channels_last), targets[part]
-            )
-            for part in rows.split(size)
-        ) / n_batches  # fmt: skip
-    network.train()
-    state.encoder_macs += n_batches * batch_macs // 3  # forward only: a third of a training step
-    if config.normalise_losses:  # as the loss that is trained
-        matrix = matrix / matrix.mean(1, keepdim=True).clamp_min(1e-12)
-    return matrix.cpu()
 
 
 def _end_epoch(state: TrainState, data: TaskData, epoch: int) -> None:

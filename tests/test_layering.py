@@ -19,7 +19,7 @@ PACKAGE = Path(dmtg_lite.__file__).parent
 # A name stands for the module and everything below it; the longest row that fits a module counts.
 BASE = {"files", "tasks", "metrics", "history", "grouping", "data.task_data"}
 CORE = BASE | {"heads", "encoders", "network", "closing"}
-CORE |= {"config", "checkpoint", "state", "evaluation", "train"}
+CORE |= {"config", "checkpoint", "state", "spare", "evaluation", "train"}
 ALLOWED: dict[str, set[str]] = {
     "tasks": set(),
     "grouping": set(),
@@ -35,6 +35,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": BASE,
     "checkpoint": BASE | {"config"},
     "state": BASE | {"config", "network"},
+    "spare": BASE | {"config", "network", "state", "closing"},
     "evaluation": BASE | {"network"},
     "train": CORE - {"train"},
     "affinity": CORE,
