@@ -41,8 +41,8 @@ table.round(2)
 # The third part sits on two. Why does nobody go there? That branch knows only its own part: each newcomer
 # would be worse off *today*. A state that every small step makes worse is a **local optimum**.
 #
-# It is a game of musical chairs: who is slow to sit down finds the chair taken. **Predict:** what would
-# happen with twice as many chairs?
+# It is a game of musical chairs: who is slow finds the chair taken. **Predict:** what if there were twice as
+# many chairs?
 
 # %% [markdown]
 # ## 8.2 The rule, by hand
@@ -335,7 +335,7 @@ strangers = 2
 # %% [markdown]
 # ## You can now
 #
-# - say what a local optimum is, and why spare branches avoid many;
+# - say what a local optimum is, and why spare branches help;
 # - compute closing costs, and read K off them with doubt;
 # - ask of a cure: at equal cost, against which control, on how many seeds?
 #
