@@ -99,7 +99,7 @@ def _run_quietly(job: tuple[TaskData, str, int, TrainConfig]) -> MethodResult:
 def run_all(
     data: TaskData,
     methods: Sequence[str],
-    n_groups: int,
+    n_groups: int | str,
     config: TrainConfig,
     seeds: Iterable[int],
     *,
@@ -111,7 +111,7 @@ def run_all(
     Args:
         data: The tasks and their images.
         methods: Names from `dmtg_lite.methods.METHODS`.
-        n_groups: K.
+        n_groups: K, or ``"auto"`` for methods that find it (`dmtg`) or need none.
         config: The preset; each run gets its own seed.
         seeds: One run per seed and method.
         jobs: Processes of one thread each. With one job this process's threads are used; the number of
@@ -124,10 +124,11 @@ def run_all(
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
         raise ValueError(f"unknown methods {unknown}; there are {sorted(METHODS)}.")
-    if n_groups < 1:
-        raise ValueError(f"`n_groups` must be >= 1, got {n_groups}.")
+    config.count_branches(n_groups, len(data.tasks))  # what will be refused is refused before any training
     if "random" in methods:
-        draw_groups(data.task_names, n_groups, seed=0)  # what will be refused is refused before any training
+        if n_groups == "auto":
+            raise ValueError('`random` needs a number of groups; "auto" is for `dmtg`.')
+        draw_groups(data.task_names, n_groups, seed=0)
     if "planted" in methods and data.planted_groups is None:
         raise ValueError(f"{data.name!r} has no planted groups; leave `planted` out of the methods.")
     cells = [(data, name, n_groups, replace(config, seed=seed)) for seed in seeds for name in methods]

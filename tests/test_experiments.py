@@ -80,6 +80,10 @@ def test_bad_requests_are_refused(results: list) -> None:
         run_all(FACES, ["naive", "tga"], 3, CONFIG, [0])
     with pytest.raises(ValueError, match="unknown method 'tga'"):
         run_method(FACES, "tga", 3, CONFIG)
+    with pytest.raises(ValueError, match='`random` needs a number of groups; "auto" is for `dmtg`'):
+        run_all(FACES, ["naive", "random"], "auto", CONFIG, [0])
+    with pytest.raises(ValueError, match="`n_groups` must be >= 1"):
+        run_all(FACES, ["naive", "dmtg"], 0, CONFIG, [0])
     with pytest.raises(ValueError, match="no 'naive' run with seed 0"):
         tabulate(results[1:3])
 
