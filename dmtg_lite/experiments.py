@@ -77,7 +77,7 @@ The others are for `toy_faces(labels="independent")`, `toy_faces(labels_per_imag
 
 
 def run_method(
-    data: TaskData, method: str, n_groups: int, config: TrainConfig, *, seed: int | None = None
+    data: TaskData, method: str, n_groups: int | str, config: TrainConfig, *, seed: int | None = None
 ) -> MethodResult:
     """Run one method by name.
 
@@ -211,7 +211,7 @@ def compare(
     data: TaskData,
     *,
     methods: Sequence[str] = ("naive", "stl", "random", "planted", "dmtg"),
-    n_groups: int = 3,
+    n_groups: int | str = 3,
     seeds: Iterable[int] = range(3),
     config: TrainConfig | None = None,
     jobs: int = 1,
