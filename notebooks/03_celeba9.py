@@ -264,5 +264,5 @@ print(f"agreement: {compute_agreement(found.groups, again.groups):.2f}")
 # - read a table of total errors and NormGain against the constant answer and the number of test images;
 # - say what one run of a grouping method shows, and what it does not.
 #
-# **Next:** methods and seeds side by side: `python -m dmtg_lite compare --help`. Or go back to [0 · Start
-# here](00_start_here.ipynb).
+# **Next:** [8 · Musical chairs](08_finding_groups.ipynb), a cure for runs that go wrong. Methods and seeds
+# side by side: `python -m dmtg_lite compare --help`.

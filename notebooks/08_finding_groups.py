@@ -41,8 +41,8 @@ table.round(2)
 # The third part sits on two. Why does nobody go there? That branch knows only its own part: each newcomer
 # would be worse off *today*. A state that every small step makes worse is a **local optimum**.
 #
-# It is a game of musical chairs: who is slow finds the chair taken. **Predict:** what if there were twice as
-# many chairs?
+# It is a game of musical chairs: who is slow finds the chair taken. **Predict:** what if there were twice
+# as many?
 
 # %% [markdown]
 # ## 8.2 The rule, by hand
@@ -147,7 +147,7 @@ for n_branches, branch, cost in zip(elbow.n_branches, elbow.branches, elbow.cost
 
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, size=16, seed=0)
-session = LiveSession(faces, n_groups=3, config=replace(TOY["faces"], close_every=100, seed=1))
+session = LiveSession(faces, n_groups=3, config=replace(TOY["faces"], close_every=100, steps=700, seed=1))
 Dashboard(session)
 
 # %% [markdown]
