@@ -277,7 +277,7 @@ latents = np.linspace(-1.4, 1.4, 8)[:, None]  # (8 faces, 1 part)
 questions = plan_bits(n_tasks=3, n_groups=1)
 answers = apply_cuts(latents, questions)  # (8, 3), 0 or 1
 captions = ["\n".join(q.name if a else "·" for q, a in zip(questions, row, strict=True)) for row in answers]
-plots.plot_images(draw_faces(latents), captions, columns=8)
+plots.plot_images(draw_faces(latents, size=64, seed=8), captions, columns=8)
 
 # %% [markdown]
 # "Medium" is yes in the middle and no at both ends: a straight cut cannot ask that, so these heads get a few
