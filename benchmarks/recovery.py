@@ -112,6 +112,9 @@ def run_fixed(method: Callable) -> Callable:
 
 RUNS: dict[str, Callable] = {
     "spare branches": methods.dmtg,
+    "spare branches, 3 K": lambda faces, k, config: methods.dmtg(
+        faces, k, replace(config, spare_branches=2 * k)
+    ),
     "plain, S by Adam": run_plain,
     "plain, S by SGD": lambda faces, k, config: run_plain(
         faces, k, config, optimiser_assignment=config.optimiser_assignment,
