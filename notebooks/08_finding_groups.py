@@ -322,15 +322,15 @@ else:
 strangers = 2
 
 # %% [markdown]
-# So nothing makes related tasks sit together before the closings begin: that is our reading of why it mostly
-# fails there. More limits:
+# So nothing makes related tasks sit together before the closings begin: our reading of why it fails more often
+# there. More limits:
 #
-# - one label in five wrong: it works less often;
+# - wrong labels, one in five: the differences that the rule reads shrink;
 # - memory: 2K encoders until the first one closes;
 # - real digits: no gain seen. It cures local optima; it does not create groups.
 #
-# Try `methods.dmtg(data.toy_faces(labels="planes", size=16), 3, TOY["planes"])`: what do its closing costs
-# look like?
+# Try `data.toy_faces(labels="planes", size=16, seed=2)` with `TOY["planes"]`, and other seeds. Do the closing
+# costs warn you?
 
 # %% [markdown]
 # ## You can now
