@@ -322,8 +322,8 @@ else:
 strangers = 2
 
 # %% [markdown]
-# So nothing makes related tasks sit together before the closings begin: our reading of why it fails more often
-# there. More limits:
+# So nothing makes related tasks sit together before the closings begin: our reading of why it fails more
+# often there. More limits:
 #
 # - wrong labels, one in five: the differences that the rule reads shrink;
 # - memory: 2K encoders until the first one closes;
