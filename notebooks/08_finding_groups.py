@@ -188,7 +188,7 @@ tell(session.history)
 # %%
 secret = int(np.random.default_rng(8).integers(2, 6))  # 2 to 5: do not print it yet
 mystery = data.toy_faces(n_tasks=12, n_groups=secret, size=16, seed=0)
-quick = replace(TOY["faces"], steps=600, close_every=20)  # the preset, but shorter
+quick = replace(TOY["faces"], steps=500, close_every=14)  # the preset, but shorter
 auto = methods.dmtg(mystery, n_groups="auto", config=replace(quick, spare_branches=7))
 [round(cost, 2) for cost in auto.elbow["costs"]]  # of closing 8 -> 7, 7 -> 6, ..., 2 -> 1 branches
 
@@ -291,7 +291,7 @@ for name, faces_ in (("before", faces), ("independent labels", hidden)):
     by_labels = affinity.cluster_affinity(affinity.label_correlation(faces_), 3, faces_.task_names)
     print(f"{name}: agreement {compute_agreement(by_labels, faces_.planted_groups):.2f}")
 
-by_images = methods.dmtg(hidden, 3, replace(TOY["independent"], steps=600, close_every=20))
+by_images = methods.dmtg(hidden, 3, replace(TOY["independent"], steps=500, close_every=20))
 print(f"independent labels, images and spare branches: agreement {by_images.agreement:.2f}")
 
 # %% [markdown]
