@@ -173,12 +173,11 @@ def run_cell(case_name: str, run: str, seed: int) -> dict:
     if isinstance(result, tuple):
         result, macs = result
     one_step = count_macs(build_network(faces, config), faces.image_shape)["encoder"] * config.batch_size
-    steps = sum(result.config.count_steps(len(faces.train)))
     elbow = result.history.meta.get("elbow")
     return row | {
         "agreement": result.agreement, "groups": result.groups,
         "norm_gain_error": result.norm_gain_error(naive), "norm_gain_loss": result.norm_gain_loss(naive),
-        "passes": result.encoder_cost * steps + macs / one_step, "cpu_seconds": result.seconds["cpu"],
+        "passes": result.encoder_passes + macs / one_step, "cpu_seconds": result.seconds["cpu"],
         "train_loss": result.train_loss, "elbow": elbow and elbow["costs"],
         "n_groups_read": elbow and elbow["n_groups"],
     }  # fmt: skip

@@ -307,7 +307,7 @@ def plot_closing_costs(history: History) -> go.Figure:
     done = {len(closing["branches"]): closing for closing in history.closings}
     costs = dict(zip(elbow.get("n_branches", ()), elbow.get("costs", ()), strict=True))
     for n_open, closing in done.items():
-        costs[n_open] = closing["costs"][closing["branches"].index(closing["branch"])]
+        costs[n_open] = closing["cost"]
     if not costs:
         raise ValueError(
             "`history` has no closings: the run opened no spare branches. Train with "

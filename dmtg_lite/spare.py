@@ -73,7 +73,8 @@ def close_branch(
         index = int(costs.argmin())
     next_best, open_ = find_next_best(loss_matrix, index), list(network.branch_ids)
     closing = {
-        "step": state.step, "branch": open_[index], "branches": open_, "costs": costs.tolist(),
+        "step": state.step, "branch": open_[index], "cost": float(costs[index]),
+        "branches": open_, "costs": costs.tolist(),
         "moved": {
             task.name: open_[int(next_best[n])]
             for n, task in enumerate(network.tasks) if group_of[n] == index

@@ -47,8 +47,9 @@ class StepRecord:
     M counts all branches that were ever open: the columns of those that have closed are 0.
 
     Attributes:
-        closing: If a branch closed after this step: ``step``, its number ``branch``, the ``branches``
-            that were open, what closing each would have cost (``costs``) and where tasks ``moved``.
+        closing: If a branch closed after this step: ``step``, its number ``branch``, its ``cost``, the
+            ``branches`` that were open, what closing each would have cost (``costs``) and where tasks
+            ``moved``.
     """
 
     step: int  # 1 for the first

@@ -162,8 +162,7 @@ def tell(history):
     for n, event in enumerate(history.closings):
         if n == 0:  # who sat together just before
             print("before:", *history.groups(list(history.steps).index(event["step"]) - 1), sep="\n  ")
-        cost = event["costs"][event["branches"].index(event["branch"])]
-        print(f"step {event['step']}: branch {event['branch']} closes, cost {cost:.2f},", end=" ")
+        print(f"step {event['step']}: branch {event['branch']} closes, cost {event['cost']:.2f},", end=" ")
         print("moved:", event["moved"] or "nobody")
     print("now:", *history.groups(), sep="\n  ") if history.closings else print("press Start above first")
 
@@ -235,9 +234,7 @@ rows = []
 def run(way, config, seeds=(1, 2)):
     for seed in seeds:
         result = methods.dmtg(faces, 3, replace(config, seed=seed))
-        n_steps = config.pretrain + config.steps
-        passes = result.encoder_cost * n_steps  # the cost is relative to one branch, as many steps
-        rows.append([way, seed, round(passes), result.agreement])
+        rows.append([way, seed, round(result.encoder_passes), result.agreement])
 
 
 run("missed least closes", quick)
@@ -261,7 +258,7 @@ table.round(2)
 # had as many passes as the rule: what counts is *which* branch closes.
 #
 # But two picked seeds prove nothing. The table with many seeds and intervals is in
-# [docs/measurements.md](../docs/measurements.md), and `python benchmarks/recovery.py` prints it.
+# `docs/measurements.md`, and `python benchmarks/recovery.py` prints it.
 
 # %% [markdown]
 # ## 8.6 Where only the images can tell

@@ -244,7 +244,14 @@ def make_closing_run() -> History:
     """Ten steps of three branches; the tasks of branch 1 move to branch 0 when it closes at step 6."""
     p = np.tile(np.array([[0.2, 0.7, 0.1], [0.1, 0.1, 0.8]]), (10, 1, 1))
     p[5:] = [[0.9, 0.0, 0.1], [0.2, 0.0, 0.8]]
-    closing = {"step": 6, "branch": 1, "branches": [0, 1, 2], "costs": [0.5, 0.01, 0.4], "moved": {"a": 0}}
+    closing = {
+        "step": 6,
+        "branch": 1,
+        "branches": [0, 1, 2],
+        "cost": 0.01,
+        "costs": [0.5, 0.01, 0.4],
+        "moved": {"a": 0},
+    }
     history = History(NAMES, 3, meta={"closings": [closing]})
     history.append(np.arange(1, 11), p, np.ones((10, 2)), np.ones(10), np.ones(10))
     return history

@@ -94,6 +94,7 @@ def test_restarts_multiply_the_cost_and_a_stem_counts_once() -> None:
     assert twice.encoder_cost == pytest.approx(2 * (10 + 2 * 20) / 30)
     halved = methods.dmtg(FACES, 2, replace(CONFIG, restarts=4, halve_every=10))
     assert halved.encoder_cost == pytest.approx((4 * 10 + 3 * 2 * 10 + 2 * 20) / 30)
+    assert halved.encoder_passes == pytest.approx(4 * 10 + 3 * 2 * 10 + 2 * 20)
     shared = methods.random_groups(FACES, 3, replace(CONFIG, shared=1))
     macs = count_macs(shared.network, FACES.image_shape)
     stem, branch = macs["stem"], macs["branches"] / 3

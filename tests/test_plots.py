@@ -158,8 +158,22 @@ def closing_run() -> History:
     p[59:, :, 1] = 0
     p /= p.sum(-1, keepdims=True)
     closings = [
-        {"step": 40, "branch": 4, "branches": [0, 1, 2, 3, 4], "costs": [2, 1, 2, 1, 0.1], "moved": {}},
-        {"step": 60, "branch": 1, "branches": [0, 1, 2, 3], "costs": [2, 0.2, 2, 1], "moved": {}},
+        {
+            "step": 40,
+            "branch": 4,
+            "branches": [0, 1, 2, 3, 4],
+            "cost": 0.1,
+            "costs": [2, 1, 2, 1, 0.1],
+            "moved": {},
+        },
+        {
+            "step": 60,
+            "branch": 1,
+            "branches": [0, 1, 2, 3],
+            "cost": 0.2,
+            "costs": [2, 0.2, 2, 1],
+            "moved": {},
+        },
     ]
     elbow = {"n_branches": [5, 4, 3, 2], "costs": [0.1, 0.3, 1.5, 1.7], "n_groups": 3}
     history = History(NAMES, 5, meta={"closings": closings, "elbow": elbow})

@@ -122,6 +122,7 @@ def test_closings_and_elbow_stand_in_the_page_as_text() -> None:
                 "step": 40,
                 "branch": 2,
                 "branches": [0, 1, 2],
+                "cost": 0.25,
                 "costs": [1, 1, 0.25],
                 "moved": {first: 1, EVIL: 0},
             }

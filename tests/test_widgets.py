@@ -301,7 +301,7 @@ def test_a_recorded_closing_is_counted_from_the_first_record(history: History) -
     """A replay knows that branches will close: it counts the open ones before and after."""
     p = np.full((20, 2, 3), 1 / 3)
     p[10:] = [0.5, 0.0, 0.5]
-    closing = {"step": 11, "branch": 1, "branches": [0, 1, 2], "costs": [1, 0, 1], "moved": {}}
+    closing = {"step": 11, "branch": 1, "branches": [0, 1, 2], "cost": 0, "costs": [1, 0, 1], "moved": {}}
     run = History(["a", "b"], 3, meta={"closings": [closing]})
     run.append(history.steps, p, history.task_losses, history.tau, history.lr_assignment)
     dashboard = Dashboard(run, name="test")

@@ -38,6 +38,8 @@ class MethodResult:
         encoder_cost: Encoder multiply-adds spent in training, relative to Naive MTL over the same
             number of steps: the tables' "relative complexity", counted over everything that was
             trained, pretraining and restarts included.
+        encoder_passes: The same in batches through one whole encoder (a training step of Naive MTL is 1),
+            for runs of unequal length.
         seconds: ``{"wall": ..., "cpu": ...}`` of the whole call.
         agreement: Adjusted Rand index with the planted groups, or None where they are unknown.
         restarts: One entry per restart: seed, train_loss, groups.
@@ -51,6 +53,7 @@ class MethodResult:
     history: History
     network: GroupedNetwork
     encoder_cost: float
+    encoder_passes: float
     seconds: dict[str, float]
     config: TrainConfig
     agreement: float | None = None
@@ -97,7 +100,8 @@ class MethodResult:
             "note": self.history.meta.get("data_note"), "n_test": self.history.meta.get("n_test"),
             "groups": self.groups, "task_losses": self.task_losses,
             "task_errors": self.task_errors, "train_loss": self.train_loss,
-            "encoder_cost": self.encoder_cost, "seconds": self.seconds, "config": asdict(self.config),
+            "encoder_cost": self.encoder_cost, "encoder_passes": self.encoder_passes,
+            "seconds": self.seconds, "config": asdict(self.config),
             "agreement": self.agreement, "restarts": self.restarts,
             "closings": self.closings, "elbow": self.elbow,
         }  # fmt: skip
@@ -146,13 +150,15 @@ def make_result(
     train_loss = total(evaluate(network, data.train).losses)
     groups = network.assignment.groups(data.task_names)
     agreement = None if data.planted_groups is None else compute_agreement(groups, data.planted_groups)
-    # Naive MTL over the same number of steps is the unit
-    images = sum(config.count_steps(len(data.train))) * min(config.batch_size, len(data.train))
-    naive_macs = images * count_macs(build_network(data, config), data.image_shape)["encoder"]
+    images = min(config.batch_size, len(data.train))
+    one_pass = images * count_macs(build_network(data, config), data.image_shape)["encoder"]
+    passes = encoder_macs / one_pass
+    # Naive MTL over the same number of steps is the unit of the cost
+    cost = passes / sum(config.count_steps(len(data.train)))
     result = MethodResult(
         method=method, groups=groups, task_losses=on_test.losses, task_errors=on_test.errors,
         train_loss=train_loss, history=history, network=network.eval(),
-        encoder_cost=encoder_macs / naive_macs, seconds=stopwatch.read(), config=config,
+        encoder_cost=cost, encoder_passes=passes, seconds=stopwatch.read(), config=config,
         agreement=agreement, restarts=restarts or [],
     )  # fmt: skip
     history.meta |= {

@@ -129,7 +129,7 @@ def _closings(history: History) -> str:
     """The branches that closed, what that cost, and what one more would have: the elbow in words."""
     lines = []
     for closing in history.closings:
-        cost = closing["costs"][closing["branches"].index(closing["branch"])]
+        cost = closing["cost"]
         moved: dict[int, list[str]] = {}
         for task, branch in closing["moved"].items():
             moved.setdefault(branch, []).append(str(task))

@@ -116,7 +116,14 @@ def closing_replay(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -
     p[20:, :, 1] = 0
     history = History(["hair", "hat", "beard", "nose"], 3, meta={"title": "A closing"})
     history.append(np.arange(1, 41), p / p.sum(-1, keepdims=True), np.ones((40, 4)), np.ones(40), np.ones(40))
-    closing = {"step": 21, "branch": 1, "branches": [0, 1, 2], "costs": [2, 0.1, 1], "moved": {"beard": 0}}
+    closing = {
+        "step": 21,
+        "branch": 1,
+        "branches": [0, 1, 2],
+        "cost": 0.1,
+        "costs": [2, 0.1, 1],
+        "moved": {"beard": 0},
+    }
     history.meta |= {"closings": [closing], "groups": history.groups()}
     page = browser.new_page(viewport={"width": 1240, "height": 800}, reduced_motion="no-preference")
     page.complaints = []
