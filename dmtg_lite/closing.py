@@ -102,12 +102,13 @@ def read_n_groups(costs: Sequence[float]) -> int:
         K: the number of branches that were open before the first dear closing. M where the very first
         closing is the one that costs; 1 for an empty sequence. The rule cannot say 1 otherwise: some
         rise is always the largest, so look at the costs themselves before believing in two groups.
+        Of equal rises the last counts: the fewest groups.
     """
     steps = [0.0, *(max(cost, 0.0) for cost in costs)]
     rises = [after - before for before, after in pairwise(steps)]
     if not rises:
         return 1
-    return len(costs) + 1 - max(range(len(rises)), key=rises.__getitem__)
+    return len(costs) + 1 - max(range(len(rises)), key=lambda index: (rises[index], index))
 
 
 def _check(loss_matrix: Tensor, group_of: Tensor) -> None:

@@ -34,7 +34,7 @@ class TrainConfig:
         optimiser: ``"adam"`` (the paper), or ``"sgd"`` with momentum 0.9.
         optimiser_assignment: The same for S; ``None``: as ``optimiser``, the paper. SGD moves S by the
             size of its gradient, Adam by its sign: undecided tasks then wait instead of following noise.
-            It wants losses of order 1 (see ``normalise_losses``) and a rate of about 3.
+            It wants losses of order 1 (see ``normalise_losses``) and a rate of 3 to 10.
         schedule: ``"constant"``; ``"plateau"``: halve the rates when the validation loss has not
             improved for 3 epochs (the paper says plateau and 0.5; the patience is ours);
             ``"multistep"``: halve them every 15 epochs, as the released code does.

@@ -19,6 +19,7 @@ from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.history import History
 from dmtg_lite.network import GroupedNetwork
+from dmtg_lite.spare import check_closings
 from dmtg_lite.state import TrainState, derive_seed
 from dmtg_lite.train import (
     Knobs,
@@ -80,8 +81,10 @@ class LiveSession:
         steps_per_second: float | None = 30.0,
     ) -> None:
         config = config or WATCHABLE
-        config.count_steps(len(data.train))  # complain here, not in the thread
         _check_n_groups(n_groups)
+        # complain here, not in the thread
+        n_steps = config.count_steps(len(data.train))[1]
+        check_closings(config, *config.count_branches(n_groups, len(data.tasks)), n_steps)
         if previous := _sessions.pop(name, None):
             previous.close()
         self.data, self.config, self.name = data, config, name

@@ -156,14 +156,20 @@ class GroupedNetwork(nn.Module):
             The weights that left, for the optimiser to forget.
 
         Raises:
-            ValueError: If it is the last branch, or lacks a head that it would have to take over.
+            ValueError: If it is the last branch or none, or one lacks a head that it would have to take over.
         """
         if self.n_groups == 1:
             raise ValueError("the last branch cannot close: its tasks would have nowhere to go.")
+        if not 0 <= index < self.n_groups or next_best.shape != (len(self.tasks),):
+            raise ValueError(
+                f"`index` must be 0 to {self.n_groups - 1} and `next_best` hold a branch for each of the "
+                f"{len(self.tasks)} tasks, got {index} and shape {tuple(next_best.shape)}."
+            )
         moving = (self.assignment.group_of() == index).nonzero().flatten().tolist()
         for n in moving:
             heir = int(next_best[n])
-            if heir == index or n not in getattr(self, f"_rows_{heir}").tolist():
+            is_open = 0 <= heir < self.n_groups and heir != index
+            if not is_open or n not in getattr(self, f"_rows_{heir}").tolist():
                 raise ValueError(
                     f"task {self.tasks[n].name!r} cannot move from branch {index} to {heir}, "
                     "which has no head for it. Only a network with all K x N heads can close branches."

@@ -15,21 +15,25 @@ from torch import Tensor
 from dmtg_lite.closing import compute_closing_costs, find_next_best, imagine_closings
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
-from dmtg_lite.network import GroupedNetwork
 from dmtg_lite.state import TrainState, derive_seed
 
 _PROBE_IMAGES = 1024  # that say which branch is missed least
 
 
-def check_closings(network: GroupedNetwork, config: TrainConfig, n_steps: int) -> None:
+def check_closings(config: TrainConfig, n_branches: int, n_spare: int | None, n_steps: int) -> None:
     """Refuse a run that would end with spare branches still open.
+
+    Args:
+        config: Says when branches close.
+        n_branches, n_spare: As `TrainConfig.count_branches` gives them; None: perhaps all but one.
+        n_steps: Of the run, without pretraining.
 
     Raises:
         ValueError: With the step at which the last one would close.
     """
-    n_closings = network.n_groups - 1 if network.n_spare is None else network.n_spare
+    n_closings = n_branches - 1 if n_spare is None else n_spare
     last = config.close_from + (n_closings - 1) * config.close_every
-    if n_closings and network.n_groups == network.n_opened and last > n_steps:
+    if n_closings and last > n_steps:
         raise ValueError(
             f"{n_closings} branches are to close, the last after step {last} (`close_from` "
             f"{config.close_from}, one every {config.close_every}), but the run has {n_steps} steps. "
@@ -53,11 +57,20 @@ def close_branch(
     Returns:
         What `train.StepRecord` tells of a closing; None if K branches were open already.
 
+    Raises:
+        FloatingPointError: If a loss is not finite, so that no branch can be called missed least.
+
     Source:
         Ours; the rule is `closing.compute_closing_costs`.
     """
     network, config = state.network, state.config
     loss_matrix = _probe(state, data, targets, batch_macs)
+    if not loss_matrix.isfinite().all():
+        bad = network.tasks[int((~loss_matrix.isfinite()).any(1).nonzero()[0])].name
+        raise FloatingPointError(
+            f"the loss of task {bad!r} is not finite at step {state.step}, where a branch is to close. "
+            "Lower `lr`, or check the images and labels."
+        )
     group_of = network.assignment.group_of().cpu()
     if state.elbow is None:
         state.elbow = asdict(imagine_closings(loss_matrix, group_of))
@@ -94,13 +107,14 @@ def _probe(state: TrainState, data: TaskData, targets: Tensor, batch_macs: int) 
     shuffle = torch.Generator().manual_seed(derive_seed(state.seed, 9))
     rows = torch.randperm(len(split), generator=shuffle)[: n_batches * size].to(split.images.device)
     network.eval()
+    total, n_labels = torch.zeros(1, device=network.device), torch.zeros(1, device=network.device)
     with torch.autocast(network.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        matrix = sum(
-            network.compute_loss_matrix(
-                split.images[part].to(memory_format=torch.channels_last), targets[part]
-            )
-            for part in rows.split(size)
-        ) / n_batches  # fmt: skip
+        for part in rows.split(size):
+            own = (targets[part] >= 0).sum(0)[:, None]  # labels of each task in this batch, (N, 1)
+            images = split.images[part].to(memory_format=torch.channels_last)
+            total = total + network.compute_loss_matrix(images, targets[part]) * own
+            n_labels = n_labels + own
+    matrix = total / n_labels.clamp_min(1)
     network.train()
     state.encoder_macs += n_batches * batch_macs // 3  # forward only: a third of a training step
     if config.normalise_losses:  # as the loss that is trained

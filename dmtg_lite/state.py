@@ -52,6 +52,7 @@ class TrainState:
         self.closings: list[dict[str, Any]] = []  # one entry a closed branch, see `train.StepRecord`
         self.elbow: dict[str, Any] | None = None  # `closing.Elbow`, as JSON
         self._heads_at_start = [[task.name for task in head.tasks] for head in network.heads]
+        self._spare_at_start = network.n_spare
 
     def lr_assignment(self) -> float:
         """Configured learning rate of S before any schedule."""
@@ -115,7 +116,8 @@ class TrainState:
 
     def _settings(self) -> dict[str, Any]:
         """What a run must have in common with the one it continues, as JSON gives it back."""
-        settings = {**asdict(self.config), "seed": self.seed, "heads": self._heads_at_start}
+        start = {"heads": self._heads_at_start, "branches to close": self._spare_at_start}
+        settings = {**asdict(self.config), "seed": self.seed, **start}
         return json.loads(json.dumps(settings))
 
     def restore(self, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:

@@ -111,7 +111,8 @@ def train_steps(
         return count_macs(network, data.image_shape)["encoder"] * min(config.batch_size, len(split))
 
     batch_macs = count_batch_macs()
-    check_closings(network, config, n_steps)
+    if network.n_groups == network.n_opened:
+        check_closings(config, network.n_groups, network.n_spare, n_steps)
     train_all_heads = config.train_all_heads and not assignment.is_fixed  # a fixed task has one head anyway
     device_type, use_bfloat16 = network.device.type, config.precision == "bfloat16"
     order, order_epoch = None, -1
@@ -159,7 +160,12 @@ def train_steps(
         if network.n_spare != 0 and since >= 0 and since % config.close_every == 0:
             closing = close_branch(state, data, targets, batch_macs)
             batch_macs = count_batch_macs()
-        elif config.prune_below and state.step >= config.prune_from and state.step % _PRUNE_EVERY == 0:
+        elif (
+            config.prune_below
+            and network.n_spare == 0  # before that a task may still need the head it hardly uses
+            and state.step >= config.prune_from
+            and state.step % _PRUNE_EVERY == 0
+        ):
             assignment.prune_below(config.prune_below)
         yield StepRecord(
             state.step, task_losses, loss_matrix, network.widen(assignment.probabilities()),
@@ -255,7 +261,7 @@ def fit(
             f"`checkpoint_every` and `record_every` must be >= 1, got {checkpoint_every} and {record_every}."
         )
     if run is None:
-        run = History(data.task_names, network.n_groups), TrainState(network, config, seed=seed)
+        run = History(data.task_names, network.n_opened), TrainState(network, config, seed=seed)
     history, state = run
     fingerprint = data.fingerprint()
     if not state.step and checkpoint is not None and Path(checkpoint).exists():

@@ -9,15 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from test_train import DATA, assert_same_run, make_data, start
 
-from dmtg_lite import methods
+from dmtg_lite import methods, spare
 from dmtg_lite.closing import compute_closing_costs, find_next_best, imagine_closings, read_n_groups
 from dmtg_lite.config import TrainConfig
+from dmtg_lite.live import LiveSession
 from dmtg_lite.network import GroupedNetwork, count_macs
-from dmtg_lite.state import TrainState
+from dmtg_lite.state import TrainState, derive_seed
 from dmtg_lite.train import build_network, fit, train_steps
 
 # opens 2 x 2 branches and closes one after step 6, one after step 9
@@ -100,6 +102,7 @@ def test_costs_are_the_loops_of_the_formula(seed: int, n_tasks: int, n_groups: i
         ([0.8, 0.9], 3),  # nothing to spare: the first closing already costs
         ([-0.4, 0.1, 0.5], 2),  # a gain is no reason to stop earlier
         ([], 1),
+        ([0.0, 0.0, 0.0], 2),  # nothing costs anything: the fewest
     ],
 )
 def test_the_number_of_groups_is_where_the_cost_rises_most(costs: list[float], n_groups: int) -> None:
@@ -183,6 +186,14 @@ def test_a_branch_that_cannot_close_is_refused() -> None:
     fixed = build_network(DATA, CONFIG).branch_out(2, group_of=[0, 0, 1, 1])
     with pytest.raises(ValueError, match="task 't0' cannot move from branch 0 to 1"):
         fixed.close_branch(0, torch.ones(4, dtype=torch.long))
+    network = make_network()
+    own = int(network.assignment.group_of()[0])
+    for index, next_best in ((-1, torch.zeros(4)), (4, torch.zeros(4)), (0, torch.zeros(3))):
+        with pytest.raises(ValueError, match="`index` must be 0 to 3"):
+            network.close_branch(index, next_best.long())
+    with pytest.raises(ValueError, match=f"cannot move from branch {own} to 9"):
+        network.close_branch(own, torch.full((4,), 9))
+    assert network.n_groups == 4
 
 
 def test_split_losses_are_one_matrix_with_two_gradients() -> None:
@@ -316,20 +327,105 @@ def test_the_control_closes_at_random() -> None:
 
 
 def test_a_run_too_short_to_close_them_all_is_refused() -> None:
-    """With the step of the last closing, before any training."""
-    with pytest.raises(ValueError, match=r"2 branches are to close, the last after step 9 .* has 8 steps"):
-        run(replace(CONFIG, steps=8))
+    """With the step of the last closing, before any training; K to be found by several runs likewise."""
+    for refused in (
+        lambda: run(replace(CONFIG, steps=8)),
+        lambda: methods.dmtg(DATA, 2, replace(CONFIG, steps=8, pretrain=10**9)),
+        lambda: LiveSession(DATA, 2, config=replace(CONFIG, steps=8), name="short"),
+    ):
+        with pytest.raises(
+            ValueError, match=r"2 branches are to close, the last after step 9 .* has 8 steps"
+        ):
+            refused()
+    with pytest.raises(ValueError, match="do not go together"):
+        methods.dmtg(DATA, "auto", replace(CONFIG, restarts=2, pretrain=10**9))
 
 
 def test_heads_are_pruned_only_when_all_spare_branches_are_closed() -> None:
-    """Before that a task may still need the head it hardly uses."""
-    config = replace(CONFIG, steps=40, prune_below=0.49, prune_from=1, lr_assignment=0.5, close_from=20)
+    """Not at step 25, when a task may still need the head it hardly uses; at step 50."""
+    config = replace(CONFIG, steps=52, prune_below=0.49, prune_from=1, lr_assignment=0.5, close_from=30)
     history, state = run(config)
-    closed = [closing["step"] for closing in state.closings]
-    pruned = (history.probabilities == 0).any(2).sum(1)  # tasks with a head less
-    assert closed == [20, 23]
-    assert not pruned[: closed[0] - 1].any()
-    assert state.network.assignment.active.sum(1).min() == 1  # after step 25
+    assert [closing["step"] for closing in state.closings] == [30, 33]
+    gone = (history.probabilities == 0).sum(2)  # (T, N): heads that a task has lost, of four
+    assert (gone[:29] == 0).all()
+    assert (gone[32:49] == 2).all()  # those of the closed branches
+    assert (gone[49:] > 2).any()
+
+
+@pytest.mark.parametrize("normalise", [False, True])
+@pytest.mark.parametrize("encoder", ["toy", "resnet"])
+def test_a_closing_is_what_the_losses_say(encoder: str, normalise: bool) -> None:
+    """Costs, choice and moves of a real run against losses computed here, image by image.
+
+    A run whose first closing comes a step later is the same run up to there.
+    """
+    config = replace(CONFIG, encoder=encoder, normalise_losses=normalise, lr_assignment=0.5)
+    _, state = run(config)
+    first = state.closings[0]
+    _, before = run(replace(config, close_from=7), stop_at=6)
+    network = before.network.eval()
+    order = torch.randperm(70, generator=torch.Generator().manual_seed(derive_seed(before.seed, 9)))[:64]
+    images = DATA.train.images[order].to(memory_format=torch.channels_last)
+    matrix = np.empty((4, 4))
+    with torch.no_grad():
+        for k in range(4):
+            features = network.branches[k](network.stem(images / 255))
+            named = network.heads[k].split(network.heads[k](features))
+            for n, name in enumerate(DATA.task_names):
+                matrix[n, k] = F.cross_entropy(named[name], DATA.train.targets[name][order])
+    if normalise:
+        matrix /= matrix.mean(1, keepdims=True)
+    group_of = network.assignment.logits.detach().numpy().argmax(1)
+    costs, heirs = np.zeros(4), {}
+    for n, own in enumerate(group_of):
+        heirs[n] = min((k for k in range(4) if k != own), key=lambda k, n=n: matrix[n, k])
+        costs[own] += matrix[n, heirs[n]] - matrix[n, own]
+    np.testing.assert_allclose(first["costs"], costs, atol=2e-5)
+    assert first["branch"] == costs.argmin()
+    moved = {name: heirs[n] for n, name in enumerate(DATA.task_names) if group_of[n] == first["branch"]}
+    assert first["moved"] == moved
+
+
+def test_a_probe_weighs_images_by_their_labels() -> None:
+    """A batch in which nobody carries a task's label says nothing about that task."""
+    labels = {name: values.clone() for name, values in DATA.train.targets.items()}
+    labels["t0"][torch.randperm(70, generator=torch.Generator().manual_seed(0))[:66]] = -1
+    data = replace(DATA, train=replace(DATA.train, targets=labels))
+    network = start(CONFIG, n_groups=2)
+    state = TrainState(network, CONFIG)
+    targets = torch.stack([labels[name] for name in data.task_names], 1)
+    found = spare._probe(state, data, targets, 0)
+    rows = torch.randperm(70, generator=torch.Generator().manual_seed(derive_seed(state.seed, 9)))[:64]
+    rows = rows[targets[rows, 0] >= 0]
+    alone = network.compute_loss_matrix(data.train.images[rows], targets[rows]).detach()
+    torch.testing.assert_close(found[0], alone[0])
+
+
+def test_a_loss_that_is_no_number_closes_nothing() -> None:
+    """The run stops with the task's name."""
+    network = start(CONFIG, n_groups=2)
+    with torch.no_grad():
+        network.heads[0].linear.bias[2] = torch.nan  # of task t1
+    state = TrainState(network, replace(CONFIG, lr=0.0, lr_assignment=0.0))
+    with pytest.raises(FloatingPointError, match="the loss of task 't1' is not finite at step 6"):
+        for _ in train_steps(network, DATA, state.config, state=state):
+            pass
+
+
+def test_another_k_in_the_same_folder_is_refused(tmp_path: Path) -> None:
+    """Both open four branches, and still one run must not continue as the other."""
+    methods.dmtg(DATA, 2, CONFIG, checkpoints=tmp_path)
+    for other in (3, "auto"):
+        with pytest.raises(ValueError, match="branches to close=2"):
+            methods.dmtg(DATA, other, CONFIG, checkpoints=tmp_path)
+
+
+def test_training_goes_on_with_a_network_that_has_closed_branches() -> None:
+    """A new run of it records the closed columns as 0."""
+    _, state = run()
+    history, _ = fit(state.network, DATA, replace(CONFIG, steps=3))
+    assert history.probabilities.shape == (3, 4, 4)
+    assert ((history.probabilities > 0).any(1).sum(1) == 2).all()
 
 
 # ---------------------------------------------------------------------- the config and the method

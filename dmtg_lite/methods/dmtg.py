@@ -15,6 +15,7 @@ from dmtg_lite.grouping import compute_agreement
 from dmtg_lite.history import History
 from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.metrics import total
+from dmtg_lite.spare import check_closings
 from dmtg_lite.state import TrainState, derive_seed
 from dmtg_lite.train import branch_out, fit, pretrain
 
@@ -58,14 +59,20 @@ def dmtg(
         Section 3 and "Optimization" of section 4.1. Spare branches and restarts are ours, and off in the
         paper's preset.
     """
-    config.count_branches(n_groups, len(data.tasks))  # refused before the pretraining, not after
+    # what will be refused is refused before the pretraining, not after it
+    n_steps = config.count_steps(len(data.train))[1]
+    check_closings(config, *config.count_branches(n_groups, len(data.tasks)), n_steps)
+    if n_groups == "auto" and config.restarts > 1:
+        raise ValueError(
+            f'`n_groups="auto"` and `restarts={config.restarts}` do not go together: restarts are kept by '
+            "training loss, which favours the run that kept most branches. Find K with one run first."
+        )
     stopwatch = Stopwatch()
     folder = None if checkpoints is None else Path(checkpoints) / "dmtg"
     runs = [
         _Run(data, n_groups, config, restart, folder, checkpoint_every, progress)
         for restart in range(config.restarts)
     ]
-    n_steps = config.count_steps(len(data.train))[1]
     every = config.halve_every or n_steps
     running = runs
     for stop_at in [*range(every, n_steps, every), n_steps]:
