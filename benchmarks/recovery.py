@@ -83,7 +83,7 @@ PLAIN = {"spare_branches": 0, "train_all_heads": False, "optimiser_assignment": 
 
 
 def count_passes(config: TrainConfig, n_groups: int, n_tasks: int) -> int:
-    """Encoder passes of one run in its main part, with its looks at 1,024 images of a third of a step each."""
+    """Encoder passes of a run after pretraining; looks at the loss matrix included."""
     n_branches, n_spare = config.count_branches(n_groups, n_tasks)
     closings = [config.close_from + i * config.close_every for i in range(n_spare)]
     looks = sum(1024 // config.batch_size * (n_branches - i) for i in range(n_spare)) // 3
