@@ -150,6 +150,10 @@ RUNS: dict[str, Callable] = {
     "spare, 600 steps": lambda faces, k, config: methods.dmtg(
         faces, k, replace(config, steps=600, close_every=20)
     ),
+    "spare, 1,400 steps": lambda faces, k, config: methods.dmtg(faces, k, replace(config, steps=1400)),
+    "planted, 1,400 steps": lambda faces, k, config: methods.planted(
+        faces, k, replace(config, **PLAIN, steps=1400)
+    ),
     "best of 4": lambda faces, k, config: run_plain(faces, k, config, restarts=4),
     "best of 8, halved": lambda faces, k, config: run_plain(faces, k, config, restarts=8, halve_every=250),
     "K by closing costs": lambda faces, k, config: methods.dmtg(faces, "auto", config),
