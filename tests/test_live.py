@@ -218,9 +218,9 @@ def test_the_line_of_a_run_with_spare_branches_gives_it_again(spare_session: Liv
     spare_session.wait(60)
     line = spare_session.config_line
     assert "spare_branches='double'" in line
-    names = {"methods": methods, "data": FACES, "TrainConfig": TrainConfig}
-    call = ast.parse(line, mode="eval")
-    result = eval(compile(call, "line", "eval"), names)  # our own line, as a student pastes it
+    given = {keyword.arg: keyword.value for keyword in ast.parse(line, mode="eval").body.keywords}
+    fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in given["config"].keywords}
+    result = methods.dmtg(FACES, ast.literal_eval(given["n_groups"]), TrainConfig(**fields))
     np.testing.assert_array_equal(spare_session.history.probabilities, result.history.probabilities)
     assert spare_session.history.closings == result.history.closings
     assert spare_session.history.meta["elbow"] == result.history.meta["elbow"]
@@ -247,8 +247,9 @@ def test_reset_opens_or_saves_the_spare_branches(spare_session: LiveSession) -> 
 
 def test_closings_that_do_not_fit_the_run_are_said(spare_session: LiveSession) -> None:
     """A run too short for its closings fails with words, and Reset without spare branches revives it."""
-    session = LiveSession(FACES, n_groups=2, config=replace(SPARE, steps=25), name="spare")
-    session.steps_per_second = None
+    config = replace(SPARE, steps=25, spare_branches=1)
+    session = LiveSession(FACES, n_groups=2, config=config, name="spare", steps_per_second=None)
+    session.reset(spare_branches=2)
     session.start()
     assert session.wait(60) == "failed"
     assert "`close_from`" in session.error
