@@ -322,7 +322,7 @@ strangers = 2
 # So nothing makes related tasks sit together before the closings begin: our reading of why it fails more
 # often there. More limits:
 #
-# - wrong labels, one in five: the differences that the rule reads shrink;
+# - wrong labels, one in five: the differences that the rule reads shrink (in our table it still holds);
 # - memory: 2K encoders until the first one closes;
 # - real digits: no gain seen. It cures local optima; it does not create groups.
 #

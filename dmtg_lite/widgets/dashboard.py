@@ -334,7 +334,9 @@ class Dashboard:
         if is_finished and index == last:  # training is over: only the N best heads are kept
             matrix = np.eye(history.n_groups)[history.probabilities[-1].argmax(-1)]
         self.head_graph.show(matrix, history.closed_branches(index))
-        if self._drawn or time.monotonic() > self._patience:
+        # a closed session was replaced by its cell, and its figure is on its way off the page
+        is_shown = session is None or session.state != "closed"
+        if is_shown and (self._drawn or time.monotonic() > self._patience):
             self._update_figure(self.figure, index)
 
         state = "recorded" if session is None else session.state
