@@ -73,7 +73,7 @@ larger. It finds the planted groups in some seeds only.
 100 steps: an encoder that has long served all tasks has settled on some of them. All of this is ours.
 
 The others are for `toy_faces(labels="independent")`, `toy_faces(labels_per_image=1, n_train=4000)`,
-`toy_faces(labels="planes")` and the digits, where spare branches have shown no gain."""
+`toy_faces(labels="planes")` and the digits, which do better without spare branches."""
 
 
 def run_method(
