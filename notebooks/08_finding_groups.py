@@ -322,9 +322,8 @@ strangers = 2
 # So nothing makes related tasks sit together before the closings begin: our reading of why it fails more
 # often there. More limits:
 #
-# - wrong labels, one in five: the differences that the rule reads shrink (in our table it still holds);
 # - memory: 2K encoders until the first one closes;
-# - real digits: worse than without, in our table. It cures local optima; it does not create groups.
+# - real digits: worse than without. It cures local optima; it does not create groups.
 #
 # Try `data.toy_faces(labels="planes", size=16, seed=2)` with `TOY["planes"]`, and other seeds. Do the closing
 # costs warn you?
