@@ -10,12 +10,14 @@ from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.grouping import groups_from_labels
+from dmtg_lite.metrics import correlate_labels
 from dmtg_lite.network import GroupedNetwork, count_macs
 from dmtg_lite.state import TrainState, derive_seed
 from dmtg_lite.train import build_network, train_steps
@@ -48,15 +50,8 @@ def label_correlation(data: TaskData) -> Tensor:
         Shape (N, N), float64; diagonal 1, and 0 for a pair that is never observed together or of
         which one label is constant where they are.
     """
-    labels = torch.stack([data.train.targets[name] for name in data.task_names], dim=1).cpu()  # (n, N)
-    seen = (labels >= 0).double()
-    x = labels.double() * seen
-    n = seen.T @ seen  # images that both tasks are observed on, (N, N)
-    sums = x.T @ seen  # of row's labels where column is observed too
-    covariance = n * (x.T @ x) - sums * sums.T  # times n squared: exact, as all are whole numbers
-    variance = n * (x.square().T @ seen) - sums.square()  # of row's labels, likewise
-    scale = (variance * variance.T).sqrt()
-    correlation = torch.where(scale > 0, covariance / scale, 0.0).abs()
+    labels = torch.stack([data.train.targets[name] for name in data.task_names]).cpu()  # (N, n)
+    correlation = torch.from_numpy(np.abs(np.nan_to_num(correlate_labels(labels.numpy()))))
     return correlation.fill_diagonal_(1.0)
 
 

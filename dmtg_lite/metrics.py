@@ -70,3 +70,22 @@ def norm_gain(
 def total(per_task: Mapping[str, float]) -> float:
     """Total loss or total error: the plain sum over tasks, as the paper's tables report it."""
     return float(sum(per_task.values()))
+
+
+def correlate_labels(labels: np.ndarray) -> np.ndarray:
+    """Pearson correlation of every two tasks' labels, on the images that carry both.
+
+    Args:
+        labels: Class numbers, shape (N, n); -1 where an image carries no label.
+
+    Returns:
+        Shape (N, N), from -1 to 1; nan for a pair never seen together, or of which one label is constant
+        where both are.
+    """
+    seen = (np.asarray(labels) >= 0).astype(np.float64)
+    values = np.asarray(labels, np.float64) * seen
+    n_both, sums = seen @ seen.T, values @ seen.T  # images with both labels; the row's sum over them
+    covariance = n_both * (values @ values.T) - sums * sums.T  # times n_both squared: exact whole numbers
+    variance = n_both * (values**2 @ seen.T) - sums**2
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        return covariance / np.sqrt(variance * variance.T)

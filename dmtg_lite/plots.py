@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dmtg_lite.history import History, compute_entropy, compute_is_open, compute_mean_assignment
+from dmtg_lite.metrics import correlate_labels
 
 if TYPE_CHECKING:  # plotly is an extra: loaded where a figure is made
     import pandas as pd
@@ -620,14 +621,7 @@ def plot_label_correlation(targets: Mapping[str, np.ndarray]) -> go.Figure:
         targets: ``{task: 0/1 labels of shape (n,)}``, -1 for no label, e.g. ``data.train.targets``. A pair
             is compared where both have a label; it stays empty if one of them never changes there.
     """
-    labels = np.stack([np.asarray(values, np.float64) for values in targets.values()])  # (N, n)
-    seen = (labels >= 0).astype(np.float64)
-    labels *= seen
-    n_both, sums = seen @ seen.T, labels @ seen.T  # images with both labels; the row's sum over them
-    covariance = n_both * (labels @ labels.T) - sums * sums.T  # times n_both squared
-    variance = n_both * (labels**2 @ seen.T) - sums**2
-    with np.errstate(invalid="ignore"):  # 0 / 0 where a label never changes
-        correlation = covariance / np.sqrt(variance * variance.T)
+    correlation = correlate_labels(np.stack([np.asarray(values) for values in targets.values()]))  # (N, N)
     names = [_text(name) for name in targets]
     go = _plotly().graph_objects
     fig = go.Figure({

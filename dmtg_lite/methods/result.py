@@ -69,7 +69,7 @@ class MethodResult:
     @property
     def closings(self) -> list[dict[str, Any]]:
         """The spare branches in the order in which they closed; see `train.StepRecord`."""
-        return self.history.meta.get("closings", [])
+        return self.history.closings
 
     @property
     def elbow(self) -> dict[str, Any] | None:
