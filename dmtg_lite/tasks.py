@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-LOSSES = ("cross_entropy", "l1")
+LOSSES = ("cross_entropy", "l1", "tolerant_l1")
 METRICS = ("error_percent", "miou", "rmse", "normals_under_30", "f1")
 HIGHER_IS_BETTER = frozenset({"miou", "normals_under_30", "f1"})
 
@@ -21,12 +21,17 @@ class Task:
     Args:
         name: Unique within a suite; shown in plots and used as the key of predictions.
         n_outputs: Numbers a head predicts: classes of a classification, channels of a picture.
-        loss: ``"cross_entropy"`` or ``"l1"`` (the two losses of the paper, section 4.1).
+        loss: ``"cross_entropy"`` or ``"l1"`` (the two losses of the paper, section 4.1), or
+            ``"tolerant_l1"``: the lowest l1 of the nine shifts of a picture by at most one pixel, as the
+            released code uses it on depth and normals.
         metric: How its error is reported; ``"error_percent"`` is 100 - accuracy in percent.
         is_dense: One prediction per pixel instead of one per image.
+        center, spread: An l1 loss sees (target - center) / spread, in the unit of the target; so does a
+            head's output. Losses of different tasks become comparable, errors keep their unit.
 
     Raises:
-        ValueError: If the name is empty, ``n_outputs`` < 1, or loss or metric is unknown.
+        ValueError: If the name is empty, ``n_outputs`` < 1, ``spread`` is not positive, or loss or metric
+            is unknown.
     """
 
     name: str
@@ -34,6 +39,8 @@ class Task:
     loss: str = "cross_entropy"
     metric: str = "error_percent"
     is_dense: bool = False
+    center: float = 0.0
+    spread: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -44,6 +51,8 @@ class Task:
             raise ValueError(f"`loss` of task {self.name!r} must be one of {LOSSES}, got {self.loss!r}.")
         if self.metric not in METRICS:
             raise ValueError(f"`metric` of task {self.name!r} must be one of {METRICS}, got {self.metric!r}.")
+        if not self.spread > 0:
+            raise ValueError(f"`spread` of task {self.name!r} must be > 0, got {self.spread}.")
 
     @property
     def higher_is_better(self) -> bool:
@@ -85,11 +94,13 @@ CELEBA_9 = tuple(
     )
 )  # fmt: skip
 
-# Section 4.1: cross-entropy for segmentation, l1 for the rest; metrics as in Table A2.
+# Section 4.1: cross-entropy for segmentation, l1 for the rest; metrics as in Table A2. Center and spread are
+# those of Standley et al. (2020), whose losses the released code uses: (d - 1500) / 1000 of depth in 1/512 m,
+# (k - 50) / 100 of keypoints and (e - 718) / 1070 of edges in counts of 65535.
 TASKONOMY_5 = (
-    Task("depth", 1, "l1", "rmse", is_dense=True),
+    Task("depth", 1, "l1", "rmse", is_dense=True, center=1500 / 512, spread=1000 / 512),
     Task("normal", 3, "l1", "normals_under_30", is_dense=True),
     Task("segmentation", 18, "cross_entropy", "miou", is_dense=True),
-    Task("keypoints", 1, "l1", "f1", is_dense=True),
-    Task("edges", 1, "l1", "f1", is_dense=True),
+    Task("keypoints", 1, "l1", "f1", is_dense=True, center=50 / 65535, spread=100 / 65535),
+    Task("edges", 1, "l1", "f1", is_dense=True, center=718 / 65535, spread=1070 / 65535),
 )
