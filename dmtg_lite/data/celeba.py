@@ -5,13 +5,12 @@ Making the folder is `celeba_prepare`; this needs neither Pillow nor the origina
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from dmtg_lite.data.prepared_folder import open_prepared
 from dmtg_lite.data.task_data import Split, TaskData
 from dmtg_lite.tasks import CELEBA_9, CELEBA_40
 
@@ -49,9 +48,7 @@ def celeba(
     folder = Path(folder)
     if suite not in _SUITES:
         raise ValueError(f"`suite` must be one of {tuple(_SUITES)}, got {suite!r}.")
-    if not (folder / "manifest.json").is_file():
-        raise FileNotFoundError(f"no prepared CelebA in {folder}. Run: {_SCRIPT} {folder}")
-    manifest, arrays = _open(folder, verify=verify)
+    manifest, arrays = open_prepared(folder, "dmtg-celeba/1", _describe, command=_SCRIPT, verify=verify)
     names = [task.name for task in _SUITES[suite]]
     if not set(names) <= set(manifest["names"]):
         raise ValueError(
@@ -77,36 +74,11 @@ def celeba(
     return TaskData(f"fake_{suite}" if is_fake else suite, _SUITES[suite], *splits, note=note)
 
 
-def _open(folder: Path, *, verify: bool) -> tuple[dict, dict[str, np.ndarray]]:
-    """The manifest and its three arrays, checked against each other."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        names, counts, files = manifest["names"], manifest["counts"], manifest["files"]
-        size = manifest["settings"]["size"]
-        if manifest["format"] != "dmtg-celeba/1":
-            raise ValueError(f"format {manifest['format']!r}")
-        n = sum(counts.values())
-        shapes = {"images.npy": (n, size, size, 3), "labels.npy": (n, len(names)), "split.npy": (n,)}
-        arrays = {}
-        for name, shape in shapes.items():
-            path = folder / name
-            if path.stat().st_size != files[name]["bytes"]:
-                raise ValueError(f"{name} has {path.stat().st_size} bytes, expected {files[name]['bytes']}")
-            if verify:
-                with open(path, "rb") as file:
-                    if hashlib.file_digest(file, "sha256").hexdigest() != files[name]["sha256"]:
-                        raise ValueError(f"the checksum of {name} is not the manifest's")
-            # "c": pages are read on demand, and copied before anybody writes to them
-            arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
-            if arrays[name].dtype != np.uint8 or arrays[name].shape != shape:
-                raise ValueError(
-                    f"{name} is {arrays[name].dtype} {arrays[name].shape}, expected uint8 {shape}"
-                )
-        if not np.array_equal(arrays["split.npy"], np.repeat(np.arange(3), list(counts.values()))):
-            raise ValueError("split.npy does not agree with the counts")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{folder} is damaged or was not written by this version: {error}. "
-            f"Delete it and run: {_SCRIPT} {folder}"
-        ) from None
-    return manifest, arrays
+def _describe(manifest: dict) -> dict[str, np.dtype]:
+    """The array files and their rows: pixels, labels, and the number of the split."""
+    size = manifest["settings"]["size"]
+    return {
+        "images.npy": np.dtype(("u1", (size, size, 3))),
+        "labels.npy": np.dtype(("u1", (len(manifest["names"]),))),
+        "split.npy": np.dtype("u1"),
+    }

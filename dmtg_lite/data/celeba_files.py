@@ -6,7 +6,6 @@ writing the prepared folder `celeba_prepare`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import struct
 import zipfile
@@ -19,6 +18,7 @@ import numpy as np
 
 from dmtg_lite.data.celeba_lists import ID, join_split, read_attributes, read_partition
 from dmtg_lite.data.celeba_source import Reader, Source
+from dmtg_lite.data.prepared_folder import sha256
 
 SPLITS = ("train", "val", "test")
 IMAGES = "img_align_celeba"
@@ -85,11 +85,6 @@ def find_celeba(root: str | Path) -> Source:
 def _find(root: Path, *names: str, is_dir: bool = False) -> Path | None:
     paths = (root / folder / name for name in names for folder in _FOLDERS)
     return next((path for path in paths if (path.is_dir() if is_dir else path.is_file())), None)
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 # ---- images in a folder --------------------------------------------------------------------------
