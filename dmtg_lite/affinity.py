@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.batches import Batch, Batches
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.grouping import groups_from_labels
 from dmtg_lite.metrics import correlate_labels
@@ -49,7 +50,15 @@ def label_correlation(data: TaskData) -> Tensor:
     Returns:
         Shape (N, N), float64; diagonal 1, and 0 for a pair that is never observed together or of
         which one label is constant where they are.
+
+    Raises:
+        ValueError: If the tasks are dense.
     """
+    if data.tasks[0].is_dense:
+        raise ValueError(
+            f"{data.name!r} has a picture for each task, and labels are correlated image by image. "
+            "`gradient_cosine` and `tag_affinity` serve dense tasks too."
+        )
     labels = torch.stack([data.train.targets[name] for name in data.task_names]).cpu()  # (N, n)
     correlation = torch.from_numpy(np.abs(np.nan_to_num(correlate_labels(labels.numpy()))))
     return correlation.fill_diagonal_(1.0)
@@ -176,7 +185,7 @@ def tag_affinity(
     if not config.lr:
         raise ValueError("`lr` is 0: a step ahead would go nowhere. Give the config a rate > 0.")
 
-    def measure(network: GroupedNetwork, batch: tuple[Tensor, Tensor], lr: float) -> Tensor:
+    def measure(network: GroupedNetwork, batch: Batch, lr: float) -> Tensor:
         return compute_lookahead(network, *batch, lr=lr) / (lr if divide_by_lr else 1)
 
     # one forward pass, then for each task a backward pass and the forward pass after its step
@@ -188,7 +197,7 @@ def _measure(
     data: TaskData,
     config: TrainConfig,
     every: int,
-    measure: Callable[[GroupedNetwork, tuple[Tensor, Tensor], float], Tensor],
+    measure: Callable[[GroupedNetwork, Batch, float], Tensor],
     passes: float,
 ) -> Affinity:
     """Train as Naive MTL does and average what ``measure(network, batch, learning rate)`` gives."""
@@ -199,15 +208,14 @@ def _measure(
     network = build_network(data, config)
     state = TrainState(network, config, seed=derive_seed(config.seed, 4))  # the run of `methods.naive`
     steps = train_steps(network, data, config, n_steps=n_steps, state=state)
-    targets = torch.stack([split.targets[name] for name in data.task_names], dim=1)  # (n, N)
+    batches = Batches(split, data.tasks, network.device)
     own_batches = torch.Generator().manual_seed(derive_seed(config.seed, 20))  # none of the run's streams
     total = torch.zeros(len(data.tasks), len(data.tasks), device=network.device)
     count, measurements = torch.zeros_like(total), 0
     diverged = torch.zeros((), dtype=torch.bool, device=network.device)
     while state.step < n_steps:
         rows = torch.randperm(len(split), generator=own_batches)[:batch_size].to(split.images.device)
-        images = split.images[rows].to(memory_format=torch.channels_last)  # (B, 3, H, W)
-        one = measure(network, (images, targets[rows]), config.lr * state.lr_scale)  # (N, N)
+        one = measure(network, batches.take(rows), config.lr * state.lr_scale)  # (N, N)
         total += one.where(~one.isnan(), 0.0)
         count += ~one.isnan()
         measurements += 1

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dmtg_lite.files import write_atomically
 
-FORMAT = "dmtg-checkpoint/2"
+FORMAT = "dmtg-checkpoint/3"
 
 
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:

@@ -58,11 +58,15 @@ class TrainConfig:
             Off in the paper, where the draw weighs heads and encoders alike.
         normalise_losses: Divide each task's loss by its mean over the branches, so that a task with
             a small loss trains the encoder as much as the others. Off in the paper.
+        scale_gradients: Scale gradients by 1 / sqrt(N) between branch and heads and by 1 / sqrt(K) between
+            stem and branches, as the released code means to on Taskonomy. Off in the paper.
         prune_below: Drop heads whose probability falls below this while training; 0 (the paper):
-            only at the end.
+            only at the end. Dropped decoders are not computed any more, nor are branches left empty.
         prune_from: First step at which ``prune_below`` acts: early probabilities still reverse.
         jitter: Relative noise on the copied branches; 0 in the paper.
-        encoder: ``"toy"`` or ``"resnet"``.
+        encoder: A name of `encoders.ENCODERS`: ``"toy"`` or ``"resnet"`` for whole images; for dense tasks
+            ``"xception"`` and ``"vit_base"``, or their small siblings for a CPU.
+        pretrained: A local safetensors file with the encoder's first weights; see `encoders.pretrained`.
         capacity: Bottleneck of the toy encoder.
         head_hidden: Hidden units of each head; 0 (the paper's CelebA heads): linear.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast; S, softmax and losses stay float32).
@@ -92,10 +96,12 @@ class TrainConfig:
     close_rule: str = "missed_least"
     train_all_heads: bool = False
     normalise_losses: bool = False
+    scale_gradients: bool = False
     prune_below: float = 0.0
     prune_from: int = 200
     jitter: float = 0.0
     encoder: str = "toy"
+    pretrained: str | None = None
     capacity: int = 1
     head_hidden: int = 0
     precision: str = "float32"
@@ -131,11 +137,13 @@ class TrainConfig:
                 raise ValueError(f"`{name}` must be a whole number >= {least}{hint}, got {value!r}.")
         if self.steps is not None and self.epochs is not None:
             raise ValueError(f"give `steps` or `epochs`, not both (got {self.steps} and {self.epochs}).")
-        for name in ("normalise_losses", "train_all_heads"):
+        for name in ("normalise_losses", "train_all_heads", "scale_gradients"):
             if not isinstance(getattr(self, name), bool):
                 raise ValueError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
         if not (isinstance(self.encoder, str) and self.encoder):
             raise ValueError(f"`encoder` must be the name of an encoder, got {self.encoder!r}.")
+        if not (self.pretrained is None or (isinstance(self.pretrained, str) and self.pretrained)):
+            raise ValueError(f"`pretrained` must be a path as text, or None, got {self.pretrained!r}.")
         if not (_is_number(self.prune_below) and 0 <= self.prune_below < 1):
             raise ValueError(f"`prune_below` must be in [0, 1), got {self.prune_below!r}.")
         if not (_is_number(self.jitter) and self.jitter >= 0):

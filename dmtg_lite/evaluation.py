@@ -5,41 +5,55 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 
+from dmtg_lite.data.batches import Batches
 from dmtg_lite.data.task_data import Split
+from dmtg_lite.losses import sum_loss
 from dmtg_lite.network import GroupedNetwork
+from dmtg_lite.streaming import build_metric
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Mean loss and error of each task on a split: ``{task name: value}``, errors in percent."""
+    """Mean loss and error of each task on a split: ``{task name: value}``.
+
+    An error is in the unit of the task's metric: percent of images, or mIoU, RMSE, ... of dense tasks,
+    where more may be better (`Task.higher_is_better`).
+    """
 
     losses: dict[str, float]
     errors: dict[str, float]
 
 
 @torch.no_grad()
-def evaluate(network: GroupedNetwork, split: Split, *, batch_size: int = 512) -> Evaluation:
+def evaluate(
+    network: GroupedNetwork, split: Split, *, batch_size: int | None = None, with_errors: bool = True
+) -> Evaluation:
     """Loss and error of every task, each served by its most probable group.
 
-    Leaves the network in evaluation mode. Means over all images that carry the task's label, however
-    they fall into batches.
+    Leaves the network in evaluation mode. Over all labels of the split, however they fall into batches.
+
+    Args:
+        network: Any grouped network.
+        split: On its device, or elsewhere: batches are copied.
+        batch_size: Images at a time; ``None``: 512, or 16 of dense tasks.
+        with_errors: False leaves ``errors`` empty and saves their time.
     """
     pruned = network.prune().eval()  # only the N heads that count
     network.eval()
-    names = [task.name for task in network.tasks]
-    targets = torch.stack([split.targets[name] for name in names], dim=1)  # (n, N)
-    losses = torch.zeros(len(names), dtype=torch.float64, device=network.device)
-    wrong = torch.zeros_like(losses)
+    batches = Batches(split, network.tasks, network.device)
+    batch_size = batch_size or (16 if batches.is_dense else 512)
+    losses = torch.zeros(len(network.tasks), 2, dtype=torch.float64, device=network.device)  # sum, count
+    metrics = [build_metric(task, network.device) for task in network.tasks]
     for start in range(0, len(split), batch_size):
-        images = split.images[start : start + batch_size]
-        truth = targets[start : start + batch_size]  # (B, N)
+        images, targets = batches.take(slice(start, start + batch_size))
         predictions = pruned(images)
-        for n, name in enumerate(names):
-            logits = predictions[name]
-            losses[n] += F.cross_entropy(logits, truth[:, n], ignore_index=-1, reduction="sum")
-            wrong[n] += ((logits.argmax(-1) != truth[:, n]) & (truth[:, n] >= 0)).sum()
-    labelled = (targets >= 0).sum(0)  # (N,)
-    mean_losses, errors = (losses / labelled).tolist(), (100 * wrong / labelled).tolist()
-    return Evaluation(dict(zip(names, mean_losses, strict=True)), dict(zip(names, errors, strict=True)))
+        for n, task in enumerate(network.tasks):
+            target = targets[n] if batches.is_dense else targets[:, n]
+            losses[n] += torch.stack(sum_loss(task, predictions[task.name], target))
+            if with_errors:
+                metrics[n].update(predictions[task.name], target)
+    names = [task.name for task in network.tasks]
+    mean_losses = (losses[:, 0] / losses[:, 1]).tolist()
+    errors = [metric.compute() for metric in metrics] if with_errors else []
+    return Evaluation(dict(zip(names, mean_losses, strict=True)), dict(zip(names, errors, strict=False)))

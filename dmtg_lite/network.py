@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
+from dmtg_lite.dense_heads import DenseHeads
 from dmtg_lite.encoders.encoder import Encoder
+from dmtg_lite.gradient import ScaleGradient
 from dmtg_lite.grouping import Assignment
 from dmtg_lite.heads import Heads
 from dmtg_lite.tasks import Task, check_unique
@@ -29,8 +31,10 @@ class GroupedNetwork(nn.Module):
         tasks: The N tasks, in row order.
         stem: Stages shared by all groups; an empty `nn.Sequential` shares nothing.
         branches: K encoders, each from stem output to (B, D) features.
-        heads: One `Heads` per branch, for the tasks whose head in that branch exists.
+        heads: One `Heads` or `DenseHeads` per branch, for the tasks whose head in that branch exists.
         assignment: Of shape (N, K), learned or fixed.
+        scale_gradients: Scale gradients by 1 / sqrt(N) where heads meet a branch, and by 1 / sqrt(K) where
+            branches meet the stem: sums of many gradients then do not outgrow the learning rate.
 
     Attributes:
         branch_ids: Number that each open branch was opened with; a branch keeps it when others close.
@@ -44,8 +48,10 @@ class GroupedNetwork(nn.Module):
         tasks: Sequence[Task],
         stem: nn.Module,
         branches: Sequence[nn.Module],
-        heads: Sequence[Heads],
+        heads: Sequence[Heads | DenseHeads],
         assignment: Assignment,
+        *,
+        scale_gradients: bool = False,
     ) -> None:
         super().__init__()
         self.tasks = check_unique(tasks)
@@ -53,23 +59,36 @@ class GroupedNetwork(nn.Module):
         self.branches = nn.ModuleList(branches)
         self.heads = nn.ModuleList(heads)
         self.assignment = assignment
+        self.scale_gradients = scale_gradients
         self.branch_ids = list(range(len(branches)))
         self.n_opened = len(branches)
         self.n_spare: int | None = 0
         self._index_rows()
 
+    def served_by(self, k: int) -> list[int]:
+        """Rows of the tasks that have a head in branch k."""
+        row_of = {task.name: n for n, task in enumerate(self.tasks)}
+        return [row_of[task.name] for task in self.heads[k].tasks]
+
     def _index_rows(self) -> None:
         """Rows of every branch's heads in the loss matrix; buffers, so that no step copies them."""
-        row_of = {task.name: n for n, task in enumerate(self.tasks)}
-        for k, head in enumerate(self.heads):
-            rows = torch.tensor([row_of[task.name] for task in head.tasks], dtype=torch.long)
+        for k in range(len(self.heads)):
+            rows = torch.tensor(self.served_by(k), dtype=torch.long)
             self.register_buffer(f"_rows_{k}", rows.to(self.device), persistent=False)
+        self._scale_branches = ScaleGradient(self.n_groups if self.scale_gradients else 1)
+        self._scale_heads = ScaleGradient(len(self.tasks) if self.scale_gradients else 1)
         columns = torch.tensor(self.branch_ids, device=self.device)
         self.register_buffer("_columns", columns, persistent=False)
 
     @classmethod
     def naive(
-        cls, tasks: Sequence[Task], encoder: Encoder, *, shared: int = 0, head_hidden: int = 0
+        cls,
+        tasks: Sequence[Task],
+        encoder: Encoder,
+        *,
+        shared: int = 0,
+        head_hidden: int = 0,
+        scale_gradients: bool = False,
     ) -> GroupedNetwork:
         """Naive MTL: one branch with all N heads.
 
@@ -77,22 +96,30 @@ class GroupedNetwork(nn.Module):
             tasks: The N tasks, in row order.
             encoder: Its stages become stem and branch.
             shared: This many of the first stages go into the stem.
-            head_hidden: Hidden units of each head; 0: linear heads, the paper's on CelebA.
+            head_hidden: Hidden units of each head; 0: linear heads, the paper's on CelebA. Decoders of
+                dense tasks have none.
+            scale_gradients: See the class.
 
         Raises:
-            ValueError: If ``shared`` leaves no stage for the branch.
+            ValueError: If ``shared`` leaves no stage for the branch, or the encoder's features do not suit
+                the tasks.
         """
         if not 0 <= shared < len(encoder.stages):
             raise ValueError(
                 f"`shared` must be in 0..{len(encoder.stages) - 1}, got {shared}: "
                 f"the encoder has {len(encoder.stages)} stages and a branch needs one of its own."
             )
+        if encoder.decoder:
+            heads = DenseHeads(encoder.out_features, encoder.decoder, tasks)
+        else:
+            heads = Heads(encoder.out_features, tasks, hidden=head_hidden)
         return cls(
             tasks,
             nn.Sequential(*encoder.stages[:shared]),
             [nn.Sequential(*encoder.stages[shared:])],
-            [Heads(encoder.out_features, tasks, hidden=head_hidden)],
+            [heads],
             Assignment(len(tasks), 1, group_of=[0] * len(tasks)),
+            scale_gradients=scale_gradients,
         )
 
     @property
@@ -137,6 +164,7 @@ class GroupedNetwork(nn.Module):
             [deepcopy(self.branches[0]) for _ in range(n_groups)],
             [self.heads[0].keep(rows) for rows in served],
             assignment,
+            scale_gradients=self.scale_gradients,
         )
         if jitter:
             with torch.no_grad():
@@ -169,7 +197,7 @@ class GroupedNetwork(nn.Module):
         for n in moving:
             heir = int(next_best[n])
             is_open = 0 <= heir < self.n_groups and heir != index
-            if not is_open or n not in getattr(self, f"_rows_{heir}").tolist():
+            if not is_open or n not in self.served_by(heir):
                 raise ValueError(
                     f"task {self.tasks[n].name!r} cannot move from branch {index} to {heir}, "
                     "which has no head for it. Only a network with all K x N heads can close branches."
@@ -183,6 +211,24 @@ class GroupedNetwork(nn.Module):
             self.n_spare -= 1
         return gone
 
+    def drop_pruned(self) -> list[nn.Parameter]:
+        """Let go of the decoders whose heads `Assignment.prune_below` has dropped.
+
+        Fused heads of classifications stay: they cost less than cutting them would. Branches without any
+        head left are for `close_branch`.
+
+        Returns:
+            The weights that left, for the optimiser to forget.
+        """
+        gone = []
+        for k, head in enumerate(self.heads):
+            if isinstance(head, DenseHeads):
+                active = self.assignment.active[:, k].tolist()
+                gone += head.drop([place for place, n in enumerate(self.served_by(k)) if not active[n]])
+        if gone:
+            self._index_rows()
+        return gone
+
     def widen(self, matrix: Tensor) -> Tensor:
         """Columns of the open branches -> columns of all that were ever open: (N, K) -> (N, n_opened).
 
@@ -193,32 +239,36 @@ class GroupedNetwork(nn.Module):
         return matrix.new_zeros(len(matrix), self.n_opened).index_copy(1, self._columns, matrix)
 
     def _run_branches(self, images: Tensor) -> list[Tensor]:
-        """Features of every branch: uint8 or [0, 1] images (B, 3, H, W) -> K tensors (B, D)."""
+        """Features of every branch: uint8 or [0, 1] images (B, 3, H, W) -> K tensors (B, D) or maps."""
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).mul_(1 / 255)
-        shared = self.stem(images)
-        return [branch(shared) for branch in self.branches]
+        shared = self._scale_branches(self.stem(images))
+        return [self._scale_heads(branch(shared)) for branch in self.branches]
 
-    def _stack_losses(self, logits: Sequence[Tensor], targets: Tensor) -> Tensor:
-        """Mean losses of all heads from the K branches' logits: (N, K)."""
-        if all(len(head.tasks) == len(self.tasks) for head in self.heads):  # a learned grouping
-            return self.heads[0].compute_losses(torch.stack(list(logits)), targets).T.contiguous()
+    def _stack_losses(
+        self, outputs: Sequence[Tensor | list[Tensor]], targets: Tensor | Sequence[Tensor]
+    ) -> Tensor:
+        """Mean losses of all heads from what they say in each of the K branches: (N, K)."""
+        is_dense = isinstance(self.heads[0], DenseHeads)
+        if not is_dense and all(len(head.tasks) == len(self.tasks) for head in self.heads):
+            # a learned grouping of classifications: one kernel
+            return self.heads[0].compute_losses(torch.stack(list(outputs)), targets).T.contiguous()
         columns = []
-        for k, own in enumerate(logits):
-            head, rows = self.heads[k], getattr(self, f"_rows_{k}")
-            column = own.new_zeros(len(self.tasks))
+        for k, (head, output) in enumerate(zip(self.heads, outputs, strict=True)):
+            rows = getattr(self, f"_rows_{k}")
+            column = torch.zeros(len(self.tasks), device=self.device)
             if len(rows):
-                losses = head.compute_losses(own, targets.index_select(1, rows))
-                column = column.index_copy(0, rows, losses)
+                own = [targets[n] for n in self.served_by(k)] if is_dense else targets.index_select(1, rows)
+                column = column.index_copy(0, rows, head.compute_losses(output, own))
             columns.append(column)
         return torch.stack(columns, dim=1)
 
-    def compute_loss_matrix(self, images: Tensor, targets: Tensor) -> Tensor:
+    def compute_loss_matrix(self, images: Tensor, targets: Tensor | Sequence[Tensor]) -> Tensor:
         """Loss of every head, mean over the batch: L in equation (4).
 
         Args:
             images: uint8, or float in [0, 1], shape (B, 3, H, W).
-            targets: int64 class numbers, shape (B, N).
+            targets: int64 class numbers, shape (B, N); of dense tasks a list, see `data.batches.decode`.
 
         Returns:
             Shape (N, K); 0 where a branch has no head for a task.
@@ -253,7 +303,8 @@ class GroupedNetwork(nn.Module):
             images: uint8, or float in [0, 1], shape (B, 3, H, W).
 
         Returns:
-            ``{task name: logits (B, n_outputs)}``, in task order.
+            ``{task name: logits (B, n_outputs)}``, in task order; of a dense task
+            (B, n_outputs, H, W): logits, or numbers in the task's own unit.
         """
         features = self._run_branches(images)
         named = [head.split(head(x)) for head, x in zip(self.heads, features, strict=True)]
@@ -280,6 +331,7 @@ class GroupedNetwork(nn.Module):
             [deepcopy(self.branches[k]) for k in used],
             heads,
             Assignment(len(self.tasks), len(used), group_of=[used.index(k) for k in group_of]),
+            scale_gradients=self.scale_gradients,
         )
         return pruned.to(self.device).train(self.training)
 

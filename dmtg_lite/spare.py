@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dmtg_lite.closing import compute_closing_costs, find_next_best, imagine_closings
 from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.data.batches import Batches, count_labels
 from dmtg_lite.state import TrainState, derive_seed
 
 _PROBE_IMAGES = 1024  # that say which branch is missed least
@@ -41,17 +41,14 @@ def check_closings(config: TrainConfig, n_branches: int, n_spare: int | None, n_
         )
 
 
-def close_branch(
-    state: TrainState, data: TaskData, targets: Tensor, batch_macs: int
-) -> dict[str, Any] | None:
+def close_branch(state: TrainState, batches: Batches, batch_macs: int) -> dict[str, Any] | None:
     """Close one spare branch of a run, and settle K first where that was left to the costs.
 
     Asks the device for values, which no ordinary step does.
 
     Args:
         state: Between two steps; its network, optimisers, closings and cost change.
-        data: The training images tell which branch is missed least.
-        targets: Training labels of all tasks, shape (n, N).
+        batches: The training images, which tell which branch is missed least.
         batch_macs: Encoder multiply-adds of one batch's forward pass, for the cost.
 
     Returns:
@@ -64,7 +61,7 @@ def close_branch(
         Ours; the rule is `closing.compute_closing_costs`.
     """
     network, config = state.network, state.config
-    loss_matrix = _probe(state, data, targets, batch_macs)
+    loss_matrix = _probe(state, batches, batch_macs)
     if not loss_matrix.isfinite().all():
         bad = network.tasks[int((~loss_matrix.isfinite()).any(1).nonzero()[0])].name
         raise FloatingPointError(
@@ -99,20 +96,20 @@ def close_branch(
 
 
 @torch.no_grad()
-def _probe(state: TrainState, data: TaskData, targets: Tensor, batch_macs: int) -> Tensor:
+def _probe(state: TrainState, batches: Batches, batch_macs: int) -> Tensor:
     """Mean loss matrix over about a thousand training images, always the same ones: (N, K), on the CPU."""
-    network, config, split = state.network, state.config, data.train
-    size = min(config.batch_size, len(split))
-    n_batches = max(1, min(_PROBE_IMAGES, len(split)) // size)
+    network, config = state.network, state.config
+    size = min(config.batch_size, len(batches))
+    n_batches = max(1, min(_PROBE_IMAGES, len(batches)) // size)
     shuffle = torch.Generator().manual_seed(derive_seed(state.seed, 9))
-    rows = torch.randperm(len(split), generator=shuffle)[: n_batches * size].to(split.images.device)
+    rows = torch.randperm(len(batches), generator=shuffle)[: n_batches * size].to(batches.split.images.device)
     network.eval()
     total, n_labels = torch.zeros(1, device=network.device), torch.zeros(1, device=network.device)
     with torch.autocast(network.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
         for part in rows.split(size):
-            own = (targets[part] >= 0).sum(0)[:, None]  # labels of each task in this batch, (N, 1)
-            images = split.images[part].to(memory_format=torch.channels_last)
-            total = total + network.compute_loss_matrix(images, targets[part]) * own
+            images, targets = batches.take(part)
+            own = count_labels(targets)[:, None]  # labels of each task in this batch, (N, 1)
+            total = total + network.compute_loss_matrix(images, targets) * own
             n_labels = n_labels + own
     matrix = total / n_labels.clamp_min(1)
     network.train()

@@ -6,12 +6,13 @@ Taking the steps is `train`'s business, writing files `checkpoint`'s.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.grouping import drop_column
@@ -73,12 +74,7 @@ class TrainState:
             index, next_best: See `GroupedNetwork.close_branch`.
         """
         old = self.network.assignment.logits
-        gone = {id(weight) for weight in self.network.close_branch(index, next_best)}
-        weights = self.optimizers["weights"]
-        group = weights.param_groups[0]
-        for weight in [weight for weight in group["params"] if id(weight) in gone]:
-            weights.state.pop(weight, None)
-        group["params"] = [weight for weight in group["params"] if id(weight) not in gone]
+        self._forget(self.network.close_branch(index, next_best))
         if old is None:
             return
         new, assignment = self.network.assignment.logits, self.optimizers["assignment"]
@@ -88,6 +84,29 @@ class TrainState:
             name: drop_column(value, index) if value.shape == old.shape else value  # Adam also counts steps
             for name, value in averages.items()
         }
+
+    def drop_pruned(self) -> bool:
+        """Let go of what `Assignment.prune_below` has left unused: decoders, and branches without a head.
+
+        Asks the device which heads are left. Nothing else changes: no average of a weight that stays
+        starts afresh. True if anything left.
+        """
+        network = self.network
+        gone = network.drop_pruned()
+        self._forget(gone)
+        anywhere = torch.zeros(len(network.tasks), dtype=torch.long)  # no task has to move
+        empty = [k for k, used in enumerate(network.assignment.active.any(0).tolist()) if not used]
+        for k in reversed(empty):
+            self.close_branch(k, anywhere)
+        return bool(gone or empty)
+
+    def _forget(self, gone: Sequence[nn.Parameter]) -> None:
+        """Take weights that left the network out of the optimiser, with all it remembers of them."""
+        weights, left = self.optimizers["weights"], {id(weight) for weight in gone}
+        group = weights.param_groups[0]
+        for weight in gone:
+            weights.state.pop(weight, None)
+        group["params"] = [weight for weight in group["params"] if id(weight) not in left]
 
     def to_tensors(self) -> dict[str, Tensor]:
         """The state as named tensors, for a checkpoint."""
@@ -111,6 +130,7 @@ class TrainState:
             "best_val_loss": None if self.best_val_loss == float("inf") else self.best_val_loss,
             "bad_epochs": self.bad_epochs,
             "branches": self.network.branch_ids, "n_spare": self.network.n_spare,
+            "heads": [self.network.served_by(k) for k in range(self.network.n_groups)],
             "closings": self.closings, "elbow": self.elbow,
         }  # fmt: skip
 
@@ -144,6 +164,9 @@ class TrainState:
             anywhere = torch.full((len(network.tasks),), int(index == 0))  # S is read next
             self.close_branch(index, anywhere)
         network.n_spare = meta["n_spare"]
+        for k, served in enumerate(meta["heads"]):
+            network.assignment.active[[n for n in network.served_by(k) if n not in served], k] = False
+        self._forget(network.drop_pruned())
         network.load_state_dict(named("network."))
         for trains, optimizer in self.optimizers.items():
             state = optimizer.state_dict()

@@ -1,7 +1,8 @@
 """The training loop: a generator that takes one optimisation step per `next()`, and its callers.
 
 Run, Pause, Step, a progress bar, a live view, a checkpoint and a test are all callers of
-`train_steps`. The loop never prints, plots, waits, or asks the device for a value.
+`train_steps`. The loop never prints, plots, waits, or asks the device for a value, except between two
+steps: at the end of an epoch, where a branch closes, and at a look at ``prune_below``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from dmtg_lite.checkpoint import load_checkpoint, save_checkpoint
 from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.batches import Batches, Lookahead
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.encoders import build_encoder
 from dmtg_lite.evaluation import evaluate
@@ -67,9 +69,35 @@ def build_network(data: TaskData, config: TrainConfig, *, seed: int | None = Non
         torch.manual_seed(derive_seed(config.seed if seed is None else seed, 0))
         encoder = build_encoder(config.encoder, data.image_shape, capacity=config.capacity)
         network = GroupedNetwork.naive(
-            data.tasks, encoder, shared=config.shared, head_hidden=config.head_hidden
+            data.tasks, encoder, shared=config.shared, head_hidden=config.head_hidden,
+            scale_gradients=config.scale_gradients,
+        )  # fmt: skip
+    if config.train_all_heads and encoder.decoder:
+        raise ValueError(
+            "`train_all_heads` computes every head twice, which suits light heads, not the decoders of dense "
+            "tasks. Leave it False."
         )
-    return network.to(data.train.images.device, memory_format=torch.channels_last)
+    return network.to(data.device, memory_format=torch.channels_last)
+
+
+class _Order:
+    """Rows of every batch: each epoch shuffles anew, from seed and epoch alone.
+
+    So a resumed run draws the same, and the batch of the next step can be fetched ahead.
+    """
+
+    def __init__(self, n_images: int, config: TrainConfig, seed: int, device: torch.device) -> None:
+        self._n_images, self._seed, self._device = n_images, seed, device
+        self._batch_size, self._per_epoch = config.batch_size, config.steps_per_epoch(n_images)
+        self._epoch, self._rows = -1, torch.empty(0)
+
+    def __call__(self, step: int) -> Tensor:
+        epoch, batch = divmod(step, self._per_epoch)
+        if epoch != self._epoch:
+            shuffle = torch.Generator().manual_seed(derive_seed(self._seed, 2, epoch))
+            self._rows = torch.randperm(self._n_images, generator=shuffle).to(self._device)
+            self._epoch = epoch
+        return self._rows[batch * self._batch_size : (batch + 1) * self._batch_size]
 
 
 def train_steps(
@@ -86,7 +114,7 @@ def train_steps(
 
     Args:
         network: Learned or fixed assignment; both take the same path.
-        data: On the same device as the network.
+        data: On the same device as the network, or streamed to it (`TaskData.stream_to`).
         config: See `TrainConfig`.
         n_steps: Steps in the whole run; ``None``: what the config says after pretraining.
         knobs: Temperature and learning rate of S to turn while the run goes on.
@@ -103,7 +131,8 @@ def train_steps(
     state = state or TrainState(network, config, seed=seed)
     knobs = knobs or Knobs()
     split, network, assignment = data.train, state.network, state.network.assignment
-    targets = torch.stack([split.targets[name] for name in data.task_names], dim=1)  # (n, N)
+    batches = Batches(split, data.tasks, network.device)
+    rows_of = _Order(len(split), config, state.seed, split.images.device)
     n_steps = config.count_steps(len(split))[1] if n_steps is None else n_steps
     per_epoch = config.steps_per_epoch(len(split))
 
@@ -115,70 +144,68 @@ def train_steps(
         check_closings(config, network.n_groups, network.n_spare, n_steps)
     train_all_heads = config.train_all_heads and not assignment.is_fixed  # a fixed task has one head anyway
     device_type, use_bfloat16 = network.device.type, config.precision == "bfloat16"
-    order, order_epoch = None, -1
     network.train()
-    while state.step < n_steps:
-        epoch, batch = divmod(state.step, per_epoch)
-        if epoch != order_epoch:  # drawn from seed and epoch alone, so a resumed run draws the same
+    with Lookahead(batches, rows_of) as ahead:
+        while state.step < n_steps:
+            epoch, batch = divmod(state.step, per_epoch)
             if epoch and not batch:
                 _end_epoch(state, data, epoch)
-            shuffle = torch.Generator().manual_seed(derive_seed(state.seed, 2, epoch))
-            order = torch.randperm(len(split), generator=shuffle).to(split.images.device)
-            order_epoch = epoch
-        rows = order[batch * config.batch_size : (batch + 1) * config.batch_size]
-        images = split.images[rows].to(memory_format=torch.channels_last)  # (B, 3, H, W)
-        tau, lr_assignment = knobs.tau, knobs.lr_assignment  # read once: another thread may turn them
-        tau = config.tau_at(state.step / max(n_steps - 1, 1)) if tau is None else tau
-        lr_assignment = state.lr_assignment() if lr_assignment is None else lr_assignment
-        state.set_lr(config.lr, lr_assignment)
+            images, targets = ahead.take(state.step)  # (B, 3, H, W), and (B, N) or N tensors
+            tau, lr_assignment = knobs.tau, knobs.lr_assignment  # read once: another thread may turn them
+            tau = config.tau_at(state.step / max(n_steps - 1, 1)) if tau is None else tau
+            lr_assignment = state.lr_assignment() if lr_assignment is None else lr_assignment
+            state.set_lr(config.lr, lr_assignment)
 
-        with torch.enable_grad():
-            with torch.autocast(device_type, torch.bfloat16, enabled=use_bfloat16):
-                if train_all_heads:
-                    loss_matrix, head_losses = network.compute_split_losses(images, targets[rows])
+            with torch.enable_grad():
+                with torch.autocast(device_type, torch.bfloat16, enabled=use_bfloat16):
+                    if train_all_heads:
+                        loss_matrix, head_losses = network.compute_split_losses(images, targets)
+                    else:
+                        loss_matrix = network.compute_loss_matrix(images, targets)  # L, (N, K)
+                z = assignment.sample(tau, estimator=config.estimator, generator=state.noise)  # Z, (N, K)
+                if config.normalise_losses:
+                    heads = assignment.active  # those that exist: a fixed grouping has one a row
+                    means = (loss_matrix.detach() * heads).sum(1) / heads.sum(1)  # (N,)
+                    total = (loss_matrix / means.clamp_min(1e-12)[:, None] * z).sum()  # a loss may reach 0
                 else:
-                    loss_matrix = network.compute_loss_matrix(images, targets[rows])  # L, (N, K)
-            z = assignment.sample(tau, estimator=config.estimator, generator=state.noise)  # Z, (N, K)
-            if config.normalise_losses:
-                heads = assignment.active  # those that exist: a fixed grouping has one a row
-                means = (loss_matrix.detach() * heads).sum(1) / heads.sum(1)  # (N,)
-                total = (loss_matrix / means.clamp_min(1e-12)[:, None] * z).sum()  # a loss may reach 0
-            else:
-                total = (loss_matrix * z).sum()  # equation (6), summed over its entries
-            if train_all_heads:
-                total = total + head_losses.sum()
+                    total = (loss_matrix * z).sum()  # equation (6), summed over its entries
+                if train_all_heads:
+                    total = total + head_losses.sum()
+                for optimizer in state.optimizers.values():
+                    optimizer.zero_grad(set_to_none=True)
+                total.backward()
             for optimizer in state.optimizers.values():
-                optimizer.zero_grad(set_to_none=True)
-            total.backward()
-        for optimizer in state.optimizers.values():
-            optimizer.step()
-        state.step += 1
-        state.encoder_macs += batch_macs
-        loss_matrix, z = loss_matrix.detach(), z.detach()
-        task_losses, loss_matrix, closing = (loss_matrix * z).sum(1), network.widen(loss_matrix), None
-        since = state.step - config.close_from
-        if network.n_spare != 0 and since >= 0 and since % config.close_every == 0:
-            closing = close_branch(state, data, targets, batch_macs)
-            batch_macs = count_batch_macs()
-        elif (
-            config.prune_below
-            and network.n_spare == 0  # before that a task may still need the head it hardly uses
-            and state.step >= config.prune_from
-            and state.step % _PRUNE_EVERY == 0
-        ):
-            assignment.prune_below(config.prune_below)
-        yield StepRecord(
-            state.step, task_losses, loss_matrix, network.widen(assignment.probabilities()),
-            tau, lr_assignment * state.lr_scale, closing,
-        )  # fmt: skip
+                optimizer.step()
+            state.step += 1
+            state.encoder_macs += batch_macs
+            loss_matrix, z = loss_matrix.detach(), z.detach()
+            task_losses, loss_matrix, closing = (loss_matrix * z).sum(1), network.widen(loss_matrix), None
+            since = state.step - config.close_from
+            if network.n_spare != 0 and since >= 0 and since % config.close_every == 0:
+                closing = close_branch(state, batches, batch_macs)
+                batch_macs = count_batch_macs()
+            elif (
+                config.prune_below
+                and not assignment.is_fixed
+                and network.n_spare == 0  # before that a task may still need the head it hardly uses
+                and state.step >= config.prune_from
+                and state.step % _PRUNE_EVERY == 0
+            ):
+                assignment.prune_below(config.prune_below)
+                if state.drop_pruned():
+                    batch_macs = count_batch_macs()
+            yield StepRecord(
+                state.step, task_losses, loss_matrix, network.widen(assignment.probabilities()),
+                tau, lr_assignment * state.lr_scale, closing,
+            )  # fmt: skip
 
 
 def _end_epoch(state: TrainState, data: TaskData, epoch: int) -> None:
-    """Move the learning-rate schedule; the only place of the loop that asks the device for a number."""
+    """Move the learning-rate schedule, which may ask for the validation loss."""
     if state.config.schedule == "multistep":
         state.lr_scale = 0.5 ** (epoch // _MILESTONE)
     elif state.config.schedule == "plateau":
-        val_loss = sum(evaluate(state.network, data.val).losses.values())
+        val_loss = sum(evaluate(state.network, data.val, with_errors=False).losses.values())
         state.network.train()
         if val_loss < state.best_val_loss:
             state.best_val_loss, state.bad_epochs = val_loss, 0

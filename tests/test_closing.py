@@ -394,7 +394,7 @@ def test_a_probe_weighs_images_by_their_labels() -> None:
     network = start(CONFIG, n_groups=2)
     state = TrainState(network, CONFIG)
     targets = torch.stack([labels[name] for name in data.task_names], 1)
-    found = spare._probe(state, data, targets, 0)
+    found = spare._probe(state, Batches(data.train, data.tasks, network.device), 0)
     rows = torch.randperm(70, generator=torch.Generator().manual_seed(derive_seed(state.seed, 9)))[:64]
     rows = rows[targets[rows, 0] >= 0]
     alone = network.compute_loss_matrix(data.train.images[rows], targets[rows]).detach()

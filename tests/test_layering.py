@@ -17,8 +17,8 @@ import dmtg_lite
 PACKAGE = Path(dmtg_lite.__file__).parent
 
 # A name stands for the module and everything below it; the longest row that fits a module counts.
-BASE = {"files", "tasks", "metrics", "history", "grouping", "data.task_data"}
-CORE = BASE | {"heads", "encoders", "network", "closing"}
+BASE = {"files", "tasks", "metrics", "streaming", "history", "grouping", "data.task_data", "data.batches"}
+CORE = BASE | {"heads", "dense_heads", "decoders", "losses", "gradient", "encoders", "network", "closing"}
 CORE |= {"config", "checkpoint", "state", "spare", "evaluation", "train"}
 ALLOWED: dict[str, set[str]] = {
     "tasks": set(),
@@ -27,21 +27,28 @@ ALLOWED: dict[str, set[str]] = {
     "closing": {"grouping"},
     "history": {"files"},
     "metrics": {"tasks"},
+    "streaming": {"tasks"},
+    "losses": {"tasks"},
+    "decoders": set(),
+    "gradient": set(),
     "data.task_data": {"tasks"},
+    "data.batches": {"tasks", "data.task_data"},
     "data": {"tasks", "files", "data"},
     "heads": {"tasks"},
+    "dense_heads": {"tasks", "decoders", "losses"},
     "encoders": {"encoders"},
-    "network": {"grouping", "heads", "encoders", "tasks"},
+    "network": {"grouping", "heads", "dense_heads", "gradient", "encoders", "tasks"},
     "config": BASE,
     "checkpoint": BASE | {"config"},
     "state": BASE | {"config", "network"},
     "spare": BASE | {"config", "network", "state", "closing"},
-    "evaluation": BASE | {"network"},
+    "evaluation": BASE | {"network", "losses"},
     "train": CORE - {"train"},
     "affinity": CORE,
     "methods": CORE | {"methods"},
     "experiments": CORE | {"methods", "data"},
     "plots": {"history", "metrics"},
+    "plot_pictures": {"tasks", "plots", "history", "metrics"},
     "live": CORE | {"data"},
     "recordings": {"history"},
     "widgets.replay": {"files", "widgets", "plots", "history"},

@@ -349,7 +349,7 @@ def test_a_damaged_checkpoint_is_refused(damage: str, tmp_path: Path) -> None:
     content = path.read_bytes()
     if damage == "foreign":
         save_checkpoint(path, {"x": torch.ones(2)}, {})
-        content = path.read_bytes().replace(b"dmtg-checkpoint/2", b"dmtg-checkpoint/9")
+        content = path.read_bytes().replace(b"dmtg-checkpoint/3", b"dmtg-checkpoint/9")
     path.write_bytes({"garbage": b"no", "truncated": content[:-9], "empty": b"", "foreign": content}[damage])
     network = start()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -613,7 +613,8 @@ BAD = {
     "jitter": [-1.0, float("inf"), "x"], "encoder": ["", None], "capacity": [0], "precision": ["float16"],
     "seed": [-1, 0.5, None], "optimiser_assignment": ["adamw", 3], "spare_branches": [-1, 1.5, None, "twice"],
     "close_from": [0, 2.0], "close_every": [0, None], "close_rule": ["first", None],
-    "train_all_heads": ["yes", 1], "head_hidden": [-1, 0.5],
+    "train_all_heads": ["yes", 1], "head_hidden": [-1, 0.5], "scale_gradients": ["yes", 1],
+    "pretrained": ["", 3],
 }  # fmt: skip
 
 

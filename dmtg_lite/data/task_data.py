@@ -21,8 +21,10 @@ class Split:
 
     Args:
         images: uint8, shape (n, 3, H, W); may be a memory-mapped tensor of any memory layout.
-        targets: ``{task name: tensor}``; int64 of shape (n,) for a classification task. -1 says that
-            an image carries no label for the task: neither losses nor errors count it.
+        targets: ``{task name: tensor}``. Classes of whole images: int64 (n,). Classes of pixels: int8
+            (n, H, W). Numbers of pixels: float16 (n, C, H, W) in the task's unit; or int8, the components
+            of unit vectors times 127. Where there is no label (-1; nan; -128), neither losses nor errors
+            count the image or pixel.
 
     Raises:
         ValueError: If the images are not uint8 (n, 3, H, W), there is none, or a target has another length.
@@ -73,10 +75,12 @@ class TaskData:
         train, val, test: The splits; selection uses val, tables use test.
         planted_groups: The true groups as lists of task names where they are known, else None.
         note: One sentence on where the images come from, shown beside results.
+        streamed_to: Device that batches are copied to, if not the one the images lie on; see `stream_to`.
 
     Raises:
-        ValueError: If a split lacks a task or any label of it, a class number is out of range or of
-            another type or shape, or the planted groups are not a partition of the tasks.
+        ValueError: If a split lacks a task or any label of it, a class number is out of range, a target is of
+            another type or shape, only some tasks are dense, or the planted groups are not a partition of
+            the tasks. Values of pictures are not looked at: they may lie in a mapped file.
     """
 
     name: str
@@ -86,16 +90,23 @@ class TaskData:
     test: Split
     planted_groups: list[list[str]] | None = None
     note: str = ""
+    streamed_to: torch.device | None = None
 
     def __post_init__(self) -> None:
         check_unique(self.tasks)
+        if len({task.is_dense for task in self.tasks}) > 1:
+            dense = [task.name for task in self.tasks if task.is_dense]
+            raise ValueError(f"`tasks` must be all dense or none, got {dense} among {self.task_names}.")
         for split_name in ("train", "val", "test"):
             missing = [n for n in self.task_names if n not in getattr(self, split_name).targets]
             if missing:
                 raise ValueError(f"split `{split_name}` of {self.name!r} has no target for {missing}.")
+            split = getattr(self, split_name)
             for task in self.tasks:
-                if not task.is_dense and task.loss == "cross_entropy":
-                    _check_classes(getattr(self, split_name).targets[task.name], task, split_name)
+                if task.is_dense:
+                    _check_picture(split.targets[task.name], task, split.images, split_name)
+                elif task.loss == "cross_entropy":
+                    _check_classes(split.targets[task.name], task, split_name)
         if self.planted_groups is not None:
             planted = sorted(name for group in self.planted_groups for name in group)
             if planted != sorted(self.task_names):
@@ -111,8 +122,13 @@ class TaskData:
         )
 
     def fingerprint(self) -> str:
-        """A line that tells data sets apart: name, size, and a checksum of targets and some images."""
-        content = torch.stack([self.train.targets[name] for name in self.task_names]).cpu().numpy().tobytes()
+        """A line that tells data sets apart: name, size, and a checksum of targets and some images.
+
+        Pictures are many, and may lie in a file: of those the first 16 of each task must do.
+        """
+        n_targets = 16 if self.tasks[0].is_dense else len(self.train)
+        parts = [self.train.targets[name][:n_targets] for name in self.task_names]
+        content = b"".join(part.cpu().contiguous().numpy().tobytes() for part in parts)
         content += self.train.images[:16].cpu().contiguous().numpy().tobytes()
         shape = "x".join(map(str, self.train.images.shape))
         return f"{self.name} ({shape} images, checksum {zlib.crc32(content):08x})"
@@ -137,9 +153,35 @@ class TaskData:
         ]
         return replace(self, tasks=tuple(by_name[name] for name in names), planted_groups=planted)
 
+    @property
+    def device(self) -> torch.device:
+        """Where networks are trained: where the images lie, unless they are streamed elsewhere."""
+        return self.streamed_to or self.train.images.device
+
+    def stream_to(self, device: torch.device | str) -> TaskData:
+        """The same data for training on a device that cannot hold it: only batches are copied there."""
+        # an empty tensor knows the whole name: "cuda" is "cuda:0"
+        return replace(self, streamed_to=torch.empty(0, device=device).device)
+
     def to(self, device: torch.device | str) -> TaskData:
         """The same data with all three splits on a device."""
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+
+
+def _check_picture(target: Tensor, task: Task, images: Tensor, split_name: str) -> None:
+    """Refuse what no loss could read; the values themselves may lie in a file."""
+    size = tuple(images.shape[-2:])
+    if task.loss == "cross_entropy":
+        fits, shape = target.dtype == torch.int8, (len(images), *size)
+        wanted = f"int8 {shape}"
+    else:
+        shape = (len(images), task.n_outputs, *size)
+        fits, wanted = target.dtype in (torch.float16, torch.float32, torch.int8), f"float16 or int8 {shape}"
+    if not fits or tuple(target.shape) != shape:
+        raise ValueError(
+            f"target {task.name!r} of split `{split_name}` must be {wanted}, "
+            f"got {target.dtype} {tuple(target.shape)}."
+        )
 
 
 def _check_classes(target: Tensor, task: Task, split_name: str) -> None:

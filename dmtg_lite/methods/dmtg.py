@@ -134,7 +134,7 @@ class _Run:
         if score is not None and score.exists():
             self.train_loss = json.loads(score.read_text())
             return
-        self.train_loss = total(evaluate(self.network, self.data.train).losses)
+        self.train_loss = total(evaluate(self.network, self.data.train, with_errors=False).losses)
         if score is not None:
             write_atomically(score, json.dumps(self.train_loss).encode())
 

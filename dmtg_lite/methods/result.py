@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,9 @@ from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.evaluation import evaluate
 from dmtg_lite.grouping import compute_agreement
 from dmtg_lite.history import History
-from dmtg_lite.metrics import norm_gain, total
+from dmtg_lite.metrics import norm_gains, total
 from dmtg_lite.network import GroupedNetwork, count_macs
+from dmtg_lite.tasks import Task
 from dmtg_lite.train import build_network
 
 
@@ -31,10 +34,11 @@ class MethodResult:
     Args:
         method: Short name, e.g. ``"dmtg"``.
         groups: Task names by group; empty groups are dropped.
-        task_losses, task_errors: ``{task: value}`` on test; errors in percent.
+        task_losses, task_errors: ``{task: value}`` on test; errors in the unit of each task's metric,
+            percent for classifications.
         train_loss: Total loss of the final network on the training images.
         history: The recorded run (of the kept restart).
-        network: Pruned: N heads; ``network(images)`` gives ``{task: logits (B, n_outputs)}``.
+        network: Pruned: N heads; ``network(images)`` gives ``{task: prediction}``.
         encoder_cost: Encoder multiply-adds spent in training, relative to Naive MTL over the same
             number of steps: the tables' "relative complexity", counted over everything that was
             trained, pretraining and restarts included.
@@ -61,10 +65,21 @@ class MethodResult:
 
     def __repr__(self) -> str:
         groups = " | ".join(", ".join(group) for group in self.groups)
+        error = f"total error {self.total_error:.1f} points, " if isfinite(self.total_error) else ""
         return (
-            f"MethodResult({self.method}: {groups}; total error {total(self.task_errors):.1f} points, "
+            f"MethodResult({self.method}: {groups}; {error}"
             f"total loss {total(self.task_losses):.3f}, encoder cost {self.encoder_cost:.2f})"
         )
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        return self.network.tasks
+
+    @property
+    def total_error(self) -> float:
+        """Errors in percent, summed over tasks; nan where metrics differ and no sum means anything."""
+        is_percent = all(task.metric == "error_percent" for task in self.tasks)
+        return total(self.task_errors) if is_percent else float("nan")
 
     @property
     def closings(self) -> list[dict[str, Any]]:
@@ -81,17 +96,30 @@ class MethodResult:
 
     def norm_gain_error(self, reference: MethodResult) -> float:
         """NormGain_E in percent against a reference, Naive MTL in the paper (equation 8)."""
-        return self._gain("task_errors", reference)
+        return fmean(self.error_gains(reference).values())
 
     def norm_gain_loss(self, reference: MethodResult) -> float:
         """NormGain_L in percent against a reference (equation 7)."""
-        return self._gain("task_losses", reference)
+        return fmean(self.loss_gains(reference).values())
 
-    def _gain(self, what: str, reference: MethodResult) -> float:
+    def error_gains(self, reference: MethodResult) -> dict[str, float]:
+        """The terms of NormGain_E, ``{task: percent}``; of a score, its relative change (Table A2)."""
+        return self._gains("task_errors", reference)
+
+    def loss_gains(self, reference: MethodResult) -> dict[str, float]:
+        """The terms of NormGain_L, ``{task: percent}``."""
+        return self._gains("task_losses", reference)
+
+    def _gains(self, what: str, reference: MethodResult) -> dict[str, float]:
         own, other = getattr(self, what), getattr(reference, what)
         if sorted(own) != sorted(other):
             raise ValueError(f"the results are of different tasks: {sorted(own)} and {sorted(other)}.")
-        return norm_gain([own[name] for name in own], [other[name] for name in own])  # paired by name
+        names = [task.name for task in self.tasks]  # paired by name
+        more_is_better = [what == "task_errors" and task.higher_is_better for task in self.tasks]
+        gains = norm_gains(
+            [own[name] for name in names], [other[name] for name in names], higher_is_better=more_is_better
+        )
+        return dict(zip(names, gains.tolist(), strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """Everything but network and history, as JSON-able data."""
@@ -147,7 +175,7 @@ def make_result(
     """Prune, evaluate on test, and describe the run in the history's meta."""
     network = network.prune()
     on_test = evaluate(network, data.test)
-    train_loss = total(evaluate(network, data.train).losses)
+    train_loss = total(evaluate(network, data.train, with_errors=False).losses)
     groups = network.assignment.groups(data.task_names)
     agreement = None if data.planted_groups is None else compute_agreement(groups, data.planted_groups)
     images = min(config.batch_size, len(data.train))
