@@ -98,6 +98,11 @@ def _heat(matrix: np.ndarray, task_names: Sequence[str], closed: Sequence[int] =
     }
 
 
+def _name_ticks(row: float) -> dict[str, Any]:
+    """Every task's name, in letters that fit a row of so many pixels."""
+    return {"dtick": 1, "tickfont": {"size": min(13.0, 0.86 * row)}}
+
+
 def _hatch(closed: Sequence[int], task_names: Sequence[str]) -> dict[str, Any]:
     """Strokes through the column of a closed branch: no colour of the scale, so no weight."""
     columns, rows = np.meshgrid(np.asarray(closed, int), np.arange(len(task_names)))
@@ -174,9 +179,10 @@ def plot_assignment(
     fig = go.Figure({**HEATMAP, **_heat(matrix, task_names, closed), "colorbar": bar})
     if len(closed):
         fig.add_trace({**HATCH, **_hatch(closed, task_names)})
-    fig.update_yaxes(autorange="reversed", ticksuffix="  ")
+    row = max(12.5, min(22.0, 500 / max(len(task_names), 1)))  # pixels: forty rows still fit a screen
+    fig.update_yaxes(autorange="reversed", ticksuffix="  ", **_name_ticks(row))
     fig.update_xaxes(**GROUP_AXIS).update_xaxes(title_text=_group_title(closed))
-    _style(fig, title, height=max(300, 22 * len(task_names) + 120))
+    _style(fig, title, height=max(300, row * len(task_names) + 120))
     return fig.update_yaxes(showgrid=False).update_xaxes(showgrid=False)
 
 
@@ -551,13 +557,14 @@ def update_dashboard(
         )  # fmt: skip
         for note, title in zip(fig.layout.annotations, titles, strict=True):
             note.text = title
-        fig.layout.height = dashboard_height(history.n_tasks)
-        fig.layout.legend.update(BESIDE if n_groups > 5 else LEGEND)  # one row above the curves, or a column
+        fig.layout.height = height = dashboard_height(history.n_tasks)
+        fig.layout.yaxis.update(_name_ticks((height - 90) / history.n_tasks))
+        fig.layout.legend.update(BESIDE if n_groups > 4 else LEGEND)  # one row above the curves, or a column
 
 
 def dashboard_height(n_tasks: int) -> int:
-    """Pixels: nine tasks fit a laptop's screen with the controls, forty keep readable labels."""
-    return max(440, 17 * n_tasks + 90)
+    """Pixels: nine tasks fit a laptop's screen with the controls, forty without, and keep readable labels."""
+    return max(440, 13 * n_tasks + 90)
 
 
 def plot_dashboard(

@@ -214,7 +214,9 @@ def labelled(labels: np.ndarray) -> TaskData:
     """What `label_correlation` reads of a data set, -1 included."""
     names = [f"task_{n}" for n in range(labels.shape[1])]
     targets = {name: torch.tensor(column) for name, column in zip(names, labels.T, strict=True)}
-    return SimpleNamespace(train=SimpleNamespace(targets=targets), task_names=names)
+    return SimpleNamespace(
+        train=SimpleNamespace(targets=targets), task_names=names, tasks=[Task(name) for name in names]
+    )
 
 
 def test_label_correlation_is_numpys_on_the_images_seen_by_both() -> None:

@@ -17,6 +17,7 @@ from test_train import DATA, assert_same_run, make_data, start
 from dmtg_lite import methods, spare
 from dmtg_lite.closing import compute_closing_costs, find_next_best, imagine_closings, read_n_groups
 from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.batches import Batches
 from dmtg_lite.live import LiveSession
 from dmtg_lite.network import GroupedNetwork, count_macs
 from dmtg_lite.state import TrainState, derive_seed

@@ -3,35 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from dmtg_lite.encoders.encoder import Encoder
+from dmtg_lite.encoders.pretrained import load_pretrained, save_encoder
 from dmtg_lite.encoders.resnet import resnet
 from dmtg_lite.encoders.toy import toy
+from dmtg_lite.encoders.vit import vit_base, vit_small
 from dmtg_lite.encoders.xception import xception, xception_small
 
 ENCODERS: dict[str, Callable[..., Encoder]] = {
     "resnet": resnet,
     "toy": toy,
+    "vit_base": vit_base,
+    "vit_small": vit_small,
     "xception": xception,
     "xception_small": xception_small,
 }
 
 
-def build_encoder(name: str, image_shape: tuple[int, int, int], *, capacity: int) -> Encoder:
+def build_encoder(
+    name: str,
+    image_shape: tuple[int, int, int],
+    *,
+    capacity: int,
+    pretrained: str | Path | None = None,
+) -> Encoder:
     """Build an encoder by name.
 
     Args:
-        name: ``"resnet"`` (the paper's CelebA network), ``"xception"`` (the paper's Taskonomy network),
-            ``"xception_small"`` (its sibling for a CPU) or ``"toy"``.
+        name: ``"resnet"`` (the paper's on CelebA), ``"xception"`` and ``"vit_base"`` (the paper's on
+            Taskonomy), ``"xception_small"`` and ``"vit_small"`` (their siblings for 64x64 pictures on a
+            CPU), or ``"toy"``.
         image_shape: (3, H, W) of the images it will see.
-        capacity: Numbers at the bottleneck of the toy encoder; ignored by the paper's networks.
+        capacity: Numbers at the bottleneck of the toy encoder; ignored by the others.
+        pretrained: A local safetensors file to start from, see `load_pretrained`; None: random weights.
 
     Raises:
-        ValueError: If the name is unknown or the image size does not suit the encoder.
+        FileNotFoundError: If ``pretrained`` is not there.
+        ValueError: If the name is unknown, the image size does not suit the encoder, or ``pretrained`` does
+            not fit it.
     """
     if name not in ENCODERS:
         raise ValueError(f"`encoder` must be one of {sorted(ENCODERS)}, got {name!r}.")
-    return ENCODERS[name](image_shape, capacity=capacity)
+    encoder = ENCODERS[name](image_shape, capacity=capacity)
+    if pretrained is not None:
+        load_pretrained(encoder, pretrained)
+    return encoder
 
 
-__all__ = ["ENCODERS", "Encoder", "build_encoder", "resnet", "toy", "xception", "xception_small"]
+__all__ = [
+    "ENCODERS", "Encoder", "build_encoder", "load_pretrained", "resnet", "save_encoder", "toy", "vit_base",
+    "vit_small", "xception", "xception_small",
+]  # fmt: skip

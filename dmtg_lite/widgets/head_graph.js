@@ -12,6 +12,7 @@ const STYLE = [
 // as group_style in plots.py: from group 8 on colours come again, with another dash and a square node
 const style = (k) => [...STYLE[k % 8].slice(0, 2), STYLE[(k + 5 * Math.floor(k / 8)) % 8][2]];
 const SETTLED = 0.6; // from here on a task is drawn next to its group
+const MANY = 16; // tasks; beyond, rows are low and the picture is narrow, so that 40 fit a laptop's screen
 const EASE_MS = 350;
 
 function add(parent, name, attributes = {}) {
@@ -24,12 +25,12 @@ function argmax(row) {
   return row.reduce((best, p, k) => (p > row[best] ? k : best), 0);
 }
 
-/** Row of every task from top to bottom: settled tasks gather by group, the others keep their order. */
+/** Row of every task from top to bottom: settled tasks gather by group, the others in order amid them. */
 function places(rows, sorted) {
   const K = rows[0]?.length ?? 1;
   const key = rows.map((row) => {
     const k = argmax(row);
-    return sorted && row[k] >= SETTLED ? k : (K - 1) / 2;
+    return sorted && row[k] >= SETTLED ? k : (K - 1) / 2 + 0.25; // a block of its own, also where K is odd
   });
   const order = rows.map((_, n) => n).sort((a, b) => key[a] - key[b] || a - b);
   const place = [];
@@ -60,9 +61,10 @@ function render({ model, el }) {
   function build(tasks, K) {
     svg.replaceChildren();
     const N = tasks.length;
-    const rowHeight = Math.max(15, Math.min(40, 380 / N));
+    const many = N > MANY;
+    const rowHeight = Math.max(14, Math.min(40, 380 / N));
     const height = Math.max(N * rowHeight, K * (K > 8 ? 38 : 46), 240) + 34;
-    const width = 520;
+    const width = many ? 440 : 520; // where the height is what lacks, a narrow picture has larger letters
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const font = Math.min(15, rowHeight * 0.78);
     const pen = document.createElement("canvas").getContext("2d");
@@ -70,7 +72,7 @@ function render({ model, el }) {
     const lengths = tasks.map((name) => pen.measureText(name).width * 1.03);
     const room = Math.min(Math.max(...lengths, 60), 190); // for names; longer ones are squeezed
     const labels = 12 + room + 10 + font * 3.9;
-    const x = { stem: 30, branch: 150, task: width - labels };
+    const x = { stem: many ? 22 : 30, branch: many ? 110 : 150, task: width - labels };
     const top = 30, span = height - top - 6;
     const branchY = (k) => top + ((k + 0.5) * span) / K;
     const taskY = (row) => top + ((row + 0.5) * span) / N;
@@ -117,12 +119,12 @@ function render({ model, el }) {
       });
       return { g, dot, percent, lines };
     });
-    scene = { tasks, K, N, x, branches, rows, taskY, wide: Math.min(7.5, rowHeight * 0.4) };
+    scene = { tasks, K, N, x, branches, rows, taskY, wide: Math.min(7.5, rowHeight * 0.4), haze: many ? 0.04 : 0.12 };
     shown = null;
   }
 
   function draw({ p, y, open }) {
-    const { x, branches, rows, taskY, wide } = scene;
+    const { x, branches, rows, taskY, wide, haze } = scene;
     const left = x.branch + 17, bend = (left + x.task) / 2;
     const load = branches.map(() => 0);
     rows.forEach((row, n) => {
@@ -139,7 +141,7 @@ function render({ model, el }) {
         const thick = 0.6 + (wide - 0.6) * weight, dash = style(k)[2];
         line.setAttribute("stroke-width", thick.toFixed(2));
         line.setAttribute("stroke-dasharray", dash.map((d) => (d * Math.max(thick, 2.2)).toFixed(1)).join(" "));
-        line.setAttribute("stroke-opacity", (0.12 + 0.84 * weight ** 0.8).toFixed(3));
+        line.setAttribute("stroke-opacity", (haze + (0.96 - haze) * weight ** 0.8).toFixed(3));
       });
       const settled = p[n][best] >= SETTLED;
       row.dot.setAttribute("class", settled ? "" : "undecided");

@@ -73,7 +73,7 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
         "TITLE": html.escape(title),
         "ABOUT": _about(meta),
         "GROUPS": _groups(history),
-        "FONT": "16" if history.n_tasks <= 12 and history.n_groups <= 8 else "12",
+        "FONT": _font_size(history),
         "PAD": f"{5 if history.n_tasks <= 12 else 0}px {4 if history.n_groups <= 8 else 1}px",
         "CSS": (HERE / "head_graph.css").read_text(encoding="utf-8"),
         # a module cannot be imported from a file, so its text becomes a function with its own names
@@ -86,6 +86,13 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
     before, *rest = page.split("@@")  # text, name, text, name, ...: what is put in is not searched again
     names, texts = rest[::2], rest[1::2]
     return before + "".join(parts[name] + text for name, text in zip(names, texts, strict=True))
+
+
+def _font_size(history: History) -> str:
+    """Pixels of the table's letters: forty rows end where the head graph beside them does."""
+    if history.n_tasks > 32:
+        return "10.5"
+    return "16" if history.n_tasks <= 12 and history.n_groups <= 8 else "12"
 
 
 def _pack(frames: np.ndarray) -> str:
