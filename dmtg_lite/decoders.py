@@ -25,7 +25,9 @@ class Decoder(nn.Sequential):
         ValueError: If ``widths`` is empty.
 
     Source:
-        Decoder and initial weights of Standley et al. (2020), as in the DMTG release.
+        Decoder of Standley et al. (2020), as in the DMTG release. Initial weights are torch's own: theirs,
+        normal of variance 2 / (9 * outputs), give a single output several times the spread of its target,
+        and the first steps go into shrinking it.
     """
 
     def __init__(self, in_channels: int, widths: Sequence[int], n_outputs: int) -> None:
@@ -38,9 +40,6 @@ class Decoder(nn.Sequential):
             in_channels = width
         del layers[-3:]  # no second convolution at the last width: the output takes its place
         super().__init__(*layers, nn.Conv2d(in_channels, n_outputs, 3, padding=1))
-        for layer in self:
-            if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, std=(2 / (9 * layer.out_channels)) ** 0.5)
 
 
 def _norm_relu(width: int) -> tuple[nn.Module, nn.Module]:
