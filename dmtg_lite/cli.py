@@ -8,26 +8,34 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isnan
 from pathlib import Path
 
 from dmtg_lite.files import write_atomically
+from dmtg_lite.tasks import METRIC_LABELS, make_tolerant
 
-SUITES = ("toy_faces", "digits", "celeba9", "celeba40")
+EMBEDDED = ("toy_faces", "toy_rooms", "digits")
+SUITES = (*EMBEDDED, "celeba9", "celeba40", "taskonomy5")
 METHODS = ("naive", "stl", "random", "planted", "dmtg")
 
 
 def _load(args: argparse.Namespace):
     from dmtg_lite import data
 
-    if args.suite == "toy_faces":
-        return data.toy_faces(seed=args.seed).to(args.device)
-    if args.suite == "digits":
-        return data.digits(seed=args.seed).to(args.device)
-    if args.data is None:
+    if args.tolerant and args.suite not in ("toy_rooms", "taskonomy5"):
+        raise ValueError(f"`--tolerant` is for tasks with an l1 loss, and {args.suite} has none.")
+    if args.suite in EMBEDDED:
+        suite = getattr(data, args.suite)(seed=args.seed).to(args.device)
+    elif args.data is None:
+        script = "prepare_taskonomy.py" if args.suite == "taskonomy5" else "prepare_celeba.py"
         raise ValueError(
-            f"`--data` is missing: {args.suite} needs the folder that data_scripts/prepare_celeba.py wrote."
+            f"`--data` is missing: {args.suite} needs the folder that data_scripts/{script} wrote."
         )
-    return data.celeba(args.data, suite=args.suite).to(args.device)
+    elif args.suite == "taskonomy5":
+        suite = data.taskonomy(args.data).stream_to(args.device)  # too large to move as a whole
+    else:
+        suite = data.celeba(args.data, suite=args.suite).to(args.device)
+    return replace(suite, tasks=make_tolerant(suite.tasks)) if args.tolerant else suite
 
 
 def _device(name: str) -> str:
@@ -65,7 +73,7 @@ def _config(args: argparse.Namespace):
     if args.suite in PAPER:
         config = PAPER[args.suite]
     else:
-        config = TOY["faces" if args.suite == "toy_faces" else args.suite]
+        config = TOY[args.suite.removeprefix("toy_")]
     changes = {
         name: value
         for name in (
@@ -80,6 +88,10 @@ def _config(args: argparse.Namespace):
             "shared",
             "precision",
             "pretrain",
+            "encoder",
+            "pretrained",
+            "prune_below",
+            "prune_from",
         )
         if (value := getattr(args, name)) is not None
     }
@@ -96,6 +108,28 @@ def _config(args: argparse.Namespace):
     return replace(config, seed=args.seed, **changes)
 
 
+def _show(mean: float, spread: float, digits: int = 1) -> str:
+    """A mean and its spread over seeds; no spread of one seed, and a dash for what does not exist."""
+    if isnan(mean):
+        return "-"
+    return f"{mean:8.{digits}f}" + ("" if isnan(spread) else f" ±{spread:5.{digits}f}")
+
+
+def _print_tasks(table) -> None:
+    """Losses and errors of every task, one line a method and task."""
+    print(
+        f"\n{'task':14} {'method':8} {'loss':>17} {'gain %':>16} {'metric':>17} {'value':>16} {'gain %':>16}"
+    )
+    columns = ["loss", "gain_loss", "error", "gain_error"]
+    for (task, method, metric), rows in table.groupby(["task", "method", "metric"], sort=False):
+        mean, spread = rows[columns].mean(), rows[columns].std()
+        loss, gain_loss, error, gain_error = (
+            _show(mean[name], spread[name], 4 if name == "loss" else 1 if "gain" in name else 2)
+            for name in columns
+        )
+        print(f"{task:14} {method:8} {loss:>17} {gain_loss:>16} {metric:>17} {error:>16} {gain_error:>16}")
+
+
 def _print_summary(table) -> None:
     from dmtg_lite.experiments import summarise
 
@@ -105,7 +139,7 @@ def _print_summary(table) -> None:
     ]
     for method, row in summary.iterrows():
         pairs = [
-            f"{row[name]:8.1f}" + (f" ±{row[name + '_std']:5.1f}" if row["seeds"] > 1 else "")
+            _show(row[name], row[name + "_std"])
             for name in ("total_error", "norm_gain_error", "norm_gain_loss")
         ]
         agreement = "     -" if row["agreement"] != row["agreement"] else f"{row['agreement']:6.2f}"
@@ -172,23 +206,28 @@ def train(args: argparse.Namespace) -> None:
         costs = ", ".join(f"{cost:.2f}" for cost in result.elbow["costs"])
         n_opened, n_groups = result.elbow["n_branches"][0], result.elbow["n_groups"]
         print(f"closing costs, {n_opened} branches to 1: {costs}; the largest rise says K = {n_groups}")
-    for name in result.task_errors:
-        print(f"  {name:24} loss {result.task_losses[name]:.4f}  error {result.task_errors[name]:6.2f} %")
+    for task in result.tasks:
+        loss, error = result.task_losses[task.name], result.task_errors[task.name]
+        print(f"  {task.name:24} loss {loss:.4f}  {METRIC_LABELS[task.metric]} {error:6.2f}")
     print(f"wrote {out / 'result.json'}, {out / 'run.npz'}, {out / 'network.safetensors'}")
 
 
 def compare(args: argparse.Namespace) -> None:
     """Compare methods over seeds."""
-    from dmtg_lite.experiments import compare as run_compare
+    from dmtg_lite.experiments import run_all, tabulate, tabulate_tasks
 
+    config, suite = _config(args), _load(args)
+    names = args.methods or [name for name in METHODS if name != "planted" or suite.planted_groups]
+    names = names if "naive" in names else ["naive", *names]  # the reference of every gain
     seeds = range(args.seed, args.seed + args.seeds)
-    table = run_compare(
-        _load(args), methods=args.methods, n_groups=args.groups, seeds=seeds, config=_config(args),
-        jobs=args.jobs, progress=True,
-    )  # fmt: skip
-    _print_summary(table)
-    path = write_atomically(Path(args.out) / "table.csv", table.to_csv(index=False).encode())
-    print(f"wrote {path}")
+    results = run_all(suite, names, args.groups, config, seeds, jobs=args.jobs, progress=True)
+    tables = {"table.csv": tabulate(results), "tasks.csv": tabulate_tasks(results)}
+    _print_summary(tables["table.csv"])
+    if suite.tasks[0].is_dense:
+        _print_tasks(tables["tasks.csv"])
+    for name, table in tables.items():
+        path = write_atomically(Path(args.out) / name, table.to_csv(index=False).encode())
+        print(f"wrote {path}")
 
 
 def replay(args: argparse.Namespace) -> None:
@@ -208,9 +247,11 @@ class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
 
 def _add_suite_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "suite", choices=SUITES, help="toy_faces and digits are embedded; celeba needs --data"
+        "suite", choices=SUITES, help="toy_faces, toy_rooms and digits are embedded; the others need --data"
     )
-    parser.add_argument("--data", help="folder that data_scripts/prepare_celeba.py wrote")
+    parser.add_argument(
+        "--data", help="folder that data_scripts/prepare_celeba.py or prepare_taskonomy.py wrote"
+    )
     parser.add_argument(
         "--groups", type=_count_or("auto"), default=3,
         help="K, the largest number of groups; auto, for dmtg alone: read off the closing costs",
@@ -232,6 +273,16 @@ def _add_suite_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--close-from", type=int, help="step after which the first spare branch closes")
     parser.add_argument("--close-every", type=int, help="steps from one closing to the next")
+    parser.add_argument("--encoder", help="xception, vit_base or a small sibling; resnet or toy for classes")
+    parser.add_argument("--pretrained", metavar="FILE", help="local safetensors file with its first weights")
+    parser.add_argument(
+        "--prune-below", type=float,
+        help="drop heads less probable than this while training; 0: only at the end",
+    )  # fmt: skip
+    parser.add_argument("--prune-from", type=int, help="first step at which --prune-below acts")
+    parser.add_argument(
+        "--tolerant", action="store_true", help="l1 of depth and normals that forgives a shift of one pixel"
+    )
     parser.add_argument("--precision", choices=("float32", "bfloat16"))
     parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ...")
 
@@ -257,7 +308,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add(
         train, "Train one method on one suite.",
-        "Toy suites: seconds. CelebA with the paper's preset: hours on a GPU; checkpoints of 10 to 80 MB.",
+        "Toy faces: seconds; toy rooms: minutes. CelebA and Taskonomy with the paper's preset: hours and days "
+        "on a GPU; checkpoints of 10 MB to 2 GB.",
     )  # fmt: skip
     _add_suite_arguments(command)
     command.add_argument("--method", choices=METHODS, default="dmtg")
@@ -267,11 +319,12 @@ def build_parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0)
 
     command = add(
-        compare, "Compare methods over seeds.", "About 10 s per run on toy faces; CelebA: a training each."
-    )
+        compare, "Compare methods over seeds.",
+        "About 10 s per run on toy faces, minutes on toy rooms; CelebA and Taskonomy: a training each.",
+    )  # fmt: skip
     _add_suite_arguments(command)
-    command.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
-    command.add_argument("--out", required=True, help="folder for table.csv")
+    command.add_argument("--methods", nargs="+", choices=METHODS, help="default: all that the suite allows")
+    command.add_argument("--out", required=True, help="folder for table.csv and tasks.csv")
     command.add_argument("--seeds", type=_count, default=3, help="number of seeds")
     command.add_argument("--seed", type=int, default=0, help="first seed")
     command.add_argument("--jobs", type=_count, default=1, help="processes")

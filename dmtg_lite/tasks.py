@@ -7,10 +7,14 @@ images or networks: data lives in `dmtg_lite.data`, heads in `dmtg_lite.heads`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LOSSES = ("cross_entropy", "l1", "tolerant_l1")
-METRICS = ("error_percent", "miou", "rmse", "normals_under_30", "f1")
+METRIC_LABELS = {
+    "error_percent": "error, %", "miou": "mIoU, %", "rmse": "aligned RMSE",
+    "normals_under_30": "normals < 30°, %", "f1": "F1, %",
+}  # fmt: skip
+METRICS = tuple(METRIC_LABELS)
 HIGHER_IS_BETTER = frozenset({"miou", "normals_under_30", "f1"})
 
 
@@ -104,3 +108,17 @@ TASKONOMY_5 = (
     Task("keypoints", 1, "l1", "f1", is_dense=True, center=50 / 65535, spread=100 / 65535),
     Task("edges", 1, "l1", "f1", is_dense=True, center=718 / 65535, spread=1070 / 65535),
 )
+
+
+def make_tolerant(tasks: Sequence[Task], names: Sequence[str] = ("depth", "normal")) -> tuple[Task, ...]:
+    """The same tasks, these with the l1 loss that forgives a shift of one pixel.
+
+    Use: ``replace(data, tasks=make_tolerant(data.tasks))``.
+
+    Source:
+        The released code's "rotate" option, on for depth and normals; not in the paper.
+    """
+    wrong = [name for name in names if name not in {task.name for task in tasks if task.loss == "l1"}]
+    if wrong:
+        raise ValueError(f"`names` {wrong} are no tasks with an l1 loss, as the tolerant one needs.")
+    return tuple(replace(task, loss="tolerant_l1") if task.name in names else task for task in tasks)

@@ -67,7 +67,9 @@ def build_network(data: TaskData, config: TrainConfig, *, seed: int | None = Non
     """A freshly initialised Naive MTL network for this data, on the data's device."""
     with torch.random.fork_rng(devices=[]):  # leave the caller's random stream alone
         torch.manual_seed(derive_seed(config.seed if seed is None else seed, 0))
-        encoder = build_encoder(config.encoder, data.image_shape, capacity=config.capacity)
+        encoder = build_encoder(
+            config.encoder, data.image_shape, capacity=config.capacity, pretrained=config.pretrained
+        )
         network = GroupedNetwork.naive(
             data.tasks, encoder, shared=config.shared, head_hidden=config.head_hidden,
             scale_gradients=config.scale_gradients,
