@@ -70,10 +70,7 @@ def _count_or(word: str):
 def _config(args: argparse.Namespace):
     from dmtg_lite.experiments import PAPER, TOY
 
-    if args.suite in PAPER:
-        config = PAPER[args.suite]
-    else:
-        config = TOY[args.suite.removeprefix("toy_")]
+    config = PAPER[args.suite] if args.suite in PAPER else TOY[args.suite.removeprefix("toy_")]
     changes = {
         name: value
         for name in (
@@ -117,9 +114,8 @@ def _show(mean: float, spread: float, digits: int = 1) -> str:
 
 def _print_tasks(table) -> None:
     """Losses and errors of every task, one line a method and task."""
-    print(
-        f"\n{'task':14} {'method':8} {'loss':>17} {'gain %':>16} {'metric':>17} {'value':>16} {'gain %':>16}"
-    )
+    heads = ("loss", "gain %", "metric", "value", "gain %")
+    print(f"\n{'task':14} {'method':8} " + " ".join(f"{head:>17}" for head in heads))
     columns = ["loss", "gain_loss", "error", "gain_error"]
     for (task, method, metric), rows in table.groupby(["task", "method", "metric"], sort=False):
         mean, spread = rows[columns].mean(), rows[columns].std()
@@ -127,7 +123,8 @@ def _print_tasks(table) -> None:
             _show(mean[name], spread[name], 4 if name == "loss" else 1 if "gain" in name else 2)
             for name in columns
         )
-        print(f"{task:14} {method:8} {loss:>17} {gain_loss:>16} {metric:>17} {error:>16} {gain_error:>16}")
+        cells = (loss, gain_loss, metric, error, gain_error)
+        print(f"{task:14} {method:8} " + " ".join(f"{cell:>17}" for cell in cells))
 
 
 def _print_summary(table) -> None:
@@ -214,10 +211,10 @@ def train(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Compare methods over seeds."""
-    from dmtg_lite.experiments import run_all, tabulate, tabulate_tasks
+    from dmtg_lite.experiments import choose_methods, run_all, tabulate, tabulate_tasks
 
     config, suite = _config(args), _load(args)
-    names = args.methods or [name for name in METHODS if name != "planted" or suite.planted_groups]
+    names = args.methods or choose_methods(suite)
     names = names if "naive" in names else ["naive", *names]  # the reference of every gain
     seeds = range(args.seed, args.seed + args.seeds)
     results = run_all(suite, names, args.groups, config, seeds, jobs=args.jobs, progress=True)
@@ -308,8 +305,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     command = add(
         train, "Train one method on one suite.",
-        "Toy faces: seconds; toy rooms: minutes. CelebA and Taskonomy with the paper's preset: hours and days "
-        "on a GPU; checkpoints of 10 MB to 2 GB.",
+        "Toy faces: seconds; toy rooms: minutes. CelebA and Taskonomy with the paper's preset: hours and "
+        "days on a GPU; checkpoints of 10 MB to 2 GB.",
     )  # fmt: skip
     _add_suite_arguments(command)
     command.add_argument("--method", choices=METHODS, default="dmtg")

@@ -112,6 +112,11 @@ def run_method(
     return METHODS[method](data, n_groups, config)
 
 
+def choose_methods(data: TaskData) -> list[str]:
+    """All methods that these data allow: `planted` only where those groups are known."""
+    return [name for name in METHODS if name != "planted" or data.planted_groups]
+
+
 def _run_quietly(job: tuple[TaskData, str, int, TrainConfig]) -> MethodResult:
     torch.set_num_threads(1)  # processes share the cores; two threads each would fight for them
     return run_method(*job)
@@ -274,14 +279,18 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 def compare(
     data: TaskData,
     *,
-    methods: Sequence[str] = ("naive", "stl", "random", "planted", "dmtg"),
+    methods: Sequence[str] | None = None,
     n_groups: int | str = 3,
     seeds: Iterable[int] = range(3),
     config: TrainConfig | None = None,
     jobs: int = 1,
     progress: bool = False,
 ) -> pd.DataFrame:
-    """Methods x seeds on the same data, as one tidy table (see `tabulate`); needs pandas."""
+    """Methods x seeds on the same data, as one tidy table (see `tabulate`); needs pandas.
+
+    Without ``methods`` all are run that the data allow: `planted` only where those groups are known.
+    """
     config = TOY.get(data.name.removeprefix("toy_"), TOY["faces"]) if config is None else config
-    names = list(methods) if "naive" in methods else ["naive", *methods]
+    names = list(methods or choose_methods(data))
+    names = names if "naive" in names else ["naive", *names]
     return tabulate(run_all(data, names, n_groups, config, seeds, jobs=jobs, progress=progress))
