@@ -176,20 +176,22 @@ def peak_memory(variant: str, n_tasks: int, n_groups: int, batch_size: int) -> f
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def print_own_memory(args: argparse.Namespace) -> None:
-    def peak() -> float:
-        status = Path("/proc/self/status")
-        if status.exists():  # ru_maxrss would begin at what the parent process had
-            lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
-            return int(lines["VmHWM"].split()[0]) / 2**10
-        unit = 2**20 if platform.system() == "Darwin" else 2**10  # bytes there, KiB here
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+def read_peak() -> float:
+    """Most MiB this process has had in memory."""
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would begin at what the parent process had
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) / 2**10
+    unit = 2**20 if platform.system() == "Darwin" else 2**10  # bytes there, KiB here
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
+
+def print_own_memory(args: argparse.Namespace) -> None:
     steps = make_steps(args.memory_of, args.tasks, args.groups, args.batch_size)
-    before = peak()
+    before = read_peak()
     for _ in range(3):
         next(steps)
-    print(peak() - before)
+    print(read_peak() - before)
 
 
 def measure_time(n_tasks: int, n_groups: int, batch_size: int, rounds: int) -> dict[str, dict[str, float]]:

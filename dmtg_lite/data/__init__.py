@@ -7,5 +7,6 @@ from dmtg_lite.data.celeba import celeba
 from dmtg_lite.data.digits import digits
 from dmtg_lite.data.task_data import Split, TaskData
 from dmtg_lite.data.toy_faces import toy_faces
+from dmtg_lite.data.toy_rooms import toy_rooms
 
-__all__ = ["Split", "TaskData", "celeba", "digits", "toy_faces"]
+__all__ = ["Split", "TaskData", "celeba", "digits", "toy_faces", "toy_rooms"]

@@ -1,0 +1,167 @@
+"""What dropping decoders saves: the training step with 0, 60 and 100 % of the tasks settled.
+
+The Xception variant with its decoders, N=5 tasks, K=3 groups, separate branches and 6 shared stages. A
+settled task keeps one decoder, an unsettled one all three; every branch stays in use. Against the unpruned
+step of the same network in the same run, optimiser included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from step import describe_machine, read_peak
+
+from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.task_data import Split, TaskData
+from dmtg_lite.files import write_atomically
+from dmtg_lite.network import GroupedNetwork, count_macs
+from dmtg_lite.state import TrainState
+from dmtg_lite.tasks import TASKONOMY_5
+from dmtg_lite.train import StepRecord, branch_out, build_network, train_steps
+
+CONFIG = TrainConfig(encoder="xception", tau=4.0, lr=1e-4, batch_size=2, steps=10**6)
+GROUP_OF = [0, 0, 1, 2, 2]  # where settled tasks are: no branch is empty
+SETTLED = {0: 0, 60: 3, 100: 5}  # percent -> tasks
+SHARED = (0, 6)
+
+
+def make_pictures(size: int, batch_size: int) -> TaskData:
+    """One batch of random pixels and targets."""
+    rng = torch.Generator().manual_seed(0)
+    shape = (batch_size, 1, size, size)
+    normal = F.normalize(torch.randn(batch_size, 3, size, size, generator=rng), dim=1)
+    targets = {
+        "depth": torch.rand(shape, generator=rng).mul(5).half(),
+        "normal": normal.mul(127).to(torch.int8),
+        "segmentation": torch.randint(1, 18, (batch_size, size, size), generator=rng).to(torch.int8),
+        "keypoints": torch.rand(shape, generator=rng).mul(0.01).half(),
+        "edges": torch.rand(shape, generator=rng).mul(0.1).half(),
+    }  # fmt: skip
+    images = torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, generator=rng)
+    split = Split(images, targets)
+    return TaskData("random pixels", TASKONOMY_5, split, split, split)
+
+
+def make_state(data: TaskData, config: TrainConfig, n_settled: int) -> TrainState:
+    """A run in which the first tasks are sure of their group, and their other decoders are gone."""
+    network = branch_out(build_network(data, config), 3, config)
+    with torch.no_grad():
+        for n in range(n_settled):
+            network.assignment.logits[n, GROUP_OF[n]] = 20.0
+    state = TrainState(network, config)
+    network.assignment.prune_below(1e-3)
+    state.drop_pruned()
+    return state
+
+
+def count_heads(network: GroupedNetwork) -> int:
+    return sum(len(head.tasks) for head in network.heads)
+
+
+def measure(shared: int, args: argparse.Namespace) -> dict[int, dict[str, float]]:
+    """Median seconds of a step by percent settled; speeds are medians of the ratios within each round."""
+    data, config = make_pictures(args.size, args.batch_size), replace(CONFIG, shared=shared)
+    config = replace(config, batch_size=args.batch_size)
+    steps: dict[int, Iterator[StepRecord]] = {}
+    rows: dict[int, dict[str, float]] = {}
+    for percent, n_settled in SETTLED.items():
+        state = make_state(data, config, n_settled)
+        macs = count_macs(state.network, data.image_shape)["total"]
+        rows[percent] = {"heads": count_heads(state.network), "gmacs": macs / 1e9}
+        steps[percent] = train_steps(state.network, data, config, state=state)
+    for _ in range(2):  # the optimiser's and the allocator's first steps are not like the others
+        for each in steps.values():
+            next(each)
+    cpu: dict[int, list[float]] = {percent: [] for percent in SETTLED}
+    for _ in range(args.rounds):
+        for percent, each in steps.items():  # alternating, so that a slow minute hits all alike
+            begin = time.process_time()
+            float(next(each).task_losses.sum())
+            cpu[percent].append(time.process_time() - begin)
+    for percent, row in rows.items():
+        row["cpu_ms"] = 1000 * median(cpu[percent])
+        row["speed"] = median(a / b for a, b in zip(cpu[0], cpu[percent], strict=True))
+        row["speed_by_macs"] = rows[0]["gmacs"] / row["gmacs"]
+        command = [sys.executable, __file__, "--memory-of", str(percent), "--shared", str(shared)]
+        command += ["--size", str(args.size), "--batch-size", str(args.batch_size)]
+        row["peak_mib"] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return rows
+
+
+def print_own_memory(args: argparse.Namespace) -> None:
+    """MiB that three steps need on top of the loaded network and its optimiser."""
+    data = make_pictures(args.size, args.batch_size)
+    config = replace(CONFIG, shared=args.shared, batch_size=args.batch_size)
+    state = make_state(data, config, SETTLED[args.memory_of])
+    steps, before = train_steps(state.network, data, config, state=state), read_peak()
+    for _ in range(3):
+        next(steps)
+    print(read_peak() - before)
+
+
+def compare_unpruned(args: argparse.Namespace) -> bool:
+    """Whether a run that looks for heads to drop and finds none ends as the one that does not look."""
+    data = make_pictures(32, 2)
+    config = replace(CONFIG, encoder="xception_small", prune_from=1, steps=30)
+    ends = []
+    for prune_below in (0.0, 1e-6):
+        one = replace(config, prune_below=prune_below)
+        network = branch_out(build_network(data, one), 3, one)
+        losses = [record.task_losses for record in train_steps(network, data, one)]
+        ends.append(torch.stack(losses))
+    return bool(torch.equal(*ends))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="About five minutes and 3 GB of memory with the defaults.",
+    )  # fmt: skip
+    parser.add_argument("--size", type=int, default=128, help="pixels a side")
+    parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", help="JSON file to write")
+    parser.add_argument("--memory-of", type=int, choices=SETTLED, help=argparse.SUPPRESS)
+    parser.add_argument("--shared", type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.memory_of is not None:
+        print_own_memory(args)
+        return
+    machine = describe_machine()
+    print(
+        f"{machine}\nXception, N=5 K=3 B={args.batch_size}, {args.size}x{args.size}, {args.rounds} rounds\n"
+    )
+    same = compare_unpruned(args)
+    print(f"30 steps that look for heads to drop and find none: {'the same bits' if same else 'DIFFERENT'}\n")
+    results = {}
+    print(
+        f"{'shared':>6} {'settled':>8} {'heads':>6} {'GMACs':>6} {'CPU ms':>7} {'speed':>6} {'by MACs':>8} "
+        f"{'peak MiB':>9}"
+    )
+    for shared in SHARED:
+        results[shared] = measure(shared, args)
+        for percent, row in results[shared].items():
+            print(
+                f"{shared:6} {percent:7}% {row['heads']:6} {row['gmacs']:6.2f} {row['cpu_ms']:7.0f} "
+                f"{row['speed']:6.2f} {row['speed_by_macs']:8.2f} {row['peak_mib']:9.0f}"
+            )
+    if args.out:
+        content = {"machine": machine, "settings": vars(args), "same_when_unpruned": same, "rows": results}
+        write_atomically(Path(args.out), json.dumps(content, indent=1).encode())
+    if not same:
+        raise SystemExit("a run that prunes nothing must be the run that does not prune")
+
+
+if __name__ == "__main__":
+    main()
