@@ -83,16 +83,17 @@ def load_pretrained(encoder: Encoder, path: str | Path) -> LoadReport:
     unknown = found.keys() - own.keys() - unused
     if unknown or missing - ours_alone:
         raise ValueError(
-            f"{path} is not of this encoder: expected {_list(missing - ours_alone)}, which it lacks, and "
-            f"found {_list(unknown)}, which the encoder lacks. Give a file of the same architecture."
+            f"{path} is not of this encoder: names expected but not there: {_list(missing - ours_alone)}; "
+            f"names found without a place: {_list(unknown)}. Give a file of the same architecture."
         )
-    for name in own.keys() & found.keys():
+    fitting = sorted(own.keys() & found.keys())
+    for name in fitting:
         if found[name].shape != own[name].shape:
             raise ValueError(
                 f"{path} is not of this encoder: expected {name} of shape {tuple(own[name].shape)}, "
                 f"found {tuple(found[name].shape)}. Give a file of the same architecture."
             )
-    for name in own.keys() & found.keys():
+    for name in fitting:
         own[name].copy_(found[name])
     return LoadReport(tuple(sorted(missing)), tuple(sorted(unused)), resized)
 
@@ -139,5 +140,5 @@ def _resize(positions: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def _list(names: Collection[str]) -> str:
-    shown = ", ".join(sorted(names)[:3]) or "nothing"
+    shown = ", ".join(sorted(names)[:3]) or "none"
     return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "")
