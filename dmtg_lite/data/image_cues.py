@@ -16,7 +16,7 @@ EDGE_COUNTS = 36_000
 
 
 def compute_keypoints(gray: ndarray) -> ndarray:
-    """The mean curvature of brightness where it bends both ways alike: high on spots and corners, 0 along edges.
+    """How strongly brightness bends where it bends in all directions: at spots and corners, not at edges.
 
     The square root of the determinant of the Hessian, that is the geometric mean of the two principal
     curvatures, and 0 where the determinant is negative.

@@ -1,7 +1,8 @@
 """Ray casting of a drawn room with numpy: what its camera sees, and exact depth, normals and classes.
 
 Every solid is hit exactly (slabs for boxes, a quadratic for ellipsoids and cones); nothing is a mesh.
-No randomness: the same room gives the same picture, at any size.
+No randomness: the same room gives the same picture, at any size. Vectors are columns, shape (3, n): numpy
+works along the long axis then.
 """
 
 from __future__ import annotations
@@ -11,27 +12,63 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from dmtg_lite.data.room_scene import BACKGROUND, BOX, CONE, ELLIPSOID, TEXTURE, UNCERTAIN, Camera, Room
+from dmtg_lite.data.room_scene import BACKGROUND, BOX, CONE, TEXTURE, UNCERTAIN, Camera, Part, Room
 
 BLOCK = 8192  # rays cast at once: their arrays stay in the cache
 LAMP_RADIUS = 0.28  # metres; four points on this circle make shadows soft
-EDGE = 14 / 255  # neighbours that differ by more are drawn again with four rays a pixel
-_QUARTER = np.array([[-0.125, -0.375], [0.375, -0.125], [0.125, 0.375], [-0.375, 0.125]])  # in pixels
-_FRONT_ONLY = [
-    TEXTURE[name] for name in ("picture", "clock", "screen", "doors", "drawers", "fridge", "oven", "panels")
-]
-_TINY = 1e-9
+THIN = 0.043  # metres; rugs, frames and boards below that cast no shadow
+EDGE = 20 / 255  # neighbours that differ by more are drawn again with four rays a pixel
+_QUARTER = np.array([[-0.125, 0.375, 0.125, -0.375], [-0.375, -0.125, 0.375, 0.125]])  # (2, 4), in pixels
+_CORNERS = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1]), np.float32).reshape(3, 8, 1)  # of a box
+_ON_FRONT = ("picture", "clock", "screen", "doors", "drawers", "fridge", "oven", "panels")
+_IS_ON_FRONT = np.isin(np.arange(len(TEXTURE)), [TEXTURE[name] for name in _ON_FRONT])
+_TINY = np.float32(1e-9)
 
 
 class Solids(NamedTuple):
-    """The parts of a room as arrays, P of them."""
+    """The parts of a room as arrays of P, ordered by shape."""
 
     shape: ndarray  # (P,)
-    centre: ndarray  # (P, 3)
-    half: ndarray  # (P, 3)
-    turn: ndarray  # (P, 2), cos and sin of the yaw
+    centre: ndarray  # (3, P)
+    half: ndarray  # (3, P)
+    colour: ndarray  # (3, P)
+    class_id: ndarray  # (P,)
+    accent: ndarray  # (3, P)
+    texture: ndarray  # (P,)
+    yaw: ndarray  # (P,)
     taper: ndarray  # (P,)
-    radius: ndarray  # (P,), of the sphere around it
+    phase: ndarray  # (P,)
+
+    def corners(self) -> ndarray:
+        """Of the boxes around the solids, (3, 8, P)."""
+        wide = np.where(self.shape == CONE, np.maximum(1, self.taper), 1)
+        offset = _CORNERS * (self.half * [wide, wide, np.ones_like(wide)])[:, None]
+        return self.centre[:, None] + _turn(offset, self.yaw)
+
+    def to_unit(self, vector: ndarray, part: ndarray) -> ndarray:
+        """Turn vectors (3, m) into the axes of their solids and measure them in half sizes."""
+        return _turn(vector, -self.yaw[part]) / _take(self.half, part)
+
+
+def _take(columns: ndarray, rows: ndarray) -> ndarray:
+    """``columns[..., rows]``, several times faster."""
+    return np.take(columns, rows, axis=-1)
+
+
+def _turn(vector: ndarray, yaw: ndarray) -> ndarray:
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    return np.stack([cos * vector[0] - sin * vector[1], sin * vector[0] + cos * vector[1], vector[2]])
+
+
+def _pack(parts: tuple[Part, ...]) -> Solids:
+    columns = zip(*sorted(parts, key=lambda part: part.shape), strict=True)
+    whole = ("shape", "class_id", "texture")
+    return Solids(
+        *(
+            np.array(column, np.int64 if name in whole else np.float32).T
+            for name, column in zip(Part._fields, columns, strict=True)
+        )
+    )
 
 
 def camera_axes(camera: Camera) -> ndarray:
@@ -52,15 +89,16 @@ def camera_axes(camera: Camera) -> ndarray:
 
 
 def camera_rays(camera: Camera, pixels: ndarray, size: int) -> ndarray:
-    """Directions (M, 3) through points (M, 2) = (column, row) of a picture of ``size`` pixels.
+    """Directions (3, n) through points (2, n) = (column, row) of a picture of ``size`` pixels.
 
-    The middle of the first pixel is (0.5, 0.5). Directions advance by 1 m of depth: z-depth is the ray's
-    parameter.
+    The middle of the first pixel is (0.5, 0.5). A direction advances by 1 m of depth: z-depth is the
+    parameter of a ray.
     """
-    scale = 2 * np.tan(camera.fov / 2) / size
-    across = (pixels - size / 2) * scale  # (M, 2), right and down
-    right, down, back = camera_axes(camera)
-    return across[:, :1] * right + across[:, 1:] * down - back
+    across = (pixels - size / 2) * (2 * np.tan(camera.fov / 2) / size)  # right and down
+    right, down, back = camera_axes(camera)[:, :, None]
+    rays = (across[0] * right + across[1] * down - back).astype(np.float32)
+    rays[rays == 0] = _TINY
+    return rays
 
 
 def render_room(room: Room, *, size: int) -> dict[str, ndarray]:
@@ -76,297 +114,287 @@ def render_room(room: Room, *, size: int) -> dict[str, ndarray]:
         class 0 to 17. Depth and normal are NaN and the class is 0 (uncertain) where a window shows the
         sky. Edges of rgb are smooth; the other three belong to the ray through the middle of a pixel.
     """
-    solids = _pack(room)
-    rows, columns = np.divmod(np.arange(size * size), size)
-    middles = np.stack([columns, rows], 1) + 0.5  # (HW, 2)
+    solids = _pack(room.parts)
+    middles = np.stack(np.divmod(np.arange(size * size), size)[::-1]) + 0.5  # (2, HW)
     blocks = [
-        _look(room, solids, camera_rays(room.camera, middles[start : start + BLOCK], size))
+        _look(room, solids, camera_rays(room.camera, middles[:, start : start + BLOCK], size), 4)
         for start in range(0, size * size, BLOCK)
     ]
-    colour, depth, normal, classes = (np.concatenate(values) for values in zip(*blocks, strict=True))
-    colour = colour.reshape(size, size, 3)
-    picture, rough = colour.reshape(-1, 3), np.flatnonzero(_find_edges(colour))
+    colour, depth, normal, classes = (np.concatenate(values, -1) for values in zip(*blocks, strict=True))
+    rough = np.flatnonzero(_find_edges(colour.reshape(3, size, size)))
     for start in range(0, len(rough), BLOCK // 4):
         chosen = rough[start : start + BLOCK // 4]
-        points = (middles[chosen, None] + _QUARTER).reshape(-1, 2)
-        finer = _look(room, solids, camera_rays(room.camera, points, size))[0]
-        picture[chosen] = finer.reshape(-1, 4, 3).mean(1)
-    normal = normal @ camera_axes(room.camera).T
+        points = (middles[:, chosen, None] + _QUARTER[:, None]).reshape(2, -1)
+        finer = _look(room, solids, camera_rays(room.camera, points, size), 1)[0]
+        colour[:, chosen] = finer.reshape(3, -1, 4).mean(2)
+    normal = camera_axes(room.camera).astype(np.float32) @ normal
     return {
-        "rgb": (picture * 255 + 0.5).clip(0, 255).astype(np.uint8).reshape(size, size, 3),
-        "depth": depth.astype(np.float32).reshape(size, size),
-        "normal": normal.astype(np.float32).reshape(size, size, 3),
+        "rgb": (colour * 255 + 0.5).astype(np.uint8).T.reshape(size, size, 3),
+        "depth": depth.reshape(size, size),
+        "normal": np.ascontiguousarray(normal.T).reshape(size, size, 3),
         "segmentation": classes.astype(np.uint8).reshape(size, size),
     }
 
 
 def _find_edges(colour: ndarray) -> ndarray:
-    """Which pixels differ from a neighbour: bool (H, W)."""
-    rough = np.zeros(colour.shape[:2], bool)
-    for axis in (0, 1):
-        step = np.abs(np.diff(colour, axis=axis)).max(2) > EDGE
-        first, second = (np.s_[:-1], np.s_[1:]) if axis == 0 else (np.s_[:, :-1], np.s_[:, 1:])
-        rough[first] |= step
-        rough[second] |= step
+    """Which pixels of a picture (3, H, W) differ from a neighbour: bool (H, W)."""
+    rough = np.zeros(colour.shape[1:], bool)
+    across = (np.abs(np.diff(colour, axis=2)) > EDGE).any(0)
+    down = (np.abs(np.diff(colour, axis=1)) > EDGE).any(0)
+    rough[:, 1:] |= across
+    rough[:, :-1] |= across
+    rough[1:] |= down
+    rough[:-1] |= down
     return rough
-
-
-def _pack(room: Room) -> Solids:
-    shape, centre, half, yaw, taper = (
-        np.array([getattr(part, name) for part in room.parts], float)
-        for name in ("shape", "centre", "half", "yaw", "taper")
-    )
-    wide = np.where(shape[:, None] == CONE, half * np.maximum(1, taper)[:, None], half)
-    wide[:, 2] = half[:, 2]
-    radius = np.where(shape == BOX, np.linalg.norm(wide, axis=1), 0)
-    radius = np.where(shape == CONE, np.hypot(wide[:, :2].max(1), wide[:, 2]), radius)
-    radius = np.where(shape == ELLIPSOID, wide.max(1), radius)
-    return Solids(shape, centre, half, np.stack([np.cos(yaw), np.sin(yaw)], 1), taper, radius)
 
 
 # ---- hitting -------------------------------------------------------------------------------------------
 
 
-def _candidates(
-    origin: ndarray, direction: ndarray, solids: Solids, margin: float
-) -> tuple[ndarray, ndarray]:
-    """Pairs (ray, part) whose bounding sphere, wider by ``margin``, is hit: two index arrays.
+def _near_pairs(unit: ndarray, apex: ndarray, solids: Solids, wider: float = 0) -> tuple[ndarray, ndarray]:
+    """Rays and the solids they may hit: two index arrays, ordered by solid.
 
-    Origin and direction are (n, 3) or, the same for all rays, (3,).
+    Seen from the apex (3,) every solid lies in a cone around the directions of its corners; a ray from
+    there, of unit direction (3, n), is near when it runs inside. ``wider`` adds metres to the solids.
     """
-    origin, direction = origin.astype(np.float32), direction.astype(np.float32)
-    centre = solids.centre.astype(np.float32).T  # (3, P)
-    length = (direction**2).sum(-1, keepdims=True)
-    along = direction @ centre - (origin * direction).sum(-1, keepdims=True)  # (n, P)
-    apart = (origin**2).sum(-1, keepdims=True) - 2 * (origin @ centre) + (centre**2).sum(0)  # squared
-    reach = ((solids.radius + margin) ** 2 + 1e-3).astype(np.float32)
-    near = (apart - along * np.abs(along) / length < reach) | (apart < reach)  # squares of signed lengths
-    return np.nonzero(near)
+    corners = solids.corners() - apex[:, None, None]
+    length = np.sqrt((corners**2).sum(0))
+    corners /= length
+    axis = corners.mean(1)
+    axis /= np.sqrt((axis**2).sum(0))
+    angle = np.arccos((axis[:, None] * corners).sum(0).min(0).clip(-1, 1)) + 1e-3 + wider / length.min(0)
+    cosine = np.where(angle < np.pi / 2, np.cos(angle), -2)  # too close to tell: every ray
+    near = axis.T @ unit > cosine[:, None]  # (P, n)
+    return np.divmod(np.flatnonzero(near.ravel()), unit.shape[1])[::-1]
 
 
-def _hit(origin: ndarray, direction: ndarray, solids: Solids, part: ndarray) -> ndarray:
-    """Where ray i enters solid ``part[i]``: its parameter, (m,); infinite if it misses."""
-    origin, direction = (
-        _to_unit(origin - solids.centre[part], solids, part),
-        _to_unit(direction, solids, part),
-    )
-    direction[direction == 0] = _TINY
-    entry = np.full(len(part), np.inf)
-    for shape, hit in ((BOX, _hit_box), (ELLIPSOID, _hit_ball), (CONE, _hit_cone)):
-        rows = np.flatnonzero(solids.shape[part] == shape)
-        if len(rows):
-            entry[rows] = hit(origin[rows], direction[rows], solids.taper[part[rows]])
+def _enter(origin: ndarray, direction: ndarray, solids: Solids, part: ndarray) -> ndarray:
+    """Where rays (3, m) in units of their solids, ordered by shape, enter them: (m,), infinite if not."""
+    entry = np.empty(len(part), np.float32)
+    direction = np.where(direction == 0, _TINY, direction)
+    ends = np.searchsorted(solids.shape[part], range(4))
+    for first, last, hit in zip(ends, ends[1:], (_hit_box, _hit_ball, _hit_cone), strict=False):
+        rows = slice(first, last)
+        entry[rows] = hit(origin[:, rows], direction[:, rows], solids.taper[part[rows]])
     return entry
-
-
-def _to_unit(vector: ndarray, solids: Solids, part: ndarray) -> ndarray:
-    """Into a solid's own axes, in units of its half sizes: (m, 3)."""
-    cos, sin = solids.turn[part].T
-    turned = np.empty_like(vector)
-    turned[:, 0] = cos * vector[:, 0] + sin * vector[:, 1]
-    turned[:, 1] = cos * vector[:, 1] - sin * vector[:, 0]
-    turned[:, 2] = vector[:, 2]
-    return np.divide(turned, solids.half[part], out=turned)
 
 
 def _hit_box(origin: ndarray, direction: ndarray, taper: ndarray) -> ndarray:
     """The box from -1 to 1 between three pairs of planes."""
-    middle, reach = -origin / direction, np.abs(1 / direction)
-    enter, leave = (middle - reach).max(1), (middle + reach).min(1)
+    inverse = 1 / direction
+    middle, reach = -origin * inverse, np.abs(inverse)
+    enter, leave = (middle - reach).max(0), (middle + reach).min(0)
     return np.where((enter < leave) & (enter > 0), enter, np.inf)
 
 
 def _hit_ball(origin: ndarray, direction: ndarray, taper: ndarray) -> ndarray:
-    """The ball of radius 1."""
-    square = (direction**2).sum(1)
-    half = (origin * direction).sum(1)
-    inside = half**2 - square * ((origin**2).sum(1) - 1)
-    entry = (-half - np.sqrt(np.maximum(inside, 0))) / square
+    """The ball of radius 1, from the point of the ray that is closest to its middle."""
+    square = (direction**2).sum(0)
+    closest = -(origin * direction).sum(0) / square
+    inside = 1 - ((origin + closest * direction) ** 2).sum(0)
+    entry = closest - np.sqrt(np.maximum(inside, 0) / square)
     return np.where((inside > 0) & (entry > 0), entry, np.inf)
 
 
 def _hit_cone(origin: ndarray, direction: ndarray, taper: ndarray) -> ndarray:
     """Radius 1 at z = -1 and ``taper`` at z = 1, closed by two discs."""
     level, slope = (taper + 1) / 2, (taper - 1) / 2
-    (ox, oy, oz), (dx, dy, dz) = origin.T, direction.T
-    radius = level + slope * oz  # at the origin's height
+    dx, dy, dz = direction
+    closest = -(origin[0] * dx + origin[1] * dy) / (dx**2 + dy**2)  # to the axis: keeps numbers small
+    x, y, z = origin + closest * direction
+    radius = level + slope * z
     square = dx**2 + dy**2 - (slope * dz) ** 2
     square = np.where(np.abs(square) < _TINY, _TINY, square)
-    half = ox * dx + oy * dy - slope * dz * radius
-    inside = half**2 - square * (ox**2 + oy**2 - radius**2)
+    half = x * dx + y * dy - slope * dz * radius
+    inside = half**2 - square * (x**2 + y**2 - radius**2)
     root = np.sqrt(np.maximum(inside, 0))
-    entry = np.full(len(taper), np.inf)
-    for sign in (-1, 1):
-        side = (-half + sign * root) / square
-        z = oz + side * dz
-        good = (inside > 0) & (side > 0) & (np.abs(z) <= 1) & (level + slope * z >= 0)
-        entry = np.minimum(entry, np.where(good, side, np.inf))
-    for z, limit in ((-1, 1), (1, taper)):
-        disc = (z - oz) / dz
-        good = (disc > 0) & ((ox + disc * dx) ** 2 + (oy + disc * dy) ** 2 <= limit**2)
-        entry = np.minimum(entry, np.where(good, disc, np.inf))
+    entry = np.full(len(taper), np.inf, np.float32)
+    for step in ((-half - root) / square, (-half + root) / square):
+        height = z + step * dz
+        good = (inside > 0) & (closest + step > 0) & (np.abs(height) <= 1) & (level + slope * height >= 0)
+        entry = np.where(good, np.minimum(entry, closest + step), entry)
+    for height, limit in ((-1, 1), (1, taper)):
+        step = (height - z) / dz
+        good = (closest + step > 0) & ((x + step * dx) ** 2 + (y + step * dy) ** 2 <= limit**2)
+        entry = np.where(good, np.minimum(entry, closest + step), entry)
     return entry
 
 
-def _normal_of(point: ndarray, solids: Solids, part: ndarray) -> tuple[ndarray, ndarray, ndarray]:
-    """For points on solids: normals (m, 3) in the room, points in unit coordinates, and which axis they face.
+def _normal_of(unit: ndarray, solids: Solids, part: ndarray) -> tuple[ndarray, ndarray]:
+    """Of points (3, m) on solids, in their units: normals (3, m) in the room, and the axes of their faces.
 
     The axis is that of a box's face; of round solids it is 2 on the lids of a cone and 1 elsewhere.
     """
-    unit = _to_unit(point - solids.centre[part], solids, part)
-    shape = solids.shape[part]
-    slope = (solids.taper[part] - 1) / 2
-    normal = unit.copy()  # of a ball
-    is_cone, is_box = shape == CONE, shape == BOX
-    radius = (solids.taper[part] + 1) / 2 + slope * unit[:, 2]
-    lid = np.abs(unit[:, 2]) > 1 - 1e-7
-    normal[:, 2] = np.where(is_cone, np.where(lid, np.sign(unit[:, 2]), -slope * radius), normal[:, 2])
-    normal[:, :2] *= 1 - (is_cone & lid)[:, None]
-    face = np.abs(unit).argmax(1)
-    flat = np.zeros_like(unit)
-    flat[np.arange(len(part)), face] = np.sign(unit[np.arange(len(part)), face])
-    normal = np.where(is_box[:, None], flat, normal) / solids.half[part]
-    normal /= np.linalg.norm(normal, axis=1, keepdims=True)
-    cos, sin = solids.turn[part].T
-    x, y = normal[:, 0].copy(), normal[:, 1].copy()
-    normal[:, 0], normal[:, 1] = cos * x - sin * y, sin * x + cos * y
-    return normal, unit, np.where(is_box, face, np.where(is_cone & lid, 2, 1))
+    shape, taper = solids.shape[part], solids.taper[part]
+    is_box, is_cone = shape == BOX, shape == CONE
+    is_lid = is_cone & (np.abs(unit[2]) > 1 - 1e-5)
+    face = np.abs(unit).argmax(0)
+    face = np.where(is_box, face, np.where(is_lid, 2, 1))
+    slope = (taper - 1) / 2
+    normal = unit.copy()  # right for a ball
+    normal[2] = np.where(is_cone, -slope * (slope + 1 + slope * unit[2]), unit[2])
+    is_flat = is_box | is_lid
+    flat = np.sign(unit) * (np.arange(3)[:, None] == face)
+    normal = np.where(is_flat, flat, normal) / _take(solids.half, part)
+    normal /= np.sqrt((normal**2).sum(0))
+    return _turn(normal, solids.yaw[part]), face
 
 
 # ---- looking -------------------------------------------------------------------------------------------
 
 
-def _look(room: Room, solids: Solids, direction: ndarray) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """Colours (n, 3) from 0 to 1, z-depths (n,), normals (n, 3) in the room and classes (n,) of rays."""
-    n, size, eye = len(direction), np.array(room.size), np.array(room.camera.position)
-    direction = np.where(direction == 0, _TINY, direction)
-    exits = (np.where(direction > 0, size, 0) - eye) / direction  # (n, 3), from the room's box
-    axis = exits.argmin(1)
-    depth = exits[np.arange(n), axis]
-    wall = 2 * axis + (direction[np.arange(n), axis] > 0)
+def _look(
+    room: Room, solids: Solids, direction: ndarray, n_spots: int
+) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+    """Colours (3, n) from 0 to 1, z-depths (n,), normals (3, n) in the room and classes (n,) of rays.
 
-    ray, part = _candidates(eye, direction, solids, 0)
-    entry = np.full((n, len(room.parts)), np.inf)
-    entry[ray, part] = _hit(np.broadcast_to(eye, (len(ray), 3)), direction[ray], solids, part)
-    nearest = entry.argmin(1)
-    is_part = entry[np.arange(n), nearest] < depth
-    depth = np.where(is_part, entry[np.arange(n), nearest], depth)
-    point = eye + depth[:, None] * direction
+    Each looks at ``n_spots`` of the four spots of the lamp.
+    """
+    n = direction.shape[1]
+    eye, size = (np.array(v, np.float32) for v in (room.camera.position, room.size))
+    exits = (np.where(direction > 0, size[:, None], 0) - eye[:, None]) / direction  # from the room's box
+    axis = exits.argmin(0)
+    depth = exits.min(0)
+    wall = 2 * axis + (direction[axis, np.arange(n)] > 0)
 
-    normal = np.zeros((n, 3))
-    normal[np.arange(n), axis] = np.where(wall % 2, -1, 1)
-    albedo, glow = np.empty((n, 3)), np.zeros(n, bool)
-    shell = np.flatnonzero(~is_part)
-    albedo[shell] = _paint_shell(room, point[shell], wall[shell])
-    hits = np.flatnonzero(is_part)
-    normal[hits], unit, face = _normal_of(point[hits], solids, nearest[hits])
-    albedo[hits], glow[hits] = _paint_parts(room, solids, nearest[hits], unit, face)
+    ray, part = _near_pairs(direction / np.sqrt((direction**2).sum(0)), eye, solids)
+    origin = solids.to_unit(eye[:, None] - solids.centre, np.arange(len(solids.shape)))
+    entry = _enter(_take(origin, part), solids.to_unit(_take(direction, ray), part), solids, part)
+    np.minimum.at(depth, ray, entry)
+    nearest = np.full(n, -1)
+    first = np.flatnonzero(entry == depth[ray])
+    nearest[ray[first]] = part[first]
+    point = eye[:, None] + depth * direction
 
-    classes = np.where(is_part, np.array([part.class_id for part in room.parts])[nearest], BACKGROUND)
-    is_sky = ~is_part & _is_window(room, point, wall)
-    colour = albedo * _light(room, solids, point, normal, glow | is_sky)
-    colour = np.where(is_sky[:, None], _sky(direction), colour).clip(0, 1)
-    depth[is_sky], normal[is_sky], classes[is_sky] = np.nan, np.nan, UNCERTAIN
+    shell, hits = np.flatnonzero(nearest < 0), np.flatnonzero(nearest >= 0)
+    part = nearest[hits]
+    unit = solids.to_unit(_take(point, hits) - _take(solids.centre, part), part)
+    normal, albedo, is_bright = np.zeros((3, n), np.float32), np.empty((3, n), np.float32), np.zeros(n, bool)
+    normal[axis[shell], shell] = 1 - 2 * (wall[shell] % 2)
+    albedo[:, shell] = _paint_shell(room, _take(point, shell), wall[shell])
+    normal[:, hits], face = _normal_of(unit, solids, part)
+    albedo[:, hits] = _paint_parts(solids, part, unit, face)
+    is_bright[hits] = solids.texture[part] == TEXTURE["glow"]
+    classes = np.full(n, BACKGROUND)
+    classes[hits] = solids.class_id[part]
+
+    is_sky = (nearest < 0) & _is_window(room, point, wall)
+    colour = albedo * _light(room, solids, point, normal, is_bright | is_sky, n_spots)
+    colour = np.where(is_sky, _sky(direction), colour).clip(0, 1)
+    depth[is_sky], normal[:, is_sky], classes[is_sky] = np.nan, np.nan, UNCERTAIN
     return colour, depth, normal, classes
 
 
 def _is_window(room: Room, point: ndarray, wall: ndarray) -> ndarray:
-    inside = np.zeros(len(point), bool)
+    inside = np.zeros(point.shape[1], bool)
     for window in room.windows:
-        along = point[:, [1 - window.axis, 2]]
+        along, up = point[1 - window.axis], point[2]
         inside |= (
             (wall == 2 * window.axis + window.side)
-            & (along > window.low).all(1)
-            & (along < window.high).all(1)
+            & (along > window.low[0])
+            & (along < window.high[0])
+            & (up > window.low[1])
+            & (up < window.high[1])
         )
     return inside
 
 
+def _column(*values: float) -> ndarray:
+    return np.array(values, np.float32)[:, None]
+
+
 def _sky(direction: ndarray) -> ndarray:
     """Blue above, hazy at the horizon, a meadow below."""
-    up = (direction[:, 2:] / np.linalg.norm(direction, axis=1, keepdims=True)).clip(-1, 1)
-    haze, blue, green = (
-        np.array([0.90, 0.95, 0.98]),
-        np.array([0.52, 0.74, 0.95]),
-        np.array([0.60, 0.72, 0.50]),
-    )
+    up = direction[2] / np.sqrt((direction**2).sum(0))
+    haze, blue, green = _column(0.90, 0.95, 0.98), _column(0.52, 0.74, 0.95), _column(0.60, 0.72, 0.50)
     above = haze + (blue - haze) * (up * 3).clip(0, 1)
     return above + (green - above) * (0.5 - up * 60).clip(0, 1)
 
 
-def _light(room: Room, solids: Solids, point: ndarray, normal: ndarray, is_bright: ndarray) -> ndarray:
-    """How much light falls on points: (n, 1). Sky and ground light, dimmer in corners, and a lamp with shadows."""
-    lamp, size = np.array(room.lamp) - [0, 0, 0.45], np.array(room.size)
-    ambient = 0.52 + 0.10 * normal[:, 2] + 0.05 * normal[:, 0] - 0.03 * normal[:, 1]
-    for axis in range(3):  # walls, floor and ceiling take light from each other near the edges
-        for distance in (point[:, axis], size[axis] - point[:, axis]):
-            facing = 1 - np.abs(normal[:, axis])
-            ambient *= 1 - 0.22 * facing * np.exp(-np.maximum(distance, 0) / 0.22)
-    to_lamp = lamp - point
-    square = (to_lamp**2).sum(1)
-    slant = (to_lamp * normal).sum(1) / np.sqrt(square)
-    direct = 0.66 * (0.25 + 0.75 * slant) * (slant > 0) / (0.55 + square / 9)
+def _light(
+    room: Room, solids: Solids, point: ndarray, normal: ndarray, is_bright: ndarray, n_spots: int
+) -> ndarray:
+    """How much light falls on points, (n,): from all sides, less in corners, and from a lamp."""
+    ambient = 0.52 + 0.10 * normal[2] + 0.05 * normal[0] - 0.03 * normal[1]
+    for axis, extent in enumerate(room.size):  # surfaces that meet take light from each other
+        edge = np.minimum(point[axis], extent - point[axis])
+        ambient *= 1 - 0.22 * (1 - np.abs(normal[axis])) * np.exp(np.minimum(-edge, 0) / 0.22)
+    lamp = np.array(room.lamp, np.float32) - np.float32([0, 0, 0.45])
+    to_lamp = lamp[:, None] - point
+    square = (to_lamp**2).sum(0)
+    slant = (to_lamp * normal).sum(0) / np.sqrt(square)
+    direct = 0.62 * (0.25 + 0.75 * slant) * (slant > 0) / (0.7 + square / 9)
     lit = np.flatnonzero((slant > 0) & ~is_bright)
-    start = point[lit] + 2e-3 * normal[lit]
-    ray, part = _candidates(start, lamp - start, solids, LAMP_RADIUS)
-    casts = np.array([p.texture not in (TEXTURE["glow"], TEXTURE["rug"]) for p in room.parts])
-    ray, part = ray[casts[part]], part[casts[part]]
-    seen = np.zeros(len(lit))
-    for angle in np.arange(4) * np.pi / 2 + 0.4:
-        target = lamp + LAMP_RADIUS * np.array([np.cos(angle), np.sin(angle), 0])
-        blocked = np.zeros(len(lit), bool)
-        blocked[ray[_hit(start[ray], target - start[ray], solids, part) < 1]] = True
-        seen += ~blocked / 4
-    direct[lit] *= seen
-    return np.where(is_bright, 1.0, ambient + direct)[:, None]
+    direct[lit] *= _see_lamp(solids, lamp, _take(point + 2e-3 * normal, lit), lit % 4, n_spots)
+    return np.where(is_bright, 1, ambient + direct)
+
+
+def _see_lamp(solids: Solids, lamp: ndarray, point: ndarray, spot: ndarray, n_spots: int) -> ndarray:
+    """The share of the lamp, four spots on a ring, that points (3, n) see: (n,).
+
+    A point looks at ``n_spots`` of them from its own ``spot`` on: four rays of one pixel, with one spot
+    each, see all four.
+    """
+    is_caster = (solids.half.min(0) > THIN / 2) & (solids.texture != TEXTURE["glow"])
+    casters = Solids(*(values[..., is_caster] for values in solids))
+    offset = point - lamp[:, None]
+    distance = np.sqrt((offset**2).sum(0))
+    ray, part = _near_pairs(offset / distance, lamp, casters, LAMP_RADIUS)
+    centre, corner = casters.centre, casters.corners()[:, 0]
+    reach = np.sqrt(((centre - lamp[:, None]) ** 2).sum(0)) - np.sqrt(((corner - centre) ** 2).sum(0))
+    before = reach[part] < distance[ray]  # what is farther than the point cannot stand in its light
+    ray, part = ray[before], part[before]
+    start = casters.to_unit(_take(point, ray) - _take(centre, part), part)
+    angle = np.arange(4) * np.pi / 2 + 0.4
+    spots = lamp[:, None] + LAMP_RADIUS * np.float32([np.cos(angle), np.sin(angle), 0 * angle])
+    every = np.tile(np.arange(len(reach)), (4, 1))  # (4, P)
+    spots = casters.to_unit(spots[:, :, None] - centre[:, None], every).reshape(3, -1)  # (3, 4 P)
+    share = np.ones(point.shape[1], np.float32)
+    for k in range(n_spots):
+        direction = _take(spots, (spot[ray] + k) % 4 * len(reach) + part) - start
+        is_blocked = np.zeros(len(share), bool)
+        is_blocked[ray[_enter(start, direction, casters, part) < 1]] = True
+        share -= is_blocked / np.float32(n_spots)
+    return share
 
 
 # ---- painting ------------------------------------------------------------------------------------------
 
 
 def _paint_shell(room: Room, point: ndarray, wall: ndarray) -> ndarray:
-    """Colours (m, 3) of walls, floor and ceiling, with white skirting boards."""
+    """Colours (3, m) of walls, floor and ceiling, with white skirting boards."""
     axis = wall // 2
-    u = np.where(axis == 0, point[:, 1], point[:, 0])
-    v = np.where(axis == 2, point[:, 1], point[:, 2])
-    texture, colour, accent = (
-        np.array([getattr(s, name) for s in room.surfaces])[wall] for name in ("texture", "colour", "accent")
-    )
-    share = _pattern(texture, u, v, u, v, np.zeros(len(u)))
-    painted = colour + (accent - colour) * share[:, None]
-    return np.where(((axis < 2) & (v < 0.09))[:, None], 0.93, painted)
+    u = np.where(axis == 0, point[1], point[0])
+    v = np.where(axis == 2, point[1], point[2])
+    colour, accent, texture = (np.array(values, np.float32).T for values in zip(*room.surfaces, strict=True))
+    share = _pattern(texture[wall], u, v, u, v, np.zeros_like(u))
+    painted = _take(colour, wall) + _take(accent - colour, wall) * share
+    return np.where((axis < 2) & (v < 0.09), 0.93, painted)
 
 
-def _paint_parts(
-    room: Room, solids: Solids, part: ndarray, unit: ndarray, face: ndarray
-) -> tuple[ndarray, ndarray]:
-    """Colours (m, 3) of points on solids, and which of them shine by themselves."""
-    texture, colour, accent, phase = (
-        np.array([getattr(p, name) for p in room.parts])[part]
-        for name in ("texture", "colour", "accent", "phase")
-    )
-    first, second = np.where(face == 0, 1, 0), np.where(face == 2, 1, 2)
-    rows = np.arange(len(part))
-    a, b = unit[rows, first], unit[rows, second]  # from -1 to 1 across the face
-    half = solids.half[part]
-    shown = np.where(np.isin(texture, _FRONT_ONLY) & (face != 1), 0, texture)
-    share = _pattern(shown, (a + 1) * half[rows, first], (b + 1) * half[rows, second], a, b, phase)
-    painted = colour + (accent - colour) * share[:, None]
+def _paint_parts(solids: Solids, part: ndarray, unit: ndarray, face: ndarray) -> ndarray:
+    """Colours (3, m) of points on solids."""
+    texture, phase, half = solids.texture[part], solids.phase[part], _take(solids.half, part)
+    texture = np.where(_IS_ON_FRONT[texture] & (face != 1), 0, texture)
+    a, b = np.where(face == 0, unit[1], unit[0]), np.where(face == 2, unit[1], unit[2])
+    u = (a + 1) * np.where(face == 0, half[1], half[0])  # metres from a corner of the face
+    v = (b + 1) * np.where(face == 2, half[1], half[2])
+    accent, painted = _take(solids.accent, part), _take(solids.colour, part)
+    painted += (accent - painted) * _pattern(texture, u, v, a, b, phase)
     for name, repaint in (("picture", _paint_picture), ("spines", _paint_spines)):
-        rows = np.flatnonzero(shown == TEXTURE[name])
+        rows = np.flatnonzero(texture == TEXTURE[name])
         if len(rows):
-            u = (a[rows] + 1) * half[rows, first[rows]]
-            painted[rows] = repaint(painted[rows], accent[rows], a[rows], b[rows], u, phase[rows])
-    return painted, texture == TEXTURE["glow"]
+            painted[:, rows] = repaint(
+                painted[:, rows], accent[:, rows], a[rows], b[rows], u[rows], phase[rows]
+            )
+    return painted
 
 
-def _hash(i: ndarray, j: ndarray | int = 0) -> ndarray:
-    """A number from 0 to 1 for a pair of whole numbers, the same everywhere."""
-    mixed = (np.floor(i).astype(np.int64) * 73856093) ^ (
-        np.floor(j).astype(np.int64) * 19349663 if isinstance(j, ndarray) else j * 83492791
-    )
+def _hash(i: ndarray, j: ndarray) -> ndarray:
+    """A number from 0 to 1 for a pair of cells, the same on every machine."""
+    mixed = np.floor(i).astype(np.int64) * 73856093 ^ np.floor(j).astype(np.int64) * 19349663
     mixed = (mixed ^ (mixed >> 13)) * 1274126177
-    return ((mixed ^ (mixed >> 16)) & 0xFFFF) / 0xFFFF
+    return ((mixed ^ (mixed >> 16)) & 0xFFFF) * np.float32(1 / 0xFFFF)
 
 
 def _pattern(texture: ndarray, u: ndarray, v: ndarray, a: ndarray, b: ndarray, phase: ndarray) -> ndarray:
@@ -374,7 +402,7 @@ def _pattern(texture: ndarray, u: ndarray, v: ndarray, a: ndarray, b: ndarray, p
 
     u and v are metres from a corner of the face, a and b run from -1 to 1 across it.
     """
-    share = np.zeros(len(texture))
+    share = np.zeros(len(texture), np.float32)
     for number in np.unique(texture):
         if number in _SHARES:
             rows = np.flatnonzero(texture == number)
@@ -384,7 +412,7 @@ def _pattern(texture: ndarray, u: ndarray, v: ndarray, a: ndarray, b: ndarray, p
 
 def _planks(u, v, a, b, phase):
     row = np.floor(v / 0.16)
-    along = u + _hash(row) * 1.3
+    along = u + _hash(row, row) * 1.3
     tone = _hash(row, np.floor(along / 1.3))
     grain = 0.1 * np.sin(along * 9 + 6 * tone) * np.sin(v * 70 + 9 * tone)
     gap = (v / 0.16 - row < 0.05) | (np.abs(along / 1.3 % 1) < 0.008)
@@ -394,7 +422,7 @@ def _planks(u, v, a, b, phase):
 def _tiles(u, v, a, b, phase):
     i, j = np.floor(u / 0.45), np.floor(v / 0.45)
     grout = (u / 0.45 - i < 0.035) | (v / 0.45 - j < 0.035)
-    return np.where(grout, -0.0, 0.0) + np.where(grout, 0.25, (i + j) % 2 * 0.9 + 0.08 * _hash(i, j))
+    return np.where(grout, 0.25, (i + j) % 2 * 0.9 + 0.08 * _hash(i, j))
 
 
 def _rug_pattern(u, v, a, b, phase):
@@ -455,12 +483,12 @@ def _oven_front(u, v, a, b, phase):
 
 
 _SHARES = {
-    TEXTURE["wood"]: lambda u, v, a, b, phase: -0.12 - 0.12 * np.sin(v * 60 + 2 * np.sin(u * 5)),
-    TEXTURE["fabric"]: lambda u, v, a, b, phase: 0.10 * _hash(u / 0.03, np.floor(v / 0.03)) - 0.05,
-    TEXTURE["leaves"]: lambda u, v, a, b, phase: _hash(u / 0.05, np.floor(v / 0.05)),
+    TEXTURE["wood"]: lambda u, v, a, b, phase: 0.16 + 0.16 * np.sin(v * 60 + 2 * np.sin(u * 5)),
+    TEXTURE["fabric"]: lambda u, v, a, b, phase: 0.08 * _hash(u / 0.03, v / 0.03),
+    TEXTURE["leaves"]: lambda u, v, a, b, phase: _hash(u / 0.05, v / 0.05),
     TEXTURE["planks"]: _planks,
     TEXTURE["tiles"]: _tiles,
-    TEXTURE["carpet"]: lambda u, v, a, b, phase: 0.3 * _hash(u / 0.04, np.floor(v / 0.04)),
+    TEXTURE["carpet"]: lambda u, v, a, b, phase: 0.16 * _hash(u / 0.03, v / 0.03),
     TEXTURE["stripes"]: lambda u, v, a, b, phase: ((u / 0.3) % 1 < 0.5).astype(float),
     TEXTURE["two_tone"]: lambda u, v, a, b, phase: np.where(np.abs(v - 0.98) < 0.025, -0.6, (v < 0.98) * 1.0),
     TEXTURE["rug"]: _rug_pattern,
@@ -481,26 +509,28 @@ def _paint_picture(painted, accent, a, b, u, phase):
     x, y = a / 0.7, b / 0.7
     hill = 0.35 * np.sin(2.2 * x + 9 * phase) - 0.25
     near = 0.3 * np.sin(3.1 * x + 23 * phase) - 0.7
-    sun = np.hypot(x - 1.2 * (phase - 0.5), y - 0.5) < 0.24
-    inside = np.where(sun[:, None], [0.98, 0.86, 0.55], 0.25 * accent + 0.72)
-    inside = np.where((y < hill)[:, None], 0.6 * painted + 0.3, inside)
-    inside = np.where((y < near)[:, None], 0.75 * accent, inside)
-    sheen = painted + 0.12 * ((a + b) > 0.3)[:, None]
-    inside = np.where((phase < 0)[:, None], sheen, inside)
-    mat = ((edge > 0.72) & (phase >= 0))[:, None]
-    frame = np.where((phase > 0.5)[:, None], 0.14, [0.52, 0.38, 0.25])
-    return np.where((edge > 0.9)[:, None], frame, np.where(mat, 0.95, inside))
+    is_sun = np.hypot(x - 1.2 * (phase - 0.5), y - 0.5) < 0.24
+    inside = np.where(is_sun, _column(0.98, 0.86, 0.55), 0.25 * accent + 0.72)
+    inside = np.where(y < hill, 0.6 * painted + 0.3, inside)
+    inside = np.where(y < near, 0.75 * accent, inside)
+    inside = np.where(phase < 0, painted + 0.12 * (a + b > 0.3), inside)
+    inside = np.where((edge > 0.72) & (phase >= 0), 0.95, inside)
+    frame = np.where(phase > 0.5, 0.14, _column(0.52, 0.38, 0.25))
+    return np.where(edge > 0.9, frame, inside)
+
+
+_SPINES = np.array(
+    [
+        [0.68, 0.20, 0.86, 0.28, 0.90, 0.42, 0.84, 0.24],
+        [0.22, 0.34, 0.74, 0.44, 0.88, 0.28, 0.50, 0.25],
+        [0.20, 0.52, 0.46, 0.34, 0.82, 0.42, 0.26, 0.30],
+    ]
+)
 
 
 def _paint_spines(painted, accent, a, b, u, phase):
-    """Backs of books side by side, each in its own colour."""
-    book = np.floor(u / 0.042)
-    seed = np.floor(phase * 1000)
-    tones = np.array(
-        [[0.68, 0.22, 0.20], [0.20, 0.34, 0.52], [0.86, 0.74, 0.46], [0.28, 0.44, 0.34], [0.90, 0.88, 0.82],
-         [0.42, 0.28, 0.42], [0.84, 0.50, 0.26], [0.24, 0.25, 0.30]]
-    )  # fmt: skip
-    colour = tones[(_hash(book, seed) * 7.999).astype(int)]
-    gap = (u / 0.042 - book < 0.1) | (b > 0.55 + 0.45 * _hash(book, seed + 7))
-    band = np.abs(b - 0.3) < 0.07
-    return np.where(gap[:, None], 0.3 * colour, np.where(band[:, None], 0.5 * colour + 0.4, colour))
+    """Backs of books side by side, each in its own colour and height."""
+    book, seed = np.floor(u / 0.042), np.floor(phase * 1000)
+    colour = _SPINES[:, (_hash(book, seed) * 7.999).astype(int)]
+    is_gap = (u / 0.042 - book < 0.1) | (b > 0.55 + 0.45 * _hash(book, seed + 7))
+    return np.where(is_gap, 0.3 * colour, np.where(np.abs(b - 0.3) < 0.07, 0.5 * colour + 0.4, colour))

@@ -1,11 +1,11 @@
-"""Random furnished rooms as lists of simple solids: what is in a room and where, not what it looks like from the door.
+"""Random furnished rooms as lists of simple solids, each with a colour, a texture and a class of Taskonomy.
 
-A room is a box with solids in it, each with a colour, a texture and the number of a class of Taskonomy.
-`room_render` looks at it.
+What is in a room and where; looking at it is `room_render`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ TEXTURES = (
 TEXTURE = {name: number for number, name in enumerate(TEXTURES)}
 Colour = tuple[float, float, float]
 Point = tuple[float, float, float]
+Rectangle = tuple[float, float, float, float]  # low x, low y, high x, high y
 
 WHITE, CREAM, CHROME = (0.95, 0.94, 0.92), (0.93, 0.90, 0.83), (0.74, 0.76, 0.78)
 STEEL, BLACK, GREEN = (0.66, 0.68, 0.71), (0.07, 0.07, 0.09), (0.30, 0.52, 0.27)
@@ -60,7 +61,7 @@ class Surface(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A hole in a wall: ``axis`` and ``side`` name the wall, ``low`` and ``high`` are (along, up) in metres."""
+    """A hole in the wall that ``axis`` and ``side`` name; ``low`` and ``high`` are (along, up) in metres."""
 
     axis: int
     side: int
@@ -149,7 +150,7 @@ def solid(
 
 def moved(parts: list[Part], x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> list[Part]:
     """The parts turned about the vertical axis through the origin, then shifted."""
-    cos, sin = float(np.cos(yaw)), float(np.sin(yaw))
+    cos, sin = math.cos(yaw), math.sin(yaw)
     return [
         part._replace(
             centre=(
@@ -250,7 +251,7 @@ def _couch(rng: Generator, look: Palette) -> list[Part]:
         x = (i - (seats - 1) / 2) * 0.7
         cushion = light(cloth, 0.1)
         parts.append(solid(BOX, (x, 0.58, 0.3), (0.67, 0.66, 0.17), cushion, name, texture="fabric"))
-        parts.append(solid(ELLIPSOID, (x, 0.28, 0.44), (0.72, 0.26, 0.46), cushion, name, texture="fabric"))
+        parts.append(solid(BOX, (x, 0.3, 0.46), (0.66, 0.16, 0.42), cushion, name, texture="fabric"))
     for side in (-1, 1):
         if rng.random() < 0.75:
             x, pillow = side * (w / 2 - 0.38), (look.accent, CREAM)[rng.integers(2)]
@@ -259,10 +260,10 @@ def _couch(rng: Generator, look: Palette) -> list[Part]:
 
 
 def _table(rng: Generator, look: Palette, w: float, d: float, h: float, chance: float) -> list[Part]:
-    name = "dining table"
+    name, grain = "dining table", dark(look.wood, 0.6)
     return [
         *_legs(w - 0.1, d - 0.1, h - 0.04, 0.06, dark(look.wood, 0.15), name),
-        solid(BOX, (0, d / 2 - 0.05, h - 0.04), (w, d, 0.05), look.wood, name, texture="wood"),
+        solid(BOX, (0, d / 2 - 0.05, h - 0.04), (w, d, 0.05), look.wood, name, texture="wood", accent=grain),
         *moved(_small_things(rng, look, chance, w), 0, d / 2, h + 0.01),
     ]
 
@@ -307,10 +308,10 @@ def _television_stand(rng: Generator, look: Palette) -> list[Part]:
 
 def _bed(rng: Generator, look: Palette) -> list[Part]:
     name, w, d = "bed", (1.0, 1.5, 1.7)[rng.integers(3)], 2.05
-    duvet = mix(look.fabric, WHITE, (0.15, 0.6)[rng.integers(2)])
+    duvet, grain = mix(look.fabric, WHITE, (0.15, 0.6)[rng.integers(2)]), dark(look.wood, 0.6)
     parts = [
-        solid(BOX, (0, 0.04, 0), (w + 0.1, 0.08, 1.0), look.wood, name, texture="wood"),
-        solid(BOX, (0, d / 2, 0.1), (w + 0.06, d, 0.2), look.wood, name, texture="wood"),
+        solid(BOX, (0, 0.04, 0), (w + 0.1, 0.08, 1.0), look.wood, name, texture="wood", accent=grain),
+        solid(BOX, (0, d / 2, 0.1), (w + 0.06, d, 0.2), look.wood, name, texture="wood", accent=grain),
         solid(BOX, (0, d / 2 + 0.02, 0.3), (w, d - 0.06, 0.2), WHITE, name),
         solid(BOX, (0, d * 0.64, 0.34), (w + 0.05, d * 0.7, 0.21), duvet, name, texture="fabric"),
         solid(BOX, (0, d * 0.83, 0.36), (w + 0.07, d * 0.22, 0.21), look.accent, name, texture="fabric"),
@@ -332,6 +333,15 @@ def _nightstand(rng: Generator, look: Palette) -> list[Part]:
     body = solid(BOX, (0, 0.2, 0), (0.45, 0.4, 0.5), wood, texture="drawers", accent=dark(wood, 0.45))
     parts = [body, *moved(_table_lamp(rng, look), -0.08, 0.16, 0.5)]
     return parts + moved((_books, _bottle)[rng.integers(2)](rng, look), 0.12, 0.25, 0.5)
+
+
+def _bed_with_nightstands(rng: Generator, look: Palette) -> list[Part]:
+    parts = _bed(rng, look)
+    beside = footprint(parts)[2] + 0.27
+    for side in (-1, 1):
+        if rng.random() < 0.7:
+            parts += moved(_nightstand(rng, look), side * beside, 0)
+    return parts
 
 
 def _wardrobe(rng: Generator, look: Palette) -> list[Part]:
@@ -473,8 +483,9 @@ def _picture(rng: Generator, look: Palette) -> list[Part]:
 
 def _clock(rng: Generator, look: Palette) -> list[Part]:
     wide = rng.uniform(0.3, 0.45)
+    rim = (BLACK, dark(look.wood, 0.3))[rng.integers(2)]
     return [solid(ELLIPSOID, (0, 0.01, -wide / 2), (wide, 0.07, wide), WHITE, "clock", texture="clock",
-                  accent=(BLACK, dark(look.wood, 0.3))[rng.integers(2)], phase=rng.uniform(0, 1))]  # fmt: skip
+                  accent=rim, phase=rng.uniform(0, 1))]  # fmt: skip
 
 
 def _shelf(rng: Generator, look: Palette) -> list[Part]:
@@ -482,7 +493,7 @@ def _shelf(rng: Generator, look: Palette) -> list[Part]:
     w = rng.uniform(0.7, 1.1)
     filled = rng.uniform(0.4, 0.8) * w
     return [
-        solid(BOX, (0, 0.12, 0), (w, 0.24, 0.03), look.wood, texture="wood"),
+        solid(BOX, (0, 0.12, 0), (w, 0.24, 0.03), look.wood),
         solid(BOX, ((filled - w) / 2 + 0.02, 0.11, 0.03), (filled, 0.17, 0.23), look.accent, "book",
               texture="spines", accent=look.fabric, phase=rng.uniform(0, 1)),
         *moved(_vase(rng, look), w / 2 - 0.12, 0.12, 0.03),
@@ -522,8 +533,8 @@ _ROOMS: dict[str, tuple[tuple[Maker, ...], tuple[tuple[Maker, float], ...]]] = {
     "bedroom": (
         (),
         (
-            (_bed, 1.0), (_nightstand, 0.9), (_wardrobe, 0.9), (_desk, 0.6), (_chest, 0.8), (_bookcase, 0.4),
-            (_floor_plant, 0.6), (_door, 0.6), (_nightstand, 0.4),
+            (_bed_with_nightstands, 1.0), (_wardrobe, 0.9), (_desk, 0.6), (_chest, 0.8), (_bookcase, 0.5),
+            (_floor_plant, 0.7), (_chair, 0.5), (_door, 0.6),
         ),
     ),
     "kitchen": (
@@ -564,7 +575,7 @@ _ODDS = {
     "bathroom": 0.1,
 }
 # Inward turn of furniture whose back is at the wall x = 0, x = width, y = 0, y = depth.
-_TURN = (-np.pi / 2, np.pi / 2, 0.0, np.pi)
+_TURN = (-math.pi / 2, math.pi / 2, 0.0, math.pi)
 
 
 def draw_room(rng: Generator) -> Room:
@@ -578,7 +589,11 @@ def draw_room(rng: Generator) -> Room:
     """
     kind = rng.choice(list(_ODDS), p=list(_ODDS.values()))
     most = 4.5 if kind == "bathroom" else 6.9
-    size = (rng.uniform(3.2, most), rng.uniform(3.2, most), rng.uniform(2.4, 2.9))
+    size = (
+        3.1 + (most - 3.1) * rng.beta(1.3, 2),
+        3.1 + (most - 3.1) * rng.beta(1.3, 2),
+        rng.uniform(2.4, 2.8),
+    )
     look = _PALETTES[rng.integers(len(_PALETTES))]
     camera, behind = _place_camera(rng, size)
     plan = _Plan(rng, size, look, camera, behind)
@@ -666,36 +681,34 @@ class _Plan:
         at[axis], at[1 - axis] = side * self.size[axis], along
         return at[0], at[1], 0.0, _TURN[wall]
 
-    def _is_free(self, parts: list[Part], margin: float) -> bool:
-        low_x, low_y, high_x, high_y = footprint(parts)
-        if low_x < -0.01 or low_y < -0.01 or high_x > self.size[0] + 0.01 or high_y > self.size[1] + 0.01:
+    def _is_free(self, place: Rectangle, margin: float) -> bool:
+        x0, y0, x1, y1 = place
+        if x0 < -0.01 or y0 < -0.01 or x1 > self.size[0] + 0.01 or y1 > self.size[1] + 0.01:
             return False
         return all(
-            high_x + margin < x0 or x1 + margin < low_x or high_y + margin < y0 or y1 + margin < low_y
-            for x0, y0, x1, y1 in self.taken
+            x1 + margin < a0 or a1 + margin < x0 or y1 + margin < b0 or b1 + margin < y0
+            for a0, b0, a1, b1 in self.taken
         )
-
-    def _stand(self, parts: list[Part]) -> None:
-        self.parts += parts
-        self.taken.append(footprint(parts))
 
     def stand_at_wall(self, maker: Maker) -> None:
         """Put it somewhere along a wall, or leave it out if there is no room in ten tries."""
         parts = maker(self.rng, self.look)
-        low, _, high, _ = footprint(parts)
-        tall = max(part.centre[2] + part.half[2] for part in parts)
+        place = low, _, high, _ = footprint(parts)
+        half = (high - low) / 2
+        is_tall = max(part.centre[2] + part.half[2] for part in parts) > 1.0
         for _ in range(10):
             wall = self.walls[self.rng.integers(4)]
             length = self.size[1 - wall // 2]
-            if high - low > length - 0.1:
+            if 2 * half > length - 0.1:
                 continue
-            along = self.rng.uniform((high - low) / 2, length - (high - low) / 2)
-            blocked = tall > 1.0 and not self._is_wall_free(wall, along, (high - low) / 2)
-            placed = moved(parts, *self._wall_frame(wall, along))
-            if not blocked and self._is_free(placed, 0.06):
-                self._stand(placed)
-                if tall > 1.0:
-                    self.hung[wall].append((along - (high - low) / 2, along + (high - low) / 2))
+            along = self.rng.uniform(half, length - half)
+            frame = self._wall_frame(wall, along)
+            here = turned(place, *frame)
+            if self._is_free(here, 0.06) and not (is_tall and not self._is_wall_free(wall, along, half)):
+                self.parts += moved(parts, *frame)
+                self.taken.append(here)
+                if is_tall:
+                    self.hung[wall].append((along - half, along + half))
                 return
 
     def stand_in_middle(self, maker: Maker) -> None:
@@ -703,15 +716,17 @@ class _Plan:
         parts = maker(self.rng, self.look)
         low, front, high, back = footprint(parts)
         parts = moved(parts, 0, -(front + back) / 2)
+        place = footprint(parts)
         for _ in range(10):
             x, y = (length * self.rng.uniform(0.35, 0.65) for length in self.size[:2])
-            yaw = self.rng.integers(2) * np.pi / 2 + self.rng.uniform(-0.12, 0.12)
-            placed = moved(parts, x, y, yaw=yaw)
-            if self._is_free(placed, 0.1):
+            frame = (x, y, 0.0, self.rng.integers(2) * math.pi / 2 + self.rng.uniform(-0.12, 0.12))
+            here = turned(place, *frame)
+            if self._is_free(here, 0.1):
                 if self.rng.random() < 0.7:
                     rug = _rug(self.rng, self.look, high - low + 0.9, back - front + 0.7)
-                    self.parts += moved(rug, x, y, yaw=yaw)
-                self._stand(placed)
+                    self.parts += moved(rug, *frame)
+                self.parts += moved(parts, *frame)
+                self.taken.append(here)
                 return
 
     def _is_wall_free(self, wall: int, along: float, half: float) -> bool:
@@ -746,8 +761,8 @@ class _Plan:
         parts = [
             solid(BOX, (0, 0.02, low - bar), (w + 2 * bar, 0.04, bar), WHITE),
             solid(BOX, (0, 0.02, high), (w + 2 * bar, 0.04, bar), WHITE),
-            solid(BOX, (0, 0.08, low - bar), (w + 0.3, 0.18, 0.03), WHITE),
-            *(solid(BOX, (x, 0.02, low), (bar, 0.04, h), WHITE) for x in (-w / 2 - bar / 2, 0, w / 2 + bar / 2)),
+            solid(BOX, (0, 0.05, low - bar), (w + 0.16, 0.1, 0.03), WHITE),
+            *(solid(BOX, (side * (w + bar) / 2, 0.02, low), (bar, 0.04, h), WHITE) for side in (-1, 0, 1)),
             solid(BOX, (0, 0.02, low + h * 0.62), (w, 0.03, bar * 0.7), WHITE),
         ]  # fmt: skip
         if self.rng.random() < 0.6:
@@ -760,13 +775,20 @@ class _Plan:
         self.hung[wall].append((along - w / 2 - 0.35, along + w / 2 + 0.35))
 
 
-def footprint(parts: list[Part]) -> tuple[float, float, float, float]:
-    """The smallest (x, y, x, y) rectangle that holds the parts seen from above."""
-    sides = []
-    for part in parts:
-        cos, sin = abs(np.cos(part.yaw)), abs(np.sin(part.yaw))
-        wide, deep = cos * part.half[0] + sin * part.half[1], sin * part.half[0] + cos * part.half[1]
-        x, y = part.centre[:2]
-        sides.append((x - wide, y - deep, -x - wide, -y - deep))
-    x0, y0, x1, y1 = (min(values) for values in zip(*sides, strict=True))
-    return float(x0), float(y0), float(-x1), float(-y1)
+def footprint(parts: list[Part]) -> Rectangle:
+    """The smallest rectangle (x, y, x, y) that holds the parts seen from above."""
+    places = [
+        turned((-part.half[0], -part.half[1], *part.half[:2]), *part.centre, part.yaw) for part in parts
+    ]
+    low_x, low_y, high_x, high_y = zip(*places, strict=True)
+    return min(low_x), min(low_y), max(high_x), max(high_y)
+
+
+def turned(place: Rectangle, x: float, y: float, z: float, yaw: float) -> Rectangle:
+    """The rectangle around a rectangle that `moved` has turned and shifted."""
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    along, up = (place[0] + place[2]) / 2, (place[1] + place[3]) / 2
+    wide, deep = (place[2] - place[0]) / 2, (place[3] - place[1]) / 2
+    x, y = x + cos * along - sin * up, y + sin * along + cos * up
+    wide, deep = abs(cos) * wide + abs(sin) * deep, abs(sin) * wide + abs(cos) * deep
+    return x - wide, y - deep, x + wide, y + deep
