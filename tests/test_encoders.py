@@ -346,7 +346,6 @@ def test_the_small_ones_learn(name: str) -> None:
     assert losses[-1] < 0.3 * losses[0]
 
 
-@pytest.mark.xfail(reason="count_macs does not yet ask for an attention that can be counted", strict=True)
 def test_attention_is_counted_on_a_cpu() -> None:
     """Multiply-adds of the small ViT at 64x64 by hand: 65 tokens, 64 wide."""
     network = GroupedNetwork.naive((Task("depth", 1, "l1", "rmse", is_dense=True),), vit_small())

@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"tasks", "files", "data"},
     "heads": {"tasks"},
     "dense_heads": {"tasks", "decoders", "losses"},
-    "encoders": {"encoders"},
+    "encoders": {"encoders", "files"},
     "network": {"grouping", "heads", "dense_heads", "gradient", "encoders", "tasks"},
     "config": BASE,
     "checkpoint": BASE | {"config"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -12,11 +11,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dmtg_lite.encoders.encoder import Encoder
 from dmtg_lite.encoders.vit import Embedding
+from dmtg_lite.files import write_atomically
 
 _POSITIONS = "stages.0.pos_embed"
 
@@ -37,14 +37,10 @@ class LoadReport:
 
 
 def save_encoder(encoder: Encoder, path: str | Path) -> None:
-    """Write weights and statistics under the names ``stages.<i>.<name>``: temporary file, then rename."""
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        save_file({name: tensor.cpu().contiguous() for name, tensor in _tensors(encoder).items()}, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write weights and statistics under the names ``stages.<i>.<name>``."""
+    write_atomically(
+        path, save({name: tensor.cpu().contiguous() for name, tensor in _tensors(encoder).items()})
+    )
 
 
 @torch.no_grad()
