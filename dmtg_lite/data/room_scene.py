@@ -255,7 +255,9 @@ def _couch(rng: Generator, look: Palette) -> list[Part]:
     for side in (-1, 1):
         if rng.random() < 0.75:
             x, pillow = side * (w / 2 - 0.38), (look.accent, CREAM)[rng.integers(2)]
-            parts.append(solid(ELLIPSOID, (x, 0.45, 0.46), (0.44, 0.2, 0.4), pillow, name, texture="fabric"))
+            parts.append(
+                solid(ELLIPSOID, (x, 0.43, 0.46), (0.44, 0.16, 0.38), pillow, name, texture="fabric")
+            )
     return parts
 
 
@@ -574,7 +576,7 @@ _ODDS = {
     "study": 0.1,
     "bathroom": 0.1,
 }
-# Inward turn of furniture whose back is at the wall x = 0, x = width, y = 0, y = depth.
+# Turn of furniture whose back is at the wall x = 0, x = width, y = 0, y = depth.
 _TURN = (-math.pi / 2, math.pi / 2, 0.0, math.pi)
 
 
@@ -610,24 +612,31 @@ def draw_room(rng: Generator) -> Room:
     lamp = (size[0] * rng.uniform(0.4, 0.6), size[1] * rng.uniform(0.4, 0.6), size[2])
     plan.parts += moved(_ceiling_lamp(rng, look), *lamp)
     surfaces = _paint_shell(rng, look, is_tiled=kind in ("kitchen", "bathroom"))
+    camera = _turn_to_objects(rng, camera, plan.parts)
     return Room(size, surfaces, tuple(plan.windows), tuple(plan.parts), lamp, camera)
 
 
 def _place_camera(rng: Generator, size: Point) -> tuple[Camera, int]:
-    """A camera before a random wall, looking about across the room; also the number of that wall."""
+    """A camera before a random wall, looking squarely across the room; also the number of that wall."""
     behind = int(rng.integers(4))
     axis, side = divmod(behind, 2)
-    along, across = size[1 - axis], size[axis]
-    back, x = rng.uniform(0.25, 0.5), along * rng.uniform(0.25, 0.75)
-    aim = along * rng.uniform(0.3, 0.7) - x  # towards a point on the wall across
-    inward = 1.0 - 2 * side
-    forward = np.array([inward * across * 0.8, aim])
-    position = np.array([back if side == 0 else across - back, x])
-    if axis == 1:
-        forward, position = forward[::-1], position[::-1]
-    yaw = float(np.arctan2(forward[1], forward[0])) + rng.uniform(-0.2, 0.2)
-    pitch, fov = np.radians(rng.uniform(-16, -3)), np.radians(rng.uniform(60, 75))
-    return Camera((*position.tolist(), rng.uniform(1.35, 1.65)), yaw, float(pitch), float(fov)), behind
+    back, along = rng.uniform(0.25, 0.5), size[1 - axis] * rng.uniform(0.25, 0.75)
+    across = size[axis] - back if side else back
+    x, y = (across, along) if axis == 0 else (along, across)
+    yaw = _TURN[behind] + math.pi / 2  # furniture with its back at this wall faces the same way
+    pitch, fov = math.radians(rng.uniform(-16, -3)), math.radians(rng.uniform(60, 75))
+    return Camera((x, y, rng.uniform(1.35, 1.65)), yaw, pitch, fov), behind
+
+
+def _turn_to_objects(rng: Generator, camera: Camera, parts: list[Part]) -> Camera:
+    """Turn the camera by at most 40 degrees, about to the middle of what has a class of its own."""
+    centres = [part.centre for part in parts if part.class_id > BACKGROUND]
+    if not centres:
+        return camera
+    x, y, _ = (sum(values) / len(centres) for values in zip(*centres, strict=True))
+    towards = math.atan2(y - camera.position[1], x - camera.position[0]) + rng.uniform(-0.25, 0.25)
+    turn = (towards - camera.yaw + math.pi) % (2 * math.pi) - math.pi
+    return camera._replace(yaw=camera.yaw + max(-0.7, min(0.7, turn)))
 
 
 def _paint_shell(rng: Generator, look: Palette, *, is_tiled: bool) -> tuple[Surface, ...]:
@@ -681,11 +690,13 @@ class _Plan:
         at[axis], at[1 - axis] = side * self.size[axis], along
         return at[0], at[1], 0.0, _TURN[wall]
 
+    def _is_inside(self, place: Rectangle) -> bool:
+        x0, y0, x1, y1 = place
+        return min(x0, y0) > -0.01 and x1 < self.size[0] + 0.01 and y1 < self.size[1] + 0.01
+
     def _is_free(self, place: Rectangle, margin: float) -> bool:
         x0, y0, x1, y1 = place
-        if x0 < -0.01 or y0 < -0.01 or x1 > self.size[0] + 0.01 or y1 > self.size[1] + 0.01:
-            return False
-        return all(
+        return self._is_inside(place) and all(
             x1 + margin < a0 or a1 + margin < x0 or y1 + margin < b0 or b1 + margin < y0
             for a0, b0, a1, b1 in self.taken
         )
@@ -722,8 +733,8 @@ class _Plan:
             frame = (x, y, 0.0, self.rng.integers(2) * math.pi / 2 + self.rng.uniform(-0.12, 0.12))
             here = turned(place, *frame)
             if self._is_free(here, 0.1):
-                if self.rng.random() < 0.7:
-                    rug = _rug(self.rng, self.look, high - low + 0.9, back - front + 0.7)
+                rug = _rug(self.rng, self.look, high - low + 0.9, back - front + 0.7)
+                if self.rng.random() < 0.75 and self._is_inside(turned(footprint(rug), *frame)):
                     self.parts += moved(rug, *frame)
                 self.parts += moved(parts, *frame)
                 self.taken.append(here)
