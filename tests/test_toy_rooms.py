@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
+from dmtg_lite.data import room_render
 from dmtg_lite.data.image_cues import EDGE_COUNTS, KEYPOINT_COUNTS, compute_edges, compute_keypoints
 from dmtg_lite.data.room_render import camera_axes, camera_rays, render_room
 from dmtg_lite.data.room_scene import (
@@ -214,6 +215,18 @@ def test_edges_of_the_picture_are_smooth(large_room) -> None:
     average = large.reshape(48, 9, 48, 9, 3).mean((1, 3))
     single = large[4::9, 4::9]  # the middle rays
     assert np.abs(small - average).mean() < 0.65 * np.abs(single - average).mean()
+
+
+def test_a_ray_does_not_care_which_others_are_cast_with_it(monkeypatch) -> None:
+    """Blocks of 1,024 rays give the pictures that blocks of 8,192 give, bit for bit: no seams."""
+    for seed in range(6):
+        room = draw_room(np.random.default_rng(seed))
+        whole = render_room(room, size=64)
+        monkeypatch.setattr(room_render, "BLOCK", 1024)
+        pieces = render_room(room, size=64)
+        monkeypatch.undo()
+        for name, values in whole.items():
+            np.testing.assert_array_equal(values, pieces[name], err_msg=name)
 
 
 # ---- rooms ---------------------------------------------------------------------------------------------

@@ -437,7 +437,7 @@ def _rug_pattern(u, v, a, b, phase):
 
 
 def _doors(u, v, a, b, phase):
-    n = np.maximum(1, np.round(u.max() / 0.5)) if len(u) else 1
+    n = np.maximum(1, np.round(phase))  # of doors side by side
     cell = ((a + 1) / 2 * n) % 1
     gap = (np.minimum(cell, 1 - cell) < 0.012 * n) | (np.abs(b) > 0.985)
     knob = (np.abs(np.minimum(cell, 1 - cell) - 0.08 * n / 2) < 0.018 * n) & (np.abs(b) < 0.14)

@@ -37,7 +37,8 @@ CLEARANCE = 0.85  # metres around the camera without furniture
 class Part(NamedTuple):
     """One solid, in metres: half sizes along its own axes, turned by ``yaw`` about the vertical.
 
-    ``taper`` is the radius of a cone at the top over that at the bottom; ``phase`` varies a texture.
+    ``taper`` is the radius of a cone at the top over that at the bottom; ``phase`` varies a texture, and for
+    doors it is their number.
     """
 
     shape: int
@@ -303,7 +304,9 @@ def _television(rng: Generator, look: Palette, w: float) -> list[Part]:
 
 def _television_stand(rng: Generator, look: Palette) -> list[Part]:
     w, wood = rng.uniform(1.4, 1.8), light(look.wood, 0.2)
-    body = solid(BOX, (0, 0.22, 0.06), (w, 0.44, 0.42), wood, texture="doors", accent=dark(wood, 0.4))
+    body = solid(
+        BOX, (0, 0.22, 0.06), (w, 0.44, 0.42), wood, texture="doors", accent=dark(wood, 0.4), phase=3
+    )
     parts = [body, *_legs(w, 0.4, 0.06, 0.05, dark(wood, 0.5), "background")]
     return parts + moved(_television(rng, look, rng.uniform(0.95, 1.25)), 0, 0.06, 0.48)
 
@@ -349,7 +352,9 @@ def _bed_with_nightstands(rng: Generator, look: Palette) -> list[Part]:
 def _wardrobe(rng: Generator, look: Palette) -> list[Part]:
     colour = (WHITE, look.wood, light(look.wood, 0.45))[rng.integers(3)]
     size = (rng.uniform(1.1, 1.7), 0.58, rng.uniform(1.95, 2.15))
-    return [solid(BOX, (0, 0.29, 0), size, colour, texture="doors", accent=dark(colour, 0.4))]
+    return [
+        solid(BOX, (0, 0.29, 0), size, colour, texture="doors", accent=dark(colour, 0.4), phase=size[0] / 0.5)
+    ]
 
 
 def _chest(rng: Generator, look: Palette) -> list[Part]:
