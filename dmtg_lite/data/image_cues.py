@@ -31,7 +31,7 @@ def compute_keypoints(gray: ndarray) -> ndarray:
     Source:
         Bay et al., SURF (ECCV 2006), with Gaussian derivatives instead of box filters.
     """
-    sigma = _scale(gray, per_width=1 / 80)
+    sigma = _scale(gray, per_width=1 / 40)
     xx = _filter(_filter(gray, sigma, -1, 2), sigma, -2, 0)
     yy = _filter(_filter(gray, sigma, -1, 0), sigma, -2, 2)
     xy = _filter(_filter(gray, sigma, -1, 1), sigma, -2, 1)

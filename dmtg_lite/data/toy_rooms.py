@@ -18,7 +18,7 @@ from dmtg_lite.tasks import TASKONOMY_5
 
 
 def toy_rooms(
-    *, n_train: int = 1200, n_val: int = 200, n_test: int = 400, size: int = 64, seed: int = 0
+    *, n_train: int = 1000, n_val: int = 100, n_test: int = 300, size: int = 64, seed: int = 0
 ) -> TaskData:
     """Draw furnished rooms, each seen once, with depth, normals, classes, keypoints and edges.
 
