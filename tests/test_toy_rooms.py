@@ -9,8 +9,7 @@ from scipy import ndimage
 
 from dmtg_lite.data import room_render
 from dmtg_lite.data.image_cues import EDGE_COUNTS, KEYPOINT_COUNTS, compute_edges, compute_keypoints
-from dmtg_lite.data.room_render import camera_axes, camera_rays, render_room
-from dmtg_lite.data.room_scene import (
+from dmtg_lite.data.room_parts import (
     BOX,
     CLASS,
     CLASSES,
@@ -21,9 +20,12 @@ from dmtg_lite.data.room_scene import (
     Room,
     Surface,
     Window,
-    draw_room,
     footprint,
     solid,
+)
+from dmtg_lite.data.room_render import camera_axes, camera_rays, render_room
+from dmtg_lite.data.room_scene import (
+    draw_room,
 )
 from dmtg_lite.data.toy_rooms import render_rooms, toy_rooms
 from dmtg_lite.tasks import TASKONOMY_5

@@ -12,7 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy import ndarray
 
-from dmtg_lite.data.room_scene import BACKGROUND, BOX, CONE, TEXTURE, UNCERTAIN, Camera, Part, Room
+from dmtg_lite.data.room_parts import (
+    BACKGROUND,
+    BOX,
+    CONE,
+    TEXTURE,
+    UNCERTAIN,
+    Camera,
+    Part,
+    Room,
+)
 
 BLOCK = 8192  # rays cast at once: their arrays stay in the cache
 LAMP_RADIUS = 0.28  # metres; four points on this circle make shadows soft
