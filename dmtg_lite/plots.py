@@ -28,7 +28,7 @@ MAX_POINTS = 400  # per line: beyond this a browser spends its time, not its pix
 WEIGHTS = ("softmax(S)", "E[Z]")
 
 
-def _plotly() -> Any:
+def load_plotly() -> Any:
     try:
         import plotly.graph_objects
         import plotly.subplots
@@ -37,7 +37,7 @@ def _plotly() -> Any:
     return plotly
 
 
-def _text(name: str) -> str:
+def to_label(name: str) -> str:
     """A task name as plotly shows it: plotly reads a little HTML in every label."""
     return html.escape(str(name), quote=False)
 
@@ -55,7 +55,7 @@ def running_mean(values: np.ndarray, window: int) -> np.ndarray:
     return (total / count).astype(np.float32)
 
 
-def _style(fig: go.Figure, title: str = "", height: int | None = None) -> go.Figure:
+def apply_style(fig: go.Figure, title: str = "", height: int | None = None) -> go.Figure:
     fig.update_layout(
         title={"text": title, "font_size": 15}, height=height, font={"color": GREY, "size": 13},
         paper_bgcolor="rgba(0,0,0,0)", plot_bgcolor="rgba(0,0,0,0)", uirevision="kept",
@@ -92,13 +92,13 @@ def _heat(matrix: np.ndarray, task_names: Sequence[str], closed: Sequence[int] =
     return {
         "z": z,
         "x": [str(k) for k in range(n_groups)],
-        "y": [_text(name) for name in task_names],
+        "y": [to_label(name) for name in task_names],
         # smaller cells cannot hold numbers
         "texttemplate": "%{z:.2f}" if n_tasks <= 16 and n_groups <= 8 else "",
     }
 
 
-def _name_ticks(row: float) -> dict[str, Any]:
+def name_ticks(row: float) -> dict[str, Any]:
     """Every task's name, in letters that fit a row of so many pixels."""
     return {"dtick": 1, "tickfont": {"size": min(13.0, 0.86 * row)}}
 
@@ -108,7 +108,7 @@ def _hatch(closed: Sequence[int], task_names: Sequence[str]) -> dict[str, Any]:
     columns, rows = np.meshgrid(np.asarray(closed, int), np.arange(len(task_names)))
     return {
         "x": [str(k) for k in columns.ravel()],
-        "y": [_text(task_names[n]) for n in rows.ravel()],
+        "y": [to_label(task_names[n]) for n in rows.ravel()],
     }
 
 
@@ -174,15 +174,15 @@ def plot_assignment(
             f"`matrix` must be (N, K) with one row per task name, got {matrix.shape} "
             f"for {len(task_names)} names."
         )
-    go = _plotly().graph_objects
+    go = load_plotly().graph_objects
     bar = {"title": {"text": "weight"}, "thickness": 12}
     fig = go.Figure({**HEATMAP, **_heat(matrix, task_names, closed), "colorbar": bar})
     if len(closed):
         fig.add_trace({**HATCH, **_hatch(closed, task_names)})
     row = max(12.5, min(22.0, 500 / max(len(task_names), 1)))  # pixels: forty rows still fit a screen
-    fig.update_yaxes(autorange="reversed", ticksuffix="  ", **_name_ticks(row))
+    fig.update_yaxes(autorange="reversed", ticksuffix="  ", **name_ticks(row))
     fig.update_xaxes(**GROUP_AXIS).update_xaxes(title_text=_group_title(closed))
-    _style(fig, title, height=max(300, row * len(task_names) + 120))
+    apply_style(fig, title, height=max(300, row * len(task_names) + 120))
     return fig.update_yaxes(showgrid=False).update_xaxes(showgrid=False)
 
 
@@ -225,7 +225,7 @@ def plot_probabilities(history: History, task: str) -> go.Figure:
     The line of a spare branch ends where the branch closes.
     """
     row, rows = _row_of(history, task), decimate(len(history))
-    go = _plotly().graph_objects
+    go = load_plotly().graph_objects
     fig = go.Figure()
     closed_at = {closing["branch"]: closing["step"] for closing in history.closings}
     lines = _probability_lines(history.probabilities[rows], row)
@@ -237,7 +237,7 @@ def plot_probabilities(history: History, task: str) -> go.Figure:
     fig.update_yaxes(range=[0, 1.02], title="probability")
     fig.update_xaxes(title="step")
     _mark_closings(fig, history)
-    _style(fig, f"probabilities of {_text(task)}{_closings_title(history)}", height=360)
+    apply_style(fig, f"probabilities of {to_label(task)}{_closings_title(history)}", height=360)
     return fig.update_layout(legend=BESIDE) if history.n_groups > 6 or history.closings else fig
 
 
@@ -249,7 +249,7 @@ def _probability_lines(probabilities: np.ndarray, row: int) -> np.ndarray:
 def plot_task_losses(history: History, *, window: int = 20) -> go.Figure:
     """Training loss of every task over time (running mean), coloured by the task's last group."""
     _check_records(history)
-    rows, go = decimate(len(history)), _plotly().graph_objects
+    rows, go = decimate(len(history)), load_plotly().graph_objects
     smooth = running_mean(history.task_losses, window)[rows]  # (T', N)
     group_of = history.probabilities[-1].argmax(-1)  # (N,)
     fig = go.Figure()
@@ -257,13 +257,13 @@ def plot_task_losses(history: History, *, window: int = 20) -> go.Figure:
         k = int(group_of[n])
         fig.add_scatter(
             x=history.steps[rows], y=smooth[:, n], mode="lines", line=_line(k, width=1.5),
-            name=f"{_text(name)} ({k})",
+            name=f"{to_label(name)} ({k})",
         )  # fmt: skip
     fig.update_yaxes(rangemode="tozero", title="loss")
     fig.update_xaxes(title="step")
     _mark_closings(fig, history)
     title = f"task losses, mean of {window} records; in brackets the group{_closings_title(history)}"
-    _style(fig, title, height=420)
+    apply_style(fig, title, height=420)
     return fig.update_layout(legend=BESIDE)
 
 
@@ -273,7 +273,7 @@ def plot_entropy(history: History) -> go.Figure:
     The unit stays the log of all branches when spare ones close; a dotted line shows the most that the
     open ones allow, so that a fall by closing is not taken for a decision.
     """
-    rows, go = decimate(len(history)), _plotly().graph_objects
+    rows, go = decimate(len(history)), load_plotly().graph_objects
     entropy, most = _entropy_lines(history.probabilities[rows])
     steps = history.steps[rows]
     fig = go.Figure(
@@ -284,7 +284,7 @@ def plot_entropy(history: History) -> go.Figure:
     fig.update_yaxes(range=[0, 1.05], title="mean entropy / log K")
     fig.update_xaxes(title="step")
     _mark_closings(fig, history)
-    return _style(fig, "entropy of the assignment", height=320)
+    return apply_style(fig, "entropy of the assignment", height=320)
 
 
 CEILING = {"color": GREY, "dash": "dot", "width": 1.5, "shape": "hv"}
@@ -321,7 +321,7 @@ def plot_closing_costs(history: History) -> go.Figure:
             'TrainConfig(spare_branches="double", ...), or with n_groups="auto".'
         )
     imagined = [n for n in costs if n not in done]
-    fig = _plotly().graph_objects.Figure()
+    fig = load_plotly().graph_objects.Figure()
     if done:
         branches = [closing["branch"] for closing in done.values()]
         fig.add_bar(
@@ -355,7 +355,7 @@ def plot_closing_costs(history: History) -> go.Figure:
     bottom, top = min(0.0, *costs.values()), max(1e-3, *costs.values())
     headroom = (top - bottom) * 0.35  # for the words
     fig.update_yaxes(title="cost (summed training loss)", range=[1.2 * bottom, top + headroom])
-    return _style(fig, title, height=360)
+    return apply_style(fig, title, height=360)
 
 
 def plot_norm_gain(
@@ -374,10 +374,10 @@ def plot_norm_gain(
     missing = [name for name in (method, value) if name not in table.columns]
     if missing:
         raise ValueError(f"`table` has no column {missing}; it has {list(table.columns)}.")
-    go = _plotly().graph_objects
+    go = load_plotly().graph_objects
     grouped = table.groupby(method, sort=False)[value]
     means, stds = grouped.mean(), grouped.std().fillna(0.0)
-    names = [_text(name) for name in means.index]
+    names = [to_label(name) for name in means.index]
     fig = go.Figure()
     fig.add_bar(
         y=names, x=means.to_numpy(), orientation="h", marker={"color": GROUP_COLOURS[0], "opacity": 0.75},
@@ -386,12 +386,12 @@ def plot_norm_gain(
         textfont={"color": "white"},
     )  # fmt: skip
     fig.add_scatter(
-        y=[_text(name) for name in table[method]], x=table[value], mode="markers", name="one run",
+        y=[to_label(name) for name in table[method]], x=table[value], mode="markers", name="one run",
         marker={"color": GROUP_COLOURS[1], "size": 8, "symbol": "diamond"},
     )  # fmt: skip
     fig.update_yaxes(autorange="reversed", ticksuffix="  ")
     fig.update_xaxes(title="NormGain, percent (Naive MTL = 0)")
-    return _style(fig, height=max(260, 44 * len(means) + 120))
+    return apply_style(fig, height=max(260, 44 * len(means) + 120))
 
 
 def compute_temperature_views(
@@ -437,13 +437,13 @@ def plot_temperature(
     if len(names) != len(views[0]):
         raise ValueError(f"`task_names` must hold {len(views[0])} names, got {len(names)}.")
     titles = ("one draw Z", "mean weight E[Z] of 1000 draws", "softmax(S): who wins a draw")
-    fig = _plotly().subplots.make_subplots(
+    fig = load_plotly().subplots.make_subplots(
         rows=1, cols=3, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04
     )
     for column, view in enumerate(views, 1):
         fig.add_trace({**HEATMAP, **_heat(view, names), "showscale": False}, 1, column)
     fig.update_yaxes(autorange="reversed", ticksuffix="  ")
-    _style(fig, height=max(230, 26 * len(names) + 110))
+    apply_style(fig, height=max(230, 26 * len(names) + 110))
     fig.update_annotations(font_size=14)
     return fig.update_yaxes(showgrid=False).update_xaxes(showgrid=False, **GROUP_AXIS)
 
@@ -459,7 +459,7 @@ def make_dashboard(n_groups: int = 8) -> go.Figure:
     map; a line a group; mean loss, the task's loss, entropy; hatching of closed branches, and the most
     entropy that the open ones allow.
     """
-    plotly = _plotly()
+    plotly = load_plotly()
     fig = plotly.subplots.make_subplots(
         rows=3, cols=2, specs=[[{"rowspan": 3}, {}], [None, {}], [None, {}]], shared_xaxes=True,
         subplot_titles=(" ", " ", " ", " "), vertical_spacing=0.1, horizontal_spacing=0.09,
@@ -476,7 +476,7 @@ def make_dashboard(n_groups: int = 8) -> go.Figure:
     fig.add_scatter(mode="lines", line={"color": GREY, "width": 2.5}, showlegend=False, row=3, col=2)
     fig.add_trace(HATCH, 1, 1)
     fig.add_scatter(mode="lines", line=CEILING, showlegend=False, hoverinfo="skip", row=3, col=2)
-    _style(fig, height=480)
+    apply_style(fig, height=480)
     fig.update_layout(margin={"l": 10, "r": 10, "t": 58, "b": 10}, hovermode="x", dragmode="zoom")
     fig.update_layout(legend={**LEGEND, "font_size": 12, "title": {"text": "group", "font_size": 12}})
     fig.update_yaxes(autorange="reversed", ticksuffix=" ", row=1, col=1, showgrid=False)
@@ -551,14 +551,14 @@ def update_dashboard(
         fig.layout.shapes = shapes
         label = "E[Z], mean weight at tau" if weights == "E[Z]" else "softmax(S)"
         titles = (
-            f"{label} · step {now:.0f}", f"probability of each group: {_text(task)}",
-            f"loss: all tasks (thick), {_text(task)} (thin)",
+            f"{label} · step {now:.0f}", f"probability of each group: {to_label(task)}",
+            f"loss: all tasks (thick), {to_label(task)} (thin)",
             "entropy: 0 settled" + ("; dotted: most possible" if history.closings else ", 1 undecided"),
         )  # fmt: skip
         for note, title in zip(fig.layout.annotations, titles, strict=True):
             note.text = title
         fig.layout.height = height = dashboard_height(history.n_tasks)
-        fig.layout.yaxis.update(_name_ticks((height - 90) / history.n_tasks))
+        fig.layout.yaxis.update(name_ticks((height - 90) / history.n_tasks))
         fig.layout.legend.update(BESIDE if n_groups > 4 else LEGEND)  # one row above the curves, or a column
 
 
@@ -600,12 +600,12 @@ def plot_images(images: np.ndarray, captions: Sequence[str], *, columns: int = 6
         raise ValueError(
             f"`captions` must hold one text per image: {len(captions)} for {len(images)} images."
         )
-    plotly, go = _plotly(), _plotly().graph_objects
+    plotly, go = load_plotly(), load_plotly().graph_objects
     from plotly.express import imshow  # its encoder makes a PNG of each picture, with or without Pillow
 
     columns = min(columns, len(images))
     n_rows, n_lines = -(-len(images) // columns), max(caption.count("\n") for caption in captions) + 1
-    texts = ["<br>".join(_text(line) for line in caption.split("\n")) for caption in captions]
+    texts = ["<br>".join(to_label(line) for line in caption.split("\n")) for caption in captions]
     space = 18 * n_lines + 10  # pixels above each row
     height = n_rows * (150 + space) + 10
     fig = plotly.subplots.make_subplots(
@@ -615,7 +615,7 @@ def plot_images(images: np.ndarray, captions: Sequence[str], *, columns: int = 6
     for n, picture in enumerate(images.transpose(0, 2, 3, 1)):
         source = imshow(picture, binary_string=True).data[0].source
         fig.add_trace(go.Image(source=source, hoverinfo="skip"), n // columns + 1, n % columns + 1)
-    _style(fig, height=height)
+    apply_style(fig, height=height)
     fig.update_layout(margin={"l": 0, "r": 0, "t": space, "b": 10}, dragmode=False)
     fig.update_xaxes(visible=False).update_yaxes(visible=False)
     return fig.update_annotations(font_size=12)
@@ -629,12 +629,12 @@ def plot_label_correlation(targets: Mapping[str, np.ndarray]) -> go.Figure:
             is compared where both have a label; it stays empty if one of them never changes there.
     """
     correlation = correlate_labels(np.stack([np.asarray(values) for values in targets.values()]))  # (N, N)
-    names = [_text(name) for name in targets]
-    go = _plotly().graph_objects
+    names = [to_label(name) for name in targets]
+    go = load_plotly().graph_objects
     fig = go.Figure({
         "type": "heatmap", "z": np.round(correlation, 2), "x": names, "y": names, "zmin": -1, "zmax": 1,
         "colorscale": "RdBu", "texttemplate": "%{z:.1f}" if len(names) <= 16 else "", "xgap": 2, "ygap": 2,
         "hovertemplate": "%{y}, %{x}: %{z:.2f}<extra></extra>", "colorbar": {"thickness": 12},
     })  # fmt: skip
     fig.update_yaxes(autorange="reversed", ticksuffix="  ")
-    return _style(fig, "correlation of the labels", height=max(320, 22 * len(names) + 200))
+    return apply_style(fig, "correlation of the labels", height=max(320, 22 * len(names) + 200))

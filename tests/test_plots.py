@@ -255,3 +255,14 @@ def test_groups_beyond_eight_are_told_apart_and_the_head_graph_draws_them_alike(
     table = script[script.index("const STYLE") :]
     assert tuple(re.findall(r'\["(#\w{6})"', table[: table.index("];\n")])) == GROUP_COLOURS
     assert "(k + 5 * Math.floor(k / 8)) % 8" in script
+
+
+def test_forty_tasks_and_five_groups_fit_a_screen() -> None:
+    """Every name is written, in letters lower than its row; the figures are no higher than 640 pixels."""
+    names = [f"task {n}" for n in range(40)]
+    history = History(names, 5)
+    history.append(1, np.full((40, 5), 0.2), np.ones(40), 1.0, 0.1)
+    for fig, around in ((plot_history(history), 120), (plot_dashboard(history), 90)):
+        assert fig.layout.height <= 640
+        assert fig.layout.yaxis.dtick == 1
+        assert 10 <= fig.layout.yaxis.tickfont.size < (fig.layout.height - around) / 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,32 @@ def test_a_closing_fades_unless_motion_is_unwanted(closing_replay: Page) -> None
     scrub_to(page, 19)
     assert scrub.evaluate(at_once, 20) == 1
     assert page.complaints == []
+
+
+def test_forty_tasks_and_five_groups_fit_a_laptop(browser: Browser, tmp_path: Path) -> None:
+    """At 1280 x 800: every row of graph and table is on the screen, and no name lies on the next."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(5, 0.3), (2, 40))
+    history = History([f"A_task_named_{n}" for n in range(40)], 5)
+    history.append(np.arange(2), p, np.ones((2, 40)), np.ones(2), np.ones(2))
+    page = browser.new_page(viewport={"width": 1280, "height": 800})
+    page.goto(write_replay(history, tmp_path / "run.html").as_uri())
+    for rows in ("#heat tbody th", ".dmtg-head-graph .task"):
+        boxes = [row.bounding_box() for row in page.locator(rows).all()]
+        tops = sorted(box["y"] for box in boxes)
+        assert tops[-1] + boxes[0]["height"] <= 800
+        assert min(b - a for a, b in pairwise(tops)) > 12
+    letters = page.locator(".dmtg-head-graph .task").first.evaluate(
+        "node => parseFloat(node.getAttribute('font-size')) * node.getScreenCTM().d"
+    )
+    assert letters > 10
+    # tasks of one group are neighbours, and so are the undecided
+    labels = page.locator(".dmtg-head-graph g:has(> .task)").all()
+    labels.sort(key=lambda row: row.bounding_box()["y"])
+    blocks = [
+        "?" if row.locator(".undecided").count() else row.locator(".percent").text_content()[0]
+        for row in labels
+    ]
+    runs = [block for n, block in enumerate(blocks) if n == 0 or blocks[n - 1] != block]
+    assert len(runs) == len(set(runs))
+    page.close()
