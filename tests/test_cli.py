@@ -16,9 +16,10 @@ QUICK = ["--steps", "20", "--pretrain", "10", "--batch-size", "32", "--spare-bra
 
 @pytest.fixture(autouse=True)
 def few_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same commands on a tenth of the images."""
+    """The same commands on a tenth of the images, and on rooms of a quarter of the pixels."""
     small = partial(data.toy_faces, n_train=200, n_val=50, n_test=80)
     monkeypatch.setattr(data, "toy_faces", small)
+    monkeypatch.setattr(data, "toy_rooms", partial(data.toy_rooms, n_train=12, n_val=4, n_test=6, size=32))
 
 
 def fails(arguments: list[str], capsys: pytest.CaptureFixture) -> str:
@@ -71,6 +72,30 @@ def test_compare_writes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert list(table["method"]) == ["naive", "random"] * 2
 
 
+def test_compare_on_rooms_adds_a_table_by_task(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Five tasks with four metrics: no total error, no planted groups, but each task's own numbers."""
+    pandas = pytest.importorskip("pandas")
+    quick = ["--steps", "2", "--pretrain", "1", "--batch-size", "4", "--seeds", "2", "--tolerant"]
+    assert cli.main(["compare", "toy_rooms", *quick, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "nan" not in printed
+    assert "aligned RMSE" in printed
+    table = pandas.read_csv(tmp_path / "tasks.csv")
+    assert set(table["method"]) == {"naive", "stl", "random", "dmtg"}
+    assert len(table) == 2 * 4 * 5
+    assert pandas.read_csv(tmp_path / "table.csv")["total_error"].isna().all()
+
+
+def test_train_prunes_decoders_on_the_way(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The options of heavy heads reach the config; the line to paste shows them."""
+    options = ["--encoder", "vit_small", "--prune-below", "0.1", "--prune-from", "5", "--shared", "2"]
+    quick = ["--steps", "2", "--pretrain", "0", "--batch-size", "4"]
+    assert cli.main(["train", "toy_rooms", *quick, *options, "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "prune_below=0.1, prune_from=5" in printed
+    assert "normals < 30°, %" in printed
+
+
 def test_replay_turns_a_run_into_a_page(tmp_path: Path) -> None:
     """A recording in, one HTML page out."""
     history = History(["a", "b"], 2)
@@ -92,7 +117,11 @@ def test_replay_turns_a_run_into_a_page(tmp_path: Path) -> None:
         (["train", "toy_faces", "--steps", "1", "--epochs", "1"], "--steps or --epochs"),
         (["train", "toy_faces", "--epochs", "1"], "say --pretrain in epochs"),
         (["train", "celeba9", "--steps", "1"], "say --pretrain in steps"),
-        (["train", "celeba9"], "`--data` is missing"),
+        (["train", "celeba9"], "needs the folder that data_scripts/prepare_celeba.py wrote"),
+        (["train", "taskonomy5"], "needs the folder that data_scripts/prepare_taskonomy.py wrote"),
+        (["train", "toy_faces", *QUICK, "--tolerant"], "`--tolerant` is for tasks with an l1 loss"),
+        (["train", "toy_rooms", "--encoder", "toy"], "cannot be served"),
+        (["train", "toy_rooms", "--pretrained", "none.safetensors"], "none.safetensors"),
         (["train", "digits", *QUICK, "--method", "planted"], "no planted groups"),
         (["train", "imagenet"], "invalid choice: 'imagenet'"),
         (["compare", "toy_faces", *QUICK, "--seeds", "0"], "at least 1"),

@@ -9,7 +9,16 @@ import pytest
 
 from dmtg_lite import data
 from dmtg_lite.config import TrainConfig
-from dmtg_lite.experiments import PAPER, TOY, compare, run_all, run_method, summarise, tabulate
+from dmtg_lite.experiments import (
+    PAPER,
+    TOY,
+    compare,
+    run_all,
+    run_method,
+    summarise,
+    tabulate,
+    tabulate_tasks,
+)
 
 FACES = data.toy_faces(n_train=200, n_val=50, n_test=80)
 CONFIG = TrainConfig(steps=20, pretrain=10, batch_size=32)
@@ -48,6 +57,21 @@ def test_the_table_by_hand(results: list) -> None:
         assert row["norm_gain_error"] == pytest.approx(100 * sum(gains) / 9)
         assert row["n_groups"] == len(result.groups) == row["groups"].count("|") + 1
     assert (table.loc[table["method"] == "naive", ["norm_gain_error", "norm_gain_loss"]] == 0).all(axis=None)
+
+
+def test_the_table_by_task_by_hand(results: list) -> None:
+    """One row a run and task; the gains are the terms whose mean the table by run reports."""
+    by_run, by_task = tabulate(results), tabulate_tasks(results)
+    assert len(by_task) == len(results) * 9
+    for row, result in zip(by_run.to_dict("records"), results, strict=True):
+        own = by_task[(by_task["method"] == row["method"]) & (by_task["seed"] == row["seed"])]
+        assert list(own["task"]) == FACES.task_names
+        assert list(own["error"]) == list(result.task_errors.values())
+        assert own["gain_error"].mean() == pytest.approx(row["norm_gain_error"])
+        assert own["gain_loss"].mean() == pytest.approx(row["norm_gain_loss"])
+        assert set(own["group"]) == {", ".join(group) for group in result.groups}
+    with pytest.raises(ValueError, match="no 'naive' run with seed 0"):
+        tabulate_tasks(results[1:3])
 
 
 def test_the_summary_by_hand(results: list) -> None:
