@@ -194,8 +194,8 @@ def train(args: argparse.Namespace) -> None:
     suite = _load(args)
     print(f"{args.method} on {args.suite}, K={args.groups}: {config}\n{suite}")
     result = methods.METHODS[args.method](
-        suite, args.groups, config, checkpoints=checkpoints, checkpoint_every=args.checkpoint_every,
-        progress=True,
+        suite, args.groups, config,
+        saving=methods.Saving(checkpoints, every=args.checkpoint_every, progress=True),
     )  # fmt: skip
     result.save(out)
     print(result)

@@ -415,10 +415,10 @@ def test_a_loss_that_is_no_number_closes_nothing() -> None:
 
 def test_another_k_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     """Both open four branches, and still one run must not continue as the other."""
-    methods.dmtg(DATA, 2, CONFIG, checkpoints=tmp_path)
+    methods.dmtg(DATA, 2, CONFIG, saving=methods.Saving(tmp_path))
     for other in (3, "auto"):
         with pytest.raises(ValueError, match="branches to close=2"):
-            methods.dmtg(DATA, other, CONFIG, checkpoints=tmp_path)
+            methods.dmtg(DATA, other, CONFIG, saving=methods.Saving(tmp_path))
 
 
 def test_training_goes_on_with_a_network_that_has_closed_branches() -> None:

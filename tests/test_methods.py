@@ -19,7 +19,7 @@ from dmtg_lite.config import TrainConfig
 from dmtg_lite.data import TaskData
 from dmtg_lite.evaluation import evaluate
 from dmtg_lite.history import History
-from dmtg_lite.methods import METHODS, MethodResult, draw_groups, train_groups
+from dmtg_lite.methods import METHODS, MethodResult, Saving, draw_groups, train_groups
 from dmtg_lite.metrics import norm_gain, total
 from dmtg_lite.network import count_macs
 
@@ -235,7 +235,7 @@ def test_a_result_is_saved_whole(results: dict[str, MethodResult], tmp_path: Pat
 def test_checkpoints_change_nothing(results: dict[str, MethodResult], name: str, tmp_path: Path) -> None:
     """With checkpoints, and again from the finished ones: the same result, cost included."""
     for _ in range(2):
-        result = METHODS[name](FACES, 3, CONFIG, checkpoints=tmp_path, checkpoint_every=7)
+        result = METHODS[name](FACES, 3, CONFIG, saving=Saving(tmp_path, every=7))
         assert_same(result, results[name])
 
 
@@ -243,16 +243,16 @@ def test_another_grouping_does_not_continue_these_checkpoints(tmp_path: Path) ->
     """One grouping in a folder, another of the same K after it: refused, though every tensor would fit."""
     names = FACES.task_names
     one, other = ([names[:4], names[4:]], [names[:3], names[3:]])
-    train_groups(FACES, one, CONFIG, checkpoints=tmp_path)
+    train_groups(FACES, one, CONFIG, saving=Saving(tmp_path))
     with pytest.raises(ValueError, match=r"K=2 with \[4, 5\] heads.*start in a new folder"):
-        train_groups(FACES, other, CONFIG, checkpoints=tmp_path)
+        train_groups(FACES, other, CONFIG, saving=Saving(tmp_path))
 
 
 def test_other_data_do_not_continue_these_checkpoints(tmp_path: Path) -> None:
     """The same suite with other images is another run; another method has a folder of its own."""
-    methods.naive(FACES, 1, CONFIG, checkpoints=tmp_path)
+    methods.naive(FACES, 1, CONFIG, saving=Saving(tmp_path))
     with pytest.raises(ValueError, match="Resume with the same data"):
         methods.naive(
-            data.toy_faces(n_train=200, n_val=50, n_test=80, seed=1), 1, CONFIG, checkpoints=tmp_path
+            data.toy_faces(n_train=200, n_val=50, n_test=80, seed=1), 1, CONFIG, saving=Saving(tmp_path)
         )
-    assert_same(methods.stl(FACES, 1, CONFIG, checkpoints=tmp_path), methods.stl(FACES, 1, CONFIG))
+    assert_same(methods.stl(FACES, 1, CONFIG, saving=Saving(tmp_path)), methods.stl(FACES, 1, CONFIG))

@@ -9,12 +9,13 @@ from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.naive import naive, stl
 from dmtg_lite.methods.random_groups import draw_groups, planted, random_groups
 from dmtg_lite.methods.result import MethodResult
+from dmtg_lite.methods.saving import Saving
 
 METHODS: dict[str, Callable[..., MethodResult]] = {
     "naive": naive, "stl": stl, "random": random_groups, "planted": planted, "dmtg": dmtg,
 }  # fmt: skip
 
 __all__ = [
-    "METHODS", "MethodResult", "dmtg", "draw_groups", "naive", "planted", "random_groups", "stl",
+    "METHODS", "MethodResult", "Saving", "dmtg", "draw_groups", "naive", "planted", "random_groups", "stl",
     "train_groups",
 ]  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from math import ceil
-from pathlib import Path
 from typing import Any
 
 from dmtg_lite.config import TrainConfig
@@ -14,6 +13,7 @@ from dmtg_lite.files import write_atomically
 from dmtg_lite.grouping import compute_agreement
 from dmtg_lite.history import History
 from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
+from dmtg_lite.methods.saving import UNSAVED, Saving
 from dmtg_lite.metrics import total
 from dmtg_lite.spare import check_closings
 from dmtg_lite.state import TrainState, derive_seed
@@ -27,9 +27,7 @@ def dmtg(
     n_groups: int | str,
     config: TrainConfig,
     *,
-    checkpoints: str | Path | None = None,
-    checkpoint_every: int = 500,
-    progress: bool = False,
+    saving: Saving = UNSAVED,
 ) -> MethodResult:
     """Learn which tasks share an encoder, in one run from a pretrained Naive MTL network.
 
@@ -47,9 +45,7 @@ def dmtg(
         n_groups: K, the largest number of groups; some may end empty. ``"auto"``: read K off the
             closing costs; see `dmtg_lite.closing` and `TrainConfig.count_branches`.
         config: See `TrainConfig`; presets in `dmtg_lite.experiments`.
-        checkpoints: Folder for checkpoints; a run found there is continued.
-        checkpoint_every: Steps between checkpoints.
-        progress: Show a progress bar.
+        saving: Checkpoints and progress bar.
 
     Raises:
         ValueError: If ``n_groups`` is below 1, or the run is too short to close all spare branches.
@@ -68,11 +64,7 @@ def dmtg(
             "training loss, which favours the run that kept most branches. Find K with one run first."
         )
     stopwatch = Stopwatch()
-    folder = None if checkpoints is None else Path(checkpoints) / "dmtg"
-    runs = [
-        _Run(data, n_groups, config, restart, folder, checkpoint_every, progress)
-        for restart in range(config.restarts)
-    ]
+    runs = [_Run(data, n_groups, config, restart, saving.below("dmtg")) for restart in range(config.restarts)]
     every = config.halve_every or n_steps
     running = runs
     for stop_at in [*range(every, n_steps, every), n_steps]:
@@ -97,19 +89,15 @@ class _Run:
         n_groups: int | str,
         config: TrainConfig,
         restart: int,
-        folder: Path | None,
-        checkpoint_every: int,
-        progress: bool,
+        saving: Saving,
     ) -> None:
         self.data, self.config = data, config
         self.seed = derive_seed(config.seed, 6, restart)
-        self.folder = None if folder is None else folder / f"restart{restart}"
-        self.checkpoint_every = checkpoint_every
-        self.label = f"dmtg {restart + 1}/{config.restarts}" if progress else None
+        self.saving = saving.below(f"restart{restart}")
+        self.label = f"dmtg {restart + 1}/{config.restarts}"
         naive, self.pretrained = pretrain(
-            data, config, seed=self.seed, checkpoint=self.folder and self.folder / "pretrain.safetensors",
-            checkpoint_every=checkpoint_every, progress=self.label and f"{self.label} pretraining",
-        )  # fmt: skip
+            data, config, seed=self.seed, **self.saving.of("pretrain", f"{self.label} pretraining")
+        )
         self.network = branch_out(naive, n_groups, config, seed=self.seed)
         self.run: tuple[History, TrainState] | None = None
         self.train_loss = float("inf")
@@ -126,11 +114,10 @@ class _Run:
         """Train up to a step and take the training loss there, or read both from the checkpoints."""
         self.run = fit(
             self.network, self.data, self.config, stop_at=step, seed=derive_seed(self.seed, 4), run=self.run,
-            checkpoint=self.folder and self.folder / "main.safetensors",
-            checkpoint_every=self.checkpoint_every, progress=self.label,
+            **self.saving.of("main", self.label),
         )  # fmt: skip
         # a resumed run may stand at a later step by now: what it scored here is on file
-        score = None if self.folder is None else self.folder / f"train_loss_{step}.json"
+        score = self.saving.path(f"train_loss_{step}.json")
         if score is not None and score.exists():
             self.train_loss = json.loads(score.read_text())
             return

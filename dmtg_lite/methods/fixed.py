@@ -6,12 +6,12 @@ Naive MTL, STL, random and planted groups differ only in which grouping they han
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.grouping import labels_from_groups
 from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
+from dmtg_lite.methods.saving import UNSAVED, Saving
 from dmtg_lite.state import derive_seed
 from dmtg_lite.train import build_network, fit, pretrain
 
@@ -23,9 +23,7 @@ def train_groups(
     *,
     method: str = "fixed",
     from_scratch: bool = False,
-    checkpoints: str | Path | None = None,
-    checkpoint_every: int = 500,
-    progress: bool = False,
+    saving: Saving = UNSAVED,
 ) -> MethodResult:
     """Train one branch per group, each task in its own group only.
 
@@ -36,9 +34,7 @@ def train_groups(
         method: Name in the result.
         from_scratch: Start from random weights and train for pretraining and main steps together;
             otherwise start, like DMTG, from copies of the pretrained Naive MTL network.
-        checkpoints: Folder for checkpoints; a run found there is continued.
-        checkpoint_every: Steps between checkpoints.
-        progress: Show a progress bar.
+        saving: Checkpoints and progress bar.
 
     Raises:
         ValueError: If the groups are not a partition of the tasks, or one is empty.
@@ -47,24 +43,18 @@ def train_groups(
     group_of = labels_from_groups(groups, data.task_names)
     if not all(groups):
         raise ValueError(f"`groups` holds an empty group: {[list(group) for group in groups]}. Leave it out.")
-    folder = None if checkpoints is None else Path(checkpoints) / method
+    saving = saving.below(method)
     before, after = config.count_steps(len(data.train))
     encoder_macs = 0
     if from_scratch or not before:
         naive, n_steps = build_network(data, config), before + after
     else:
-        naive, state = pretrain(
-            data, config, checkpoint=folder and folder / "pretrain.safetensors",
-            checkpoint_every=checkpoint_every,
-            progress="pretraining" if progress else None,
-        )  # fmt: skip
+        naive, state = pretrain(data, config, **saving.of("pretrain", "pretraining"))
         encoder_macs, n_steps = state.encoder_macs, after
     network = naive.branch_out(len(groups), group_of=group_of)
     history, state = fit(
-        network, data, config, n_steps=n_steps, seed=derive_seed(config.seed, 4),
-        checkpoint=folder and folder / "main.safetensors", checkpoint_every=checkpoint_every,
-        progress=method if progress else None,
-    )  # fmt: skip
+        network, data, config, n_steps=n_steps, seed=derive_seed(config.seed, 4), **saving.of("main", method)
+    )
     return make_result(
         method, data, config, network, history,
         encoder_macs=encoder_macs + state.encoder_macs, stopwatch=stopwatch,

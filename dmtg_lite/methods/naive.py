@@ -2,47 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult
+from dmtg_lite.methods.saving import UNSAVED, Saving
 
 
-def naive(
-    data: TaskData,
-    n_groups: int,
-    config: TrainConfig,
-    *,
-    checkpoints: str | Path | None = None,
-    checkpoint_every: int = 500,
-    progress: bool = False,
-) -> MethodResult:
+def naive(data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED) -> MethodResult:
     """Naive MTL: one encoder for all tasks, trained as long as DMTG with its pretraining.
 
     ``n_groups`` is ignored: there is one group. The reference of every NormGain (section 4.1).
     """
-    return train_groups(
-        data, [data.task_names], config, method="naive", from_scratch=True,
-        checkpoints=checkpoints, checkpoint_every=checkpoint_every, progress=progress,
-    )  # fmt: skip
+    return train_groups(data, [data.task_names], config, method="naive", from_scratch=True, saving=saving)
 
 
-def stl(
-    data: TaskData,
-    n_groups: int,
-    config: TrainConfig,
-    *,
-    checkpoints: str | Path | None = None,
-    checkpoint_every: int = 500,
-    progress: bool = False,
-) -> MethodResult:
+def stl(data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED) -> MethodResult:
     """STL: one encoder per task, from scratch; ``n_groups`` is ignored: there are N groups.
 
     N encoders are not a fair price for K groups, but in error they are the hard baseline.
     """
     return train_groups(
-        data, [[name] for name in data.task_names], config, method="stl", from_scratch=True,
-        checkpoints=checkpoints, checkpoint_every=checkpoint_every, progress=progress,
-    )  # fmt: skip
+        data, [[name] for name in data.task_names], config, method="stl", from_scratch=True, saving=saving
+    )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult
+from dmtg_lite.methods.saving import UNSAVED, Saving
 from dmtg_lite.state import derive_seed
 
 
@@ -30,31 +29,14 @@ def draw_groups(task_names: list[str], n_groups: int, *, seed: int) -> list[list
 
 
 def random_groups(
-    data: TaskData,
-    n_groups: int,
-    config: TrainConfig,
-    *,
-    checkpoints: str | Path | None = None,
-    checkpoint_every: int = 500,
-    progress: bool = False,
+    data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
     """Random groups (RG in the paper), balanced; another seed draws other groups."""
     groups = draw_groups(data.task_names, n_groups, seed=config.seed)
-    return train_groups(
-        data, groups, config, method="random",
-        checkpoints=checkpoints, checkpoint_every=checkpoint_every, progress=progress,
-    )  # fmt: skip
+    return train_groups(data, groups, config, method="random", saving=saving)
 
 
-def planted(
-    data: TaskData,
-    n_groups: int,
-    config: TrainConfig,
-    *,
-    checkpoints: str | Path | None = None,
-    checkpoint_every: int = 500,
-    progress: bool = False,
-) -> MethodResult:
+def planted(data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED) -> MethodResult:
     """The groups the data were made with: an oracle that no method may look at.
 
     Raises:
@@ -62,7 +44,4 @@ def planted(
     """
     if data.planted_groups is None:
         raise ValueError(f"{data.name!r} has no planted groups: nobody knows the true groups of real data.")
-    return train_groups(
-        data, data.planted_groups, config, method="planted",
-        checkpoints=checkpoints, checkpoint_every=checkpoint_every, progress=progress,
-    )  # fmt: skip
+    return train_groups(data, data.planted_groups, config, method="planted", saving=saving)
