@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from dmtg_lite.data.batches import Batches
+from dmtg_lite.data.batches import Batches, count_labels
 from dmtg_lite.data.task_data import Split
 from dmtg_lite.losses import sum_loss
 from dmtg_lite.network import GroupedNetwork
@@ -23,6 +25,31 @@ class Evaluation:
 
     losses: dict[str, float]
     errors: dict[str, float]
+
+
+@torch.no_grad()
+def evaluate_heads(
+    network: GroupedNetwork, batches: Batches, parts: Iterable[Tensor | slice] | None = None
+) -> Tensor:
+    """Mean loss of every head: the loss matrix (N, K) over many batches, each counted by its labels.
+
+    Leaves the network in evaluation mode. 0 where a branch has no head for a task.
+
+    Args:
+        network: Any grouped network.
+        batches: Of the split to look at.
+        parts: Rows of each batch; ``None``: the whole split.
+    """
+    size = 16 if batches.is_dense else 512
+    parts = parts or (slice(start, start + size) for start in range(0, len(batches), size))
+    network.eval()
+    total, n_labels = torch.zeros(1, device=network.device), torch.zeros(1, device=network.device)
+    for part in parts:
+        images, targets = batches.take(part)
+        own = count_labels(targets)[:, None]  # labels of each task in this batch, (N, 1)
+        total = total + network.compute_loss_matrix(images, targets) * own
+        n_labels = n_labels + own
+    return total / n_labels.clamp_min(1)
 
 
 @torch.no_grad()

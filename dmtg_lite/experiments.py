@@ -188,7 +188,8 @@ def tabulate(results: Sequence[MethodResult], *, reference: str = "naive") -> pd
         Columns method, seed, total_error (points; nan where tasks have different metrics), total_loss,
         norm_gain_error and norm_gain_loss (percent), n_groups, agreement, encoder_cost, cpu_seconds,
         wall_seconds, groups, note.
-        Where the reference has no error on a task, norm_gain_error is nan and ``note`` names the task.
+        Where the reference has no error on a task (or a score of 0), norm_gain_error is nan and ``note``
+        names the task.
 
     Raises:
         ValueError: If a seed has no run of the reference method.
@@ -199,7 +200,7 @@ def tabulate(results: Sequence[MethodResult], *, reference: str = "naive") -> pd
     rows = []
     for result in results:
         seed = result.config.seed
-        flawless = [name for name, error in by_seed[seed].task_errors.items() if error == 0]
+        at_zero = [name for name, error in by_seed[seed].task_errors.items() if error == 0]
         rows.append(
             {
                 "method": result.method,
@@ -207,7 +208,7 @@ def tabulate(results: Sequence[MethodResult], *, reference: str = "naive") -> pd
                 "total_error": result.total_error,
                 "total_loss": total(result.task_losses),
                 # after hours of training, one task without errors must not cost the whole table
-                "norm_gain_error": float("nan") if flawless else result.norm_gain_error(by_seed[seed]),
+                "norm_gain_error": float("nan") if at_zero else result.norm_gain_error(by_seed[seed]),
                 "norm_gain_loss": result.norm_gain_loss(by_seed[seed]),
                 "n_groups": len(result.groups),
                 "agreement": result.agreement,
@@ -215,7 +216,7 @@ def tabulate(results: Sequence[MethodResult], *, reference: str = "naive") -> pd
                 "cpu_seconds": result.seconds["cpu"],
                 "wall_seconds": result.seconds["wall"],
                 "groups": " | ".join(", ".join(group) for group in result.groups),
-                "note": f"{reference} has no error on {', '.join(flawless)}" if flawless else "",
+                "note": f"no relative gain: {reference} is at 0 on {', '.join(at_zero)}" if at_zero else "",
             }
         )
     return pd.DataFrame(rows)
@@ -238,8 +239,8 @@ def tabulate_tasks(results: Sequence[MethodResult], *, reference: str = "naive")
     for result in results:
         other = by_seed[result.config.seed]
         loss_gains = result.loss_gains(other)
-        flawless = any(error == 0 for error in other.task_errors.values())
-        error_gains = {} if flawless else result.error_gains(other)
+        at_zero = any(error == 0 for error in other.task_errors.values())
+        error_gains = {} if at_zero else result.error_gains(other)
         group_of = {name: ", ".join(group) for group in result.groups for name in group}
         for task in result.tasks:
             name = task.name

@@ -75,20 +75,33 @@ class Assignment(nn.Module):
         n_tasks: N.
         n_groups: K.
         group_of: Group of each task, N integers in 0..K-1, to fix the assignment; ``None`` learns it.
+        members: Tasks of each group, K lists of integers in 0..N-1, to fix an assignment whose groups may
+            overlap; every task must be in one. ``None`` unless ``group_of`` is.
 
     Attributes:
         logits: S, shape (N, K): a parameter, or ``None`` when fixed.
         active: Heads that exist, bool of shape (N, K); a pruned head never comes back.
 
     Raises:
-        ValueError: If N or K is below 1, or ``group_of`` has another length or range.
+        ValueError: If N or K is below 1, ``group_of`` or ``members`` has another length or range, or a task
+            is in no group.
     """
 
-    def __init__(self, n_tasks: int, n_groups: int, *, group_of: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        n_tasks: int,
+        n_groups: int,
+        *,
+        group_of: Sequence[int] | None = None,
+        members: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         super().__init__()
         if n_tasks < 1 or n_groups < 1:
             raise ValueError(f"`n_tasks` and `n_groups` must be >= 1, got {n_tasks} and {n_groups}.")
-        if group_of is None:
+        if members is not None:
+            self.register_parameter("logits", None)
+            active = _mark_members(n_tasks, n_groups, members)
+        elif group_of is None:
             self.logits = nn.Parameter(torch.full((n_tasks, n_groups), 1.0 / n_groups))
             active = torch.ones(n_tasks, n_groups, dtype=torch.bool)
         else:
@@ -127,7 +140,7 @@ class Assignment(nn.Module):
     def sample(
         self, tau: float, *, estimator: str = "gumbel", generator: torch.Generator | None = None
     ) -> Tensor:
-        """One draw Z of shape (N, K); a fixed assignment returns its one-hot rows and draws nothing."""
+        """One draw Z of shape (N, K); a fixed assignment returns its heads as 0 and 1 and draws nothing."""
         if self.is_fixed:
             return self.active.to(torch.float32)
         return sample_assignment(self.masked_logits(), tau, estimator=estimator, generator=generator)
@@ -151,6 +164,16 @@ class Assignment(nn.Module):
         self.active &= (probabilities >= threshold) | winner
 
     @torch.no_grad()
+    def choose(self, group_of: Tensor) -> None:
+        """Serve each task of a fixed assignment from one group: where groups overlap, until now from several.
+
+        Args:
+            group_of: int64 of shape (N,), for each task a group that has it.
+        """
+        chosen = torch.zeros_like(self.active).scatter_(1, group_of.to(self.active.device)[:, None], True)
+        self.active &= chosen
+
+    @torch.no_grad()
     def close(self, group: int, next_best: Tensor) -> None:
         """Take a group out: its tasks go to their next best one, and S has a column less.
 
@@ -168,6 +191,22 @@ class Assignment(nn.Module):
             self.logits = nn.Parameter(drop_column(self.logits, group))
         self.active[moved, heirs] = True
         self.active = drop_column(self.active, group)
+
+
+def _mark_members(n_tasks: int, n_groups: int, members: Sequence[Sequence[int]]) -> Tensor:
+    """Which task is in which group: bool (N, K)."""
+    active = torch.zeros(n_tasks, n_groups, dtype=torch.bool)
+    if len(members) != n_groups or not all(0 <= n < n_tasks for group in members for n in group):
+        raise ValueError(
+            f"`members` must hold {n_groups} lists of integers in 0..{n_tasks - 1}, got {members}."
+        )
+    for k, group in enumerate(members):
+        active[list(group), k] = True
+    if not active.any(1).all():
+        raise ValueError(
+            f"`members` {members} leaves task {int((~active.any(1)).nonzero()[0])} without a group."
+        )
+    return active
 
 
 def drop_column(matrix: Tensor, column: int) -> Tensor:

@@ -136,6 +136,7 @@ class GroupedNetwork(nn.Module):
         n_groups: int,
         *,
         group_of: Sequence[int] | None = None,
+        members: Sequence[Sequence[int]] | None = None,
         jitter: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> GroupedNetwork:
@@ -145,6 +146,7 @@ class GroupedNetwork(nn.Module):
             n_groups: K.
             group_of: Fix the assignment to these N groups; each branch then has only its own heads.
                 ``None`` learns it, with all K x N heads.
+            members: The same for groups that may overlap: see `Assignment`.
             jitter: Standard deviation of noise added to every copy, relative to each tensor's own;
                 0 in the paper, where the noise of the draws alone separates identical branches.
             generator: Source of the jitter (on the CPU).
@@ -157,7 +159,7 @@ class GroupedNetwork(nn.Module):
                 f"only a network with one branch can be copied K times, this has {self.n_groups}."
             )
         n_tasks = len(self.tasks)
-        assignment = Assignment(n_tasks, n_groups, group_of=group_of).to(self.device)
+        assignment = Assignment(n_tasks, n_groups, group_of=group_of, members=members).to(self.device)
         served = [assignment.active[:, k].nonzero().flatten().tolist() for k in range(n_groups)]
         new = GroupedNetwork(
             self.tasks,

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from dmtg_lite.closing import compute_closing_costs, find_next_best, imagine_closings
 from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.batches import Batches, count_labels
+from dmtg_lite.data.batches import Batches
+from dmtg_lite.evaluation import evaluate_heads
 from dmtg_lite.state import TrainState, derive_seed
 
 _PROBE_IMAGES = 1024  # that say which branch is missed least
@@ -103,15 +104,8 @@ def _probe(state: TrainState, batches: Batches, batch_macs: int) -> Tensor:
     n_batches = max(1, min(_PROBE_IMAGES, len(batches)) // size)
     shuffle = torch.Generator().manual_seed(derive_seed(state.seed, 9))
     rows = torch.randperm(len(batches), generator=shuffle)[: n_batches * size].to(batches.split.images.device)
-    network.eval()
-    total, n_labels = torch.zeros(1, device=network.device), torch.zeros(1, device=network.device)
     with torch.autocast(network.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
-        for part in rows.split(size):
-            images, targets = batches.take(part)
-            own = count_labels(targets)[:, None]  # labels of each task in this batch, (N, 1)
-            total = total + network.compute_loss_matrix(images, targets) * own
-            n_labels = n_labels + own
-    matrix = total / n_labels.clamp_min(1)
+        matrix = evaluate_heads(network, batches, rows.split(size))
     network.train()
     state.encoder_macs += n_batches * batch_macs // 3  # forward only: a third of a training step
     if config.normalise_losses:  # as the loss that is trained

@@ -181,7 +181,9 @@ def train_steps(
             state.step += 1
             state.encoder_macs += batch_macs
             loss_matrix, z = loss_matrix.detach(), z.detach()
-            task_losses, loss_matrix, closing = (loss_matrix * z).sum(1), network.widen(loss_matrix), None
+            # rows of Z sum to 1, but for a task that is in several fixed groups: its mean over them
+            task_losses = (loss_matrix * z).sum(1) / (z.sum(1) if assignment.is_fixed else 1)
+            loss_matrix, closing = network.widen(loss_matrix), None
             since = state.step - config.close_from
             if network.n_spare != 0 and since >= 0 and since % config.close_every == 0:
                 closing = close_branch(state, batches, batch_macs)

@@ -41,7 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": BASE,
     "checkpoint": BASE | {"config"},
     "state": BASE | {"config", "network"},
-    "spare": BASE | {"config", "network", "state", "closing"},
+    "spare": BASE | {"config", "network", "state", "closing", "evaluation"},
     "evaluation": BASE | {"network", "losses"},
     "train": CORE - {"train"},
     "affinity": CORE,
