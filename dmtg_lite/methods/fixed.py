@@ -1,17 +1,23 @@
 """Training a grouping that somebody hands over: the shared body of every baseline.
 
-Naive MTL, STL, random and planted groups differ only in which grouping they hand over.
+Naive MTL, STL, random and planted groups, and whatever HOA, TAG or MTG-Net select, differ only in which
+grouping they hand over. Groups may overlap; then validation says who serves whom.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor
+
 from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.batches import Batches
 from dmtg_lite.data.task_data import TaskData
-from dmtg_lite.grouping import labels_from_groups
+from dmtg_lite.evaluation import evaluate_heads
 from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.methods.saving import UNSAVED, Saving
+from dmtg_lite.network import GroupedNetwork
 from dmtg_lite.state import derive_seed
 from dmtg_lite.train import build_network, fit, pretrain
 
@@ -24,38 +30,67 @@ def train_groups(
     method: str = "fixed",
     from_scratch: bool = False,
     saving: Saving = UNSAVED,
+    spent: int = 0,
+    stopwatch: Stopwatch | None = None,
 ) -> MethodResult:
-    """Train one branch per group, each task in its own group only.
+    """Train one branch per group, each with heads for its own tasks only.
+
+    A task of several groups has a head in each; after training it is served by the one with the lowest
+    *validation* loss, and a branch that then serves nobody leaves.
 
     Args:
         data: The tasks and their images.
-        groups: A partition of the task names.
+        groups: Lists of task names; every task in at least one.
         config: ``restarts``, ``tau`` and whatever else concerns S has no effect here.
         method: Name in the result.
         from_scratch: Start from random weights and train for pretraining and main steps together;
             otherwise start, like DMTG, from copies of the pretrained Naive MTL network.
         saving: Checkpoints and progress bar.
+        spent: Encoder multiply-adds that finding the groups took, for the cost.
+        stopwatch: Started when that began.
 
     Raises:
-        ValueError: If the groups are not a partition of the tasks, or one is empty.
+        ValueError: If a task is in no group, a name is unknown or twice in a group, or a group is empty.
     """
-    stopwatch = Stopwatch()
-    group_of = labels_from_groups(groups, data.task_names)
-    if not all(groups):
-        raise ValueError(f"`groups` holds an empty group: {[list(group) for group in groups]}. Leave it out.")
+    stopwatch = stopwatch or Stopwatch()
+    members = find_members(groups, data.task_names)
     saving = saving.below(method)
     before, after = config.count_steps(len(data.train))
-    encoder_macs = 0
     if from_scratch or not before:
         naive, n_steps = build_network(data, config), before + after
     else:
         naive, state = pretrain(data, config, **saving.of("pretrain", "pretraining"))
-        encoder_macs, n_steps = state.encoder_macs, after
-    network = naive.branch_out(len(groups), group_of=group_of)
+        spent, n_steps = spent + state.encoder_macs, after
+    network = naive.branch_out(len(groups), members=members)
     history, state = fit(
         network, data, config, n_steps=n_steps, seed=derive_seed(config.seed, 4), **saving.of("main", method)
     )
+    history.meta["trained_groups"] = [list(group) for group in groups]
+    if int(network.assignment.active.sum()) > len(data.tasks):
+        network.assignment.choose(choose_by_validation(network, data))
     return make_result(
         method, data, config, network, history,
-        encoder_macs=encoder_macs + state.encoder_macs, stopwatch=stopwatch,
+        encoder_macs=spent + state.encoder_macs, stopwatch=stopwatch,
     )  # fmt: skip
+
+
+def find_members(groups: Sequence[Sequence[str]], task_names: Sequence[str]) -> list[list[int]]:
+    """Row numbers of every group's tasks."""
+    row_of = {name: n for n, name in enumerate(task_names)}
+    names = [name for group in groups for name in group]
+    if not all(groups) or any(len(set(group)) != len(group) for group in groups):
+        raise ValueError(
+            f"`groups` must hold no empty group and no task twice in one, got {[list(g) for g in groups]}."
+        )
+    if set(names) != set(task_names):
+        raise ValueError(
+            f"`groups` must name every one of the tasks {list(task_names)} and no other, "
+            f"got {[list(group) for group in groups]}."
+        )
+    return [[row_of[name] for name in group] for group in groups]
+
+
+def choose_by_validation(network: GroupedNetwork, data: TaskData) -> Tensor:
+    """For each task the group with the lowest validation loss, of those that have it: int64 (N,)."""
+    matrix = evaluate_heads(network, Batches(data.val, network.tasks, network.device))
+    return matrix.masked_fill(~network.assignment.active, torch.inf).argmin(1)

@@ -39,6 +39,8 @@ class MethodResult:
         train_loss: Total loss of the final network on the training images.
         history: The recorded run (of the kept restart).
         network: Pruned: N heads; ``network(images)`` gives ``{task: prediction}``.
+        encoder_macs: Encoder multiply-adds spent in training, everything included; a training step counts as
+            its forward pass.
         encoder_cost: Encoder multiply-adds spent in training, relative to Naive MTL over the same
             number of steps: the tables' "relative complexity", counted over everything that was
             trained, pretraining and restarts included.
@@ -56,6 +58,7 @@ class MethodResult:
     train_loss: float
     history: History
     network: GroupedNetwork
+    encoder_macs: int
     encoder_cost: float
     encoder_passes: float
     seconds: dict[str, float]
@@ -80,6 +83,11 @@ class MethodResult:
         """Errors in percent, summed over tasks; nan where metrics differ and no sum means anything."""
         is_percent = all(task.metric == "error_percent" for task in self.tasks)
         return total(self.task_errors) if is_percent else float("nan")
+
+    @property
+    def trained_groups(self) -> list[list[str]]:
+        """The groups that were trained, where they overlap; ``groups`` says who serves whom in the end."""
+        return self.history.meta.get("trained_groups", self.groups)
 
     @property
     def closings(self) -> list[dict[str, Any]]:
@@ -128,6 +136,7 @@ class MethodResult:
             "note": self.history.meta.get("data_note"), "n_test": self.history.meta.get("n_test"),
             "groups": self.groups, "task_losses": self.task_losses,
             "task_errors": self.task_errors, "train_loss": self.train_loss,
+            "trained_groups": self.trained_groups, "encoder_macs": self.encoder_macs,
             "encoder_cost": self.encoder_cost, "encoder_passes": self.encoder_passes,
             "seconds": self.seconds, "config": asdict(self.config),
             "agreement": self.agreement, "restarts": self.restarts,
@@ -186,7 +195,7 @@ def make_result(
     result = MethodResult(
         method=method, groups=groups, task_losses=on_test.losses, task_errors=on_test.errors,
         train_loss=train_loss, history=history, network=network.eval(),
-        encoder_cost=cost, encoder_passes=passes, seconds=stopwatch.read(), config=config,
+        encoder_macs=encoder_macs, encoder_cost=cost, encoder_passes=passes, seconds=stopwatch.read(), config=config,
         agreement=agreement, restarts=restarts or [],
     )  # fmt: skip
     history.meta |= {

@@ -1,0 +1,68 @@
+"""TAG: whose training step helps whom, looked up during one Naive MTL run (Fifty et al., NeurIPS 2021)."""
+
+from __future__ import annotations
+
+from dmtg_lite.affinity import Affinity, gradient_cosine, tag_affinity
+from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.methods.fixed import train_groups
+from dmtg_lite.methods.result import MethodResult, Stopwatch
+from dmtg_lite.methods.saving import UNSAVED, Saving
+from dmtg_lite.methods.selection import pairwise_candidates, select_groups
+
+
+def tag(
+    data: TaskData,
+    n_groups: int,
+    config: TrainConfig,
+    *,
+    saving: Saving = UNSAVED,
+    every: int = 10,
+    divide_by_lr: bool = False,
+) -> MethodResult:
+    """Inter-task affinities by lookahead, the best groups by their mean, retrained from scratch.
+
+    A task's score in a group is the mean affinity of the others' steps to it; the at most ``n_groups``
+    groups with the highest sum of each task's best score are chosen exactly. No task is left alone unless
+    nothing else serves it. Groups may overlap.
+
+    Args:
+        data, n_groups, config, saving: As for every method.
+        every: Steps from one measurement to the next.
+        divide_by_lr: As the released code does, and the paper's formula does not.
+
+    Source:
+        Fifty et al. (2021), sections 3 and 4; `affinity.tag_affinity` has the formula.
+    """
+    stopwatch = Stopwatch()
+    measured = tag_affinity(data, config, every=every, divide_by_lr=divide_by_lr)
+    return _train_best("tag", data, n_groups, config, measured, saving, stopwatch)
+
+
+def cosine(
+    data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED, every: int = 10
+) -> MethodResult:
+    """TAG's own baseline: the same selection by the cosine between two tasks' gradients."""
+    stopwatch = Stopwatch()
+    measured = gradient_cosine(data, config, every=every)
+    return _train_best("cosine", data, n_groups, config, measured, saving, stopwatch)
+
+
+def _train_best(
+    method: str,
+    data: TaskData,
+    n_groups: int,
+    config: TrainConfig,
+    measured: Affinity,
+    saving: Saving,
+    stopwatch: Stopwatch,
+) -> MethodResult:
+    values = measured.matrix.T.double()  # [a, b]: effect of b on a
+    candidates = pairwise_candidates(values.numpy(), data.task_names, singles="never")
+    chosen = select_groups(candidates, n_groups, maximise=True)
+    result = train_groups(
+        data, chosen.groups, config, method=method, from_scratch=True,
+        saving=saving, spent=measured.encoder_macs, stopwatch=stopwatch,
+    )  # fmt: skip
+    result.history.meta["affinity"] = values.tolist()
+    return result

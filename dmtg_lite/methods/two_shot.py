@@ -1,0 +1,91 @@
+"""Two-shot: learn the groups with DMTG, then train them again (Table 4), or go on with what it left."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.grouping import Assignment
+from dmtg_lite.methods.dmtg import dmtg
+from dmtg_lite.methods.fixed import train_groups
+from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
+from dmtg_lite.methods.saving import UNSAVED, Saving
+from dmtg_lite.network import GroupedNetwork
+from dmtg_lite.state import derive_seed
+from dmtg_lite.train import fit
+
+
+def two_shot(
+    data: TaskData, n_groups: int | str, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
+    """DMTG's groups, trained again from scratch, for pretraining and main steps together (Table 4)."""
+    return _retrain("two_shot", data, n_groups, config, saving, from_scratch=True)
+
+
+def two_shot_pretrained(
+    data: TaskData, n_groups: int | str, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
+    """DMTG's groups, trained again from the pretrained Naive MTL weights (Table 4)."""
+    return _retrain("two_shot_pretrained", data, n_groups, config, saving, from_scratch=False)
+
+
+def prune_finetune(
+    data: TaskData, n_groups: int | str, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
+    """DMTG, then each group's branch and heads trained on by themselves, one group after the other.
+
+    Source:
+        Not in the paper: the released code has such a stage, and its test configs use it. There the stem,
+        if there is one, is frozen with its batch norm, and so it is here. How long it lasts is not known:
+        here every group gets as many steps as the pretraining had.
+    """
+    stopwatch, saving = Stopwatch(), saving.below("prune_finetune")
+    found = dmtg(data, n_groups, config, saving=saving)
+    network, spent = found.network, found.encoder_macs
+    n_steps = max(1, config.count_steps(len(data.train))[0])
+    for k, group in enumerate(found.groups):
+        part = data.select(group)
+        alone = GroupedNetwork(
+            part.tasks, _Frozen(network.stem), [network.branches[k]], [network.heads[k]],
+            Assignment(len(group), 1, group_of=[0] * len(group)), scale_gradients=config.scale_gradients,
+        ).to(network.device)  # fmt: skip
+        _, state = fit(
+            alone, part, config, n_steps=n_steps, seed=derive_seed(config.seed, 11, k),
+            **saving.of(f"group{k}", f"finetuning {k + 1}/{len(found.groups)}"),
+        )  # fmt: skip
+        spent += state.encoder_macs
+    return make_result(
+        "prune_finetune", data, config, network, found.history, encoder_macs=spent, stopwatch=stopwatch
+    )
+
+
+class _Frozen(nn.Module):
+    """A stem that neither learns nor updates its batch-norm statistics."""
+
+    def __init__(self, stem: nn.Module) -> None:
+        super().__init__()
+        self.stem = stem.eval()
+
+    def train(self, mode: bool = True) -> _Frozen:  # torch's signature
+        return self
+
+    def forward(self, x):
+        return self.stem(x).detach()
+
+
+def _retrain(
+    method: str,
+    data: TaskData,
+    n_groups: int | str,
+    config: TrainConfig,
+    saving: Saving,
+    *,
+    from_scratch: bool,
+) -> MethodResult:
+    stopwatch = Stopwatch()
+    found = dmtg(data, n_groups, config, saving=saving.below(method))
+    return train_groups(
+        data, found.groups, config, method=method, from_scratch=from_scratch,
+        saving=saving, spent=found.encoder_macs, stopwatch=stopwatch,
+    )  # fmt: skip
