@@ -16,8 +16,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Turn Taskonomy's pictures of the five tasks (rgb, depth_zbuffer, normal, "
         "segment_semantic, keypoints2d, edge_texture) into arrays and a manifest.",
-        epilog="Time: TIME. Disk: 0.85 MB a view at 256 pixels, 0.05 MB at 64; "
-        "the pictures are only read. Memory: under 1 GB. An interrupted run continues when started again.",
+        epilog="Time: about 45 ms of a core for a view of 512 pixels, besides reading its six files; three "
+        "hours of one core for the 260,000 views of the tiny split. Disk: 0.85 MB a view at 256 pixels, "
+        "0.05 MB at 64 (tiny: 220 and 14 GB); the pictures are only read. Memory does not grow with the "
+        "views. An interrupted run continues when started again, also after a broken picture was replaced.",
     )
     parser.add_argument(
         "--root",
