@@ -51,6 +51,7 @@ def execute(notebook: NotebookNode, folder: Path, monkeypatch: pytest.MonkeyPatc
     """Run all cells as a student's Run All does, in a folder of its own, with nobody to press Start."""
     monkeypatch.setenv("DMTG_HEADLESS", "1")
     monkeypatch.delenv("DMTG_CELEBA", raising=False)
+    monkeypatch.delenv("DMTG_TASKONOMY", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     shutil.copytree(ROOT / "notebooks", folder, ignore=shutil.ignore_patterns("prepared", ".*", "*.ipynb"))
     notebook = notebook.copy()
@@ -95,6 +96,26 @@ def test_the_notebook_on_celeba_says_that_its_faces_are_fake(
     said = "".join(printed(execute(solutions.strip_solutions(read(path)), tmp_path / "run", monkeypatch)))
     assert "FAKE, NOT CelebA" in said
     assert "NOT COMPARABLE with the paper" in said
+
+
+@pytest.mark.slow
+def test_the_notebook_on_taskonomy_says_that_its_rooms_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so where it makes them, before any number."""
+    notebook = read(ROOT / "notebooks" / "04_taskonomy5.py")
+    notebook.cells = notebook.cells[:5]
+    said = "".join(printed(execute(notebook, tmp_path / "run", monkeypatch)))
+    assert said.startswith("DRAWN ROOMS, NOT TASKONOMY")
+
+
+def test_run_all_never_starts_days_of_training() -> None:
+    """The paper's run on Taskonomy waits until somebody says that it is meant in earnest."""
+    (cell,) = [
+        c.source for c in code_cells(read(ROOT / "notebooks" / "04_taskonomy5.py")) if "PAPER" in c.source
+    ]
+    assert cell.startswith("in_earnest = False")
+    assert "if in_earnest and prepared and torch.cuda.is_available():" in cell
 
 
 @each_notebook
