@@ -6,16 +6,23 @@ from collections.abc import Callable
 
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import train_groups
+from dmtg_lite.methods.hoa import hoa
 from dmtg_lite.methods.naive import naive, stl
 from dmtg_lite.methods.random_groups import draw_groups, planted, random_groups
 from dmtg_lite.methods.result import MethodResult
 from dmtg_lite.methods.saving import Saving
+from dmtg_lite.methods.selection import Candidate, Selection, pairwise_candidates, select_groups
+from dmtg_lite.methods.tag import cosine, tag
+from dmtg_lite.methods.two_shot import prune_finetune, two_shot, two_shot_pretrained
 
 METHODS: dict[str, Callable[..., MethodResult]] = {
-    "naive": naive, "stl": stl, "random": random_groups, "planted": planted, "dmtg": dmtg,
+    "naive": naive, "stl": stl, "random": random_groups, "planted": planted, "hoa": hoa, "tag": tag,
+    "cosine": cosine, "dmtg": dmtg, "two_shot": two_shot, "two_shot_pretrained": two_shot_pretrained,
+    "prune_finetune": prune_finetune,
 }  # fmt: skip
 
 __all__ = [
-    "METHODS", "MethodResult", "Saving", "dmtg", "draw_groups", "naive", "planted", "random_groups", "stl",
-    "train_groups",
+    "METHODS", "Candidate", "MethodResult", "Saving", "Selection", "cosine", "dmtg", "draw_groups", "hoa",
+    "naive", "pairwise_candidates", "planted", "prune_finetune", "random_groups", "select_groups", "stl",
+    "tag", "train_groups", "two_shot", "two_shot_pretrained",
 ]  # fmt: skip

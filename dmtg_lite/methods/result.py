@@ -195,8 +195,8 @@ def make_result(
     result = MethodResult(
         method=method, groups=groups, task_losses=on_test.losses, task_errors=on_test.errors,
         train_loss=train_loss, history=history, network=network.eval(),
-        encoder_macs=encoder_macs, encoder_cost=cost, encoder_passes=passes, seconds=stopwatch.read(), config=config,
-        agreement=agreement, restarts=restarts or [],
+        encoder_macs=encoder_macs, encoder_cost=cost, encoder_passes=passes, seconds=stopwatch.read(),
+        config=config, agreement=agreement, restarts=restarts or [],
     )  # fmt: skip
     history.meta |= {
         "method": method, "data": data.name, "note": data.note,
