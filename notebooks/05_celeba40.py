@@ -210,9 +210,9 @@ for method, rows in tasks.groupby("method"):
 signs.groupby("method").sum().rename_axis(f"{stamp}, tasks that ...")
 
 # %% [markdown]
-# **What to notice.** Both sides of 0 are populated: a task that Naive MTL learned well can lose its place
-# when its branch works for others. For many tasks the *sign* changes with the seed: one run would be an
-# anecdote. And gains are relative: small errors make large percentages.
+# **What to notice.** (Whiskers are the spread over seeds.) Both sides of 0 are populated: a task that Naive
+# MTL learned well can lose its place when its branch works for others. For many tasks the *sign* changes
+# with the seed: one run would be an anecdote. And gains are relative: small errors make large percentages.
 
 # %% [markdown]
 # ### Exercise 5.2
@@ -239,8 +239,8 @@ else:
 eight = methods.dmtg(celeba, 8, replace(config, tau=1.0))
 
 # %% [markdown]
-# K changed *and* tau changed, so this one run cannot say which of them did it. (`capacity` matters as much:
-# with 8 numbers per branch, do random groups still lose?)
+# K changed *and* tau changed, so this one run cannot say which of them did it. And we picked `capacity=3`
+# after trying others: with 8 numbers per branch, do random groups still lose?
 #
 # ## 5.5 Who shares a group?
 #
@@ -303,8 +303,8 @@ for _ in range(6):  # in turns, so that a slow moment hits both
 print("step with 40 tasks / with 9:", sorted(round(ratio, 2) for ratio in ratios[1:]))  # first: warm-up
 
 # %% [markdown]
-# Measured here, now; on a busy machine it wobbles, so look at the middle one. The paper reports 1.7 hours for
-# nine tasks and 2.9 for forty, at K = 5 on one RTX 4090 (Appendix D).
+# Measured here, now; on a busy machine it wobbles, so look at the middle one. The paper reports 1.7 hours
+# for nine tasks and 2.9 for forty, at K = 5 on one RTX 4090 (Appendix D).
 #
 # **What to notice.** The published hours grow far more than the count. The paper does not say why; its
 # released code computes N x K losses one by one, which takes time though little arithmetic. Here they are
