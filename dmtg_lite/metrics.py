@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from dmtg_lite.tasks import HIGHER_IS_BETTER
+
 
 def norm_gains(
     error: Sequence[float],
@@ -65,6 +67,39 @@ def norm_gain(
         37.5
     """
     return float(norm_gains(error, reference_error, higher_is_better=higher_is_better).mean())
+
+
+def pair_gains(
+    own: Mapping[str, float], reference: Mapping[str, float], metrics: Mapping[str, str] | None = None
+) -> dict[str, float]:
+    """The terms of a NormGain by task, paired by name: ``{task: percent}``.
+
+    Args:
+        own, reference: Losses or errors, ``{task: value}``.
+        metrics: ``{task: metric}`` of errors; scores such as mIoU gain by relative change. ``None``: losses.
+
+    Returns:
+        In the order of ``own``; nan where the reference is 0, so that no relative gain exists.
+
+    Raises:
+        ValueError: If the two are of different tasks, or a value is not finite.
+    """
+    if sorted(own) != sorted(reference):
+        raise ValueError(f"the results are of different tasks: {sorted(own)} and {sorted(reference)}.")
+    gains = dict.fromkeys(own, float("nan"))
+    names = [name for name in own if reference[name] != 0]
+    if names:
+        scores = [bool(metrics) and metrics[name] in HIGHER_IS_BETTER for name in names]
+        values = norm_gains(
+            [own[name] for name in names], [reference[name] for name in names], higher_is_better=scores
+        )
+        gains |= dict(zip(names, values.tolist(), strict=True))
+    return gains
+
+
+def sum_errors(errors: Mapping[str, float], metrics: Mapping[str, str]) -> float:
+    """Total error in points; nan where tasks have different metrics and no sum means anything."""
+    return total(errors) if set(metrics.values()) == {"error_percent"} else float("nan")
 
 
 def total(per_task: Mapping[str, float]) -> float:

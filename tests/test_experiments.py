@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import isnan
+from pathlib import Path
 
+import pandas
 import pytest
 
-from dmtg_lite import data
+from dmtg_lite import cells, data
+from dmtg_lite.cells import make_cells, run_cells
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.experiments import (
     PAPER,
@@ -23,6 +26,7 @@ from dmtg_lite.experiments import (
 FACES = data.toy_faces(n_train=200, n_val=50, n_test=80)
 CONFIG = TrainConfig(steps=20, pretrain=10, batch_size=32)
 METHODS = ("naive", "random", "dmtg")
+METHODS_BY_NAME = dict(cells.METHODS)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +108,7 @@ def test_bad_requests_are_refused(results: list) -> None:
         run_all(FACES, ["naive", "tga"], 3, CONFIG, [0])
     with pytest.raises(ValueError, match="unknown method 'tga'"):
         run_method(FACES, "tga", 3, CONFIG)
-    with pytest.raises(ValueError, match='`random` needs a number of groups; "auto" is for `dmtg`'):
+    with pytest.raises(ValueError, match=r"methods \['random'\] need a number of groups"):
         run_all(FACES, ["naive", "random"], "auto", CONFIG, [0])
     with pytest.raises(ValueError, match="`n_groups` must be >= 1"):
         run_all(FACES, ["naive", "dmtg"], 0, CONFIG, [0])
@@ -127,3 +131,81 @@ def test_a_flawless_reference_costs_one_column_not_the_table(results: list) -> N
     assert isnan(row["norm_gain_error"])
     assert row["norm_gain_loss"] == 0
     assert first in row["note"]
+
+
+# ---------------------------------------------------------------------- cells that are kept
+
+
+def test_a_comparison_continues_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods x groups x seeds; interrupted and asked again: the same table, and no run twice."""
+    ask = {"methods": ["random", "dmtg"], "n_groups": [2, 3], "seeds": [0, 1], "config": CONFIG}
+    ran = []
+
+    def count(name: str):
+        method = METHODS_BY_NAME[name]
+
+        def run(data, n_groups, config, **kwargs):
+            if len(ran) == 4:
+                ran.append(None)
+                raise KeyboardInterrupt
+            ran.append((name, n_groups, config.seed))
+            return method(data, n_groups, config, **kwargs)
+
+        return run
+
+    for name in ("naive", "random", "dmtg"):
+        monkeypatch.setitem(cells.METHODS, name, count(name))
+    with pytest.raises(KeyboardInterrupt):
+        compare(FACES, folder=tmp_path, **ask)
+    assert len(list(tmp_path.glob("*.json"))) == 4
+    table = compare(FACES, folder=tmp_path, **ask)
+    done = [entry for entry in ran if entry]
+    assert len(done) == len(set(done)) == 2 * (1 + 2 * 2)  # Naive MTL asks for no K: once a seed
+    whole = compare(FACES, **ask)
+    pandas.testing.assert_frame_equal(
+        table.drop(columns=["cpu_seconds", "wall_seconds"]),
+        whole.drop(columns=["cpu_seconds", "wall_seconds"]),
+    )
+    assert list(summarise(table).index) == [
+        ("naive", pytest.approx(float("nan"), nan_ok=True)), ("random", 2), ("random", 3), ("dmtg", 2),
+        ("dmtg", 3),
+    ]  # fmt: skip
+
+
+def test_other_settings_are_other_cells(tmp_path: Path) -> None:
+    """Another config, K or data in the same folder neither reuse nor overwrite what is there."""
+    compare(FACES, methods=["naive"], seeds=[0], config=CONFIG, folder=tmp_path)
+    compare(FACES, methods=["naive"], seeds=[0], config=replace(CONFIG, lr=0.01), folder=tmp_path)
+    other = data.toy_faces(n_train=200, n_val=50, n_test=80, seed=1)
+    compare(other, methods=["naive"], seeds=[0], config=CONFIG, folder=tmp_path)
+    assert len(list(tmp_path.glob("naive_K_seed0_*.json"))) == 3
+
+
+def test_a_cell_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    """Its row says why and has no numbers; it is not kept, so that it is tried again."""
+    broken = make_cells(["naive", "dmtg"], [2], [0], CONFIG) + make_cells(
+        ["stl"], [2], [0], replace(CONFIG, shared=9)
+    )
+    table = tabulate(run_cells(broken, FACES, folder=tmp_path))
+    assert list(table["method"]) == ["naive", "dmtg", "stl"]
+    last = table.iloc[2]
+    assert "`shared` must be in" in last["note"]
+    assert isnan(last["total_loss"])
+    assert table["total_loss"].notna().sum() == 2
+    assert len(list(tmp_path.glob("*.json"))) == 2
+    assert set(tabulate_tasks(run_cells(broken, FACES, folder=tmp_path))["method"]) == {"naive", "dmtg"}
+
+
+def make_faces(seed: int):
+    """Data of a cell, made where it runs."""
+    return data.toy_faces(n_train=100, n_val=40, n_test=40, seed=seed)
+
+
+@pytest.mark.slow
+def test_cells_with_data_of_their_own_in_two_processes(tmp_path: Path) -> None:
+    """Numbers are those of one process; finished cells are read, not run."""
+    work = [replace(cell, data=cell.seed) for cell in make_cells(["naive", "random"], [3], [0, 1], CONFIG)]
+    alone = run_cells(work, make_faces)
+    beside = run_cells(work, make_faces, jobs=2, folder=tmp_path)
+    assert [{**one, "seconds": 0} for one in alone] == [{**one, "seconds": 0} for one in beside]
+    assert run_cells(work, make_faces, folder=tmp_path) == beside

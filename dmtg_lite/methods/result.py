@@ -21,7 +21,7 @@ from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.evaluation import evaluate
 from dmtg_lite.grouping import compute_agreement
 from dmtg_lite.history import History
-from dmtg_lite.metrics import norm_gains, total
+from dmtg_lite.metrics import pair_gains, sum_errors, total
 from dmtg_lite.network import GroupedNetwork, count_macs
 from dmtg_lite.tasks import Task
 from dmtg_lite.train import build_network
@@ -80,9 +80,13 @@ class MethodResult:
 
     @property
     def total_error(self) -> float:
-        """Errors in percent, summed over tasks; nan where metrics differ and no sum means anything."""
-        is_percent = all(task.metric == "error_percent" for task in self.tasks)
-        return total(self.task_errors) if is_percent else float("nan")
+        """Errors in percent, summed over tasks; nan where metrics differ."""
+        return sum_errors(self.task_errors, self.metrics)
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """``{task: metric}``: the units of ``task_errors``."""
+        return {task.name: task.metric for task in self.tasks}
 
     @property
     def trained_groups(self) -> list[list[str]]:
@@ -103,7 +107,10 @@ class MethodResult:
         return self.history.meta.get("elbow")
 
     def norm_gain_error(self, reference: MethodResult) -> float:
-        """NormGain_E in percent against a reference, Naive MTL in the paper (equation 8)."""
+        """NormGain_E in percent against a reference, Naive MTL in the paper (equation 8).
+
+        nan if the reference has no error on a task; see `error_gains`.
+        """
         return fmean(self.error_gains(reference).values())
 
     def norm_gain_loss(self, reference: MethodResult) -> float:
@@ -112,29 +119,18 @@ class MethodResult:
 
     def error_gains(self, reference: MethodResult) -> dict[str, float]:
         """The terms of NormGain_E, ``{task: percent}``; of a score, its relative change (Table A2)."""
-        return self._gains("task_errors", reference)
+        return pair_gains(self.task_errors, reference.task_errors, self.metrics)
 
     def loss_gains(self, reference: MethodResult) -> dict[str, float]:
         """The terms of NormGain_L, ``{task: percent}``."""
-        return self._gains("task_losses", reference)
-
-    def _gains(self, what: str, reference: MethodResult) -> dict[str, float]:
-        own, other = getattr(self, what), getattr(reference, what)
-        if sorted(own) != sorted(other):
-            raise ValueError(f"the results are of different tasks: {sorted(own)} and {sorted(other)}.")
-        names = [task.name for task in self.tasks]  # paired by name
-        more_is_better = [what == "task_errors" and task.higher_is_better for task in self.tasks]
-        gains = norm_gains(
-            [own[name] for name in names], [other[name] for name in names], higher_is_better=more_is_better
-        )
-        return dict(zip(names, gains.tolist(), strict=True))
+        return pair_gains(self.task_losses, reference.task_losses)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but network and history, as JSON-able data."""
         return {
             "method": self.method, "data": self.history.meta.get("data"),
             "note": self.history.meta.get("data_note"), "n_test": self.history.meta.get("n_test"),
-            "groups": self.groups, "task_losses": self.task_losses,
+            "metrics": self.metrics, "groups": self.groups, "task_losses": self.task_losses,
             "task_errors": self.task_errors, "train_loss": self.train_loss,
             "trained_groups": self.trained_groups, "encoder_macs": self.encoder_macs,
             "encoder_cost": self.encoder_cost, "encoder_passes": self.encoder_passes,
