@@ -154,8 +154,9 @@ config
 # **Predict:** which attributes will share a group?
 
 # %%
-naive = methods.naive(celeba, 1, config, progress=in_earnest)
-found = methods.dmtg(celeba, 3, config, progress=in_earnest)
+saving = methods.Saving(progress=in_earnest)
+naive = methods.naive(celeba, 1, config, saving=saving)
+found = methods.dmtg(celeba, 3, config, saving=saving)
 found.groups
 
 # %%
