@@ -51,6 +51,7 @@ ALLOWED: dict[str, set[str]] = {
     "tables": {"methods", "metrics", "tasks"},
     "cells": BASE | {"config", "methods"},
     "experiments": CORE | {"methods", "data", "presets", "tables", "cells"},
+    "evidence": CORE | {"methods", "data", "presets", "cells", "affinity"},
     "plots": {"history", "metrics"},
     "plot_pictures": {"tasks", "plots", "history", "metrics"},
     "live": CORE | {"data"},

@@ -137,6 +137,7 @@ class MethodResult:
             "seconds": self.seconds, "config": asdict(self.config),
             "agreement": self.agreement, "restarts": self.restarts,
             "closings": self.closings, "elbow": self.elbow,
+            "final_probabilities": self.history.probabilities[-1].tolist(),
         }  # fmt: skip
 
     def save(self, folder: str | Path) -> Path:
