@@ -147,7 +147,7 @@ def judge(
         config: For the costs, which are counted.
     """
     error = {label: np.array([_total_error(one) for one in each]) for label, each in runs.items()}
-    exact = np.array([one["agreement"] == 1 for one in runs["dmtg"]], float)
+    exact = np.array([one["agreement"] == 1 for one in runs["dmtg"]])
     rivals = {
         "naive": ("Does it gain over Naive MTL?", "Tables 1 and 3"),
         "random": ("Over random groups?", "Tables 1 and 3"),
@@ -259,12 +259,12 @@ def _judge_cost(config: TrainConfig) -> list[Verdict]:
 
 
 def _interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """Mean over seeds and its 95 % interval: Student's, or Clopper-Pearson's where all values are 0 or 1."""
+    """Mean over seeds and its 95 % interval: Student's, or of yes and no Clopper and Pearson's."""
     from scipy.stats import binomtest, t
 
-    values = np.asarray(values, float)
+    values = np.asarray(values)
     mean, n = float(values.mean()), len(values)
-    if np.isin(values, (0, 1)).all():
+    if values.dtype == bool:
         found = binomtest(int(values.sum()), n).proportion_ci(0.95)
         return mean, float(found.low), float(found.high)
     half = t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5
