@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.hoa import hoa
+from dmtg_lite.methods.mtg_net import mtg_net
 from dmtg_lite.methods.naive import naive, stl
 from dmtg_lite.methods.random_groups import draw_groups, planted, random_groups
 from dmtg_lite.methods.result import MethodResult
@@ -17,12 +18,12 @@ from dmtg_lite.methods.two_shot import prune_finetune, two_shot, two_shot_pretra
 
 METHODS: dict[str, Callable[..., MethodResult]] = {
     "naive": naive, "stl": stl, "random": random_groups, "planted": planted, "hoa": hoa, "tag": tag,
-    "cosine": cosine, "dmtg": dmtg, "two_shot": two_shot, "two_shot_pretrained": two_shot_pretrained,
-    "prune_finetune": prune_finetune,
+    "cosine": cosine, "mtg_net": mtg_net, "dmtg": dmtg, "two_shot": two_shot,
+    "two_shot_pretrained": two_shot_pretrained, "prune_finetune": prune_finetune,
 }  # fmt: skip
 
 __all__ = [
     "METHODS", "Candidate", "MethodResult", "Saving", "Selection", "cosine", "dmtg", "draw_groups", "hoa",
-    "naive", "pairwise_candidates", "planted", "prune_finetune", "random_groups", "select_groups", "stl",
-    "tag", "train_groups", "two_shot", "two_shot_pretrained",
+    "mtg_net", "naive", "pairwise_candidates", "planted", "prune_finetune", "random_groups",
+    "select_groups", "stl", "tag", "train_groups", "two_shot", "two_shot_pretrained",
 ]  # fmt: skip

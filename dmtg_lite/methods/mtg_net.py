@@ -1,0 +1,64 @@
+"""MTG-Net: learn which combinations of tasks gain from a few trials, and choose groups by the prediction."""
+
+from __future__ import annotations
+
+from dmtg_lite.config import TrainConfig
+from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.meta_learner import learn_gains
+from dmtg_lite.methods.fixed import train_groups
+from dmtg_lite.methods.result import MethodResult, Stopwatch
+from dmtg_lite.methods.saving import UNSAVED, Saving
+from dmtg_lite.methods.selection import Candidate, select_groups
+from dmtg_lite.methods.trials import try_groups
+
+
+def mtg_net(
+    data: TaskData,
+    n_groups: int,
+    config: TrainConfig,
+    *,
+    saving: Saving = UNSAVED,
+    n_rounds: int | None = None,
+) -> MethodResult:
+    """Train some combinations of tasks, learn to predict the gains of all, select by prediction, retrain.
+
+    A gain is the relative fall of a task's validation loss against its own single-task network. Which
+    combination is trained next is the meta-learner's choice; see `meta_learner.learn_gains`. The at most
+    ``n_groups`` groups with the highest sum of each task's best gain, measured or predicted, are chosen
+    exactly; a task alone gains 0. They may overlap, and are trained from scratch.
+
+    Args:
+        data, n_groups, config, saving: As for every method.
+        n_rounds: Combinations to train beside single tasks and all together; ``None``: N (N - 1) / 2, as
+            many as HOA has pairs.
+
+    Source:
+        Song et al., Efficient and Effective Multi-task Grouping via Meta Learning on Task Combinations
+        (NeurIPS 2022).
+    """
+    stopwatch, names = Stopwatch(), data.task_names
+    own = saving.below("mtg_net")
+    losses, spent = try_groups(data, [[name] for name in names], config, saving=own, label="singles")
+    alone = losses.diagonal()  # (N,)
+
+    def measure(combination: tuple[int, ...]) -> list[float]:
+        nonlocal spent
+        group = [names[n] for n in combination]
+        label = "trial" + "".join(f"_{n}" for n in combination)
+        losses, macs = try_groups(data, [group], config, saving=own, label=label)
+        spent += macs
+        rows = list(combination)
+        return ((alone[rows] - losses[rows, 0]) / alone[rows]).tolist()
+
+    table = learn_gains(measure, len(names), n_rounds, seed=config.seed)
+    candidates = []
+    for mask, gains in zip(table.masks.tolist(), table.gains.tolist(), strict=True):
+        scores = {name: gain for name, gain, is_in in zip(names, gains, mask, strict=True) if is_in}
+        candidates.append(Candidate(tuple(scores), scores))
+    chosen = select_groups(candidates, n_groups, maximise=True)
+    result = train_groups(
+        data, chosen.groups, config, method="mtg_net", from_scratch=True,
+        saving=saving, spent=spent, stopwatch=stopwatch,
+    )  # fmt: skip
+    result.history.meta["n_trials"] = int(table.is_measured.sum())
+    return result
