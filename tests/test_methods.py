@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import combinations
 from pathlib import Path
@@ -33,11 +34,12 @@ from dmtg_lite.train import build_network, fit
 FACES = data.toy_faces(n_train=200, n_val=50, n_test=80)
 CONFIG = TrainConfig(steps=20, pretrain=10, batch_size=32, lr=3e-3, lr_assignment=0.1)
 FIXED = ("naive", "stl", "random", "planted")
+TESTED = METHODS | {"mtg_net": partial(methods.mtg_net, n_rounds=3)}  # 36 rounds would take 15 s a call
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, MethodResult]:
-    return {name: method(FACES, 3, CONFIG) for name, method in METHODS.items()}
+    return {name: method(FACES, 3, CONFIG) for name, method in TESTED.items()}
 
 
 def assert_same(one: MethodResult, other: MethodResult) -> None:
@@ -49,7 +51,7 @@ def assert_same(one: MethodResult, other: MethodResult) -> None:
     np.testing.assert_array_equal(one.history.task_losses, other.history.task_losses)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TESTED)
 def test_a_result_is_consistent(results: dict[str, MethodResult], name: str) -> None:
     """Groups partition the tasks; numbers and recorded groups are those of the pruned network."""
     result = results[name]
@@ -70,11 +72,11 @@ def test_a_result_is_consistent(results: dict[str, MethodResult], name: str) -> 
     assert f"MethodResult({name}: " in repr(result)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TESTED)
 def test_the_same_seed_gives_the_same_result(results: dict[str, MethodResult], name: str) -> None:
     """Bit for bit; and another seed another one."""
-    assert_same(METHODS[name](FACES, 3, CONFIG), results[name])
-    assert METHODS[name](FACES, 3, replace(CONFIG, seed=1)).train_loss != results[name].train_loss
+    assert_same(TESTED[name](FACES, 3, CONFIG), results[name])
+    assert TESTED[name](FACES, 3, replace(CONFIG, seed=1)).train_loss != results[name].train_loss
 
 
 def test_the_baselines_are_the_groupings_they_claim(results: dict[str, MethodResult]) -> None:
@@ -340,11 +342,11 @@ def test_a_result_is_saved_whole(results: dict[str, MethodResult], tmp_path: Pat
     assert History.load(folder / "run.npz").meta["groups"] == results["dmtg"].groups
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", TESTED)
 def test_checkpoints_change_nothing(results: dict[str, MethodResult], name: str, tmp_path: Path) -> None:
     """With checkpoints, and again from the finished ones: the same result, cost included."""
     for _ in range(2):
-        result = METHODS[name](FACES, 3, CONFIG, saving=Saving(tmp_path, every=7))
+        result = TESTED[name](FACES, 3, CONFIG, saving=Saving(tmp_path, every=7))
         assert_same(result, results[name])
 
 
@@ -365,3 +367,30 @@ def test_other_data_do_not_continue_these_checkpoints(tmp_path: Path) -> None:
             data.toy_faces(n_train=200, n_val=50, n_test=80, seed=1), 1, CONFIG, saving=Saving(tmp_path)
         )
     assert_same(methods.stl(FACES, 1, CONFIG, saving=Saving(tmp_path)), methods.stl(FACES, 1, CONFIG))
+
+
+def test_mtg_net_pays_for_what_it_measures() -> None:
+    """Nine singles, all together, three more combinations, and the groups it chose: by hand."""
+    result = TESTED["mtg_net"](FACES, 3, CONFIG)
+    one = methods.naive(FACES, 1, CONFIG).encoder_macs
+    assert result.history.meta["n_trials"] == 4
+    assert result.encoder_macs == (9 + 4 + len(result.trained_groups)) * one
+
+
+def test_mtg_net_takes_the_best_of_gains_it_has_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three tasks, of which two gain from each other and the third loses: with all measured, the truth."""
+    three = FACES.select(FACES.task_names[:3])
+    a, b, c = three.task_names
+    losses = {(a,): [1.0], (b,): [1.0], (c,): [1.0], (a, b): [0.5, 0.6], (a, c): [1.2, 1.3],
+              (b, c): [1.1, 1.2], (a, b, c): [0.9, 0.9, 1.5]}  # fmt: skip
+
+    def fake(data, groups, config, **_):
+        table = torch.full((3, len(groups)), torch.nan, dtype=torch.float64)
+        for column, group in enumerate(groups):
+            for name, loss in zip(group, losses[tuple(group)], strict=True):
+                table[three.task_names.index(name), column] = loss
+        return table, 0
+
+    monkeypatch.setattr(import_module("dmtg_lite.methods.mtg_net"), "try_groups", fake)
+    result = methods.mtg_net(three, 2, replace(CONFIG, steps=1, pretrain=0))
+    assert sorted(map(tuple, result.trained_groups)) == [(a, b), (c,)]
