@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from dmtg_lite.files import write_atomically
 from dmtg_lite.plot_pictures import plot_task_gains
 from dmtg_lite.plots import GREY, GROUP_COLOURS, apply_style, group_style, load_plotly, to_label
-from dmtg_lite.reproduce import SERVED, Reproduction, describe, load_paper
+from dmtg_lite.reproduce.measure import SERVED
+from dmtg_lite.reproduce.reproduction import Reproduction
+from dmtg_lite.reproduce.specs import describe, load_paper
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,14 +33,15 @@ class Sheet:
         head: Names of the columns.
         rows: As many words each as there are columns.
         of_paper: Columns that hold the paper's numbers.
-        paper_rows: Rows that are the paper's.
     """
 
     title: str
     head: list[str]
     rows: list[list[str]]
     of_paper: frozenset[int] = frozenset()
-    paper_rows: frozenset[int] = frozenset()
+
+
+NAMES = ("method", "strategy", "task")  # columns of words, the others hold numbers
 
 
 def name_table(table: str) -> str:
@@ -111,11 +114,11 @@ def _number_sheet(part: str, rows: pd.DataFrame, result: Reproduction) -> Sheet:
             head += [f"{how.label}: (paper)", "ours"]
         for row in own.to_dict("records"):
             ours = _number(row["ours"], how.format)
-            ours += "" if isnan(row["spread"]) else f" ± {row['spread']:{how.format}}"
+            ours += "" if isnan(row["spread"]) else f" ± {_number(row['spread'], how.format)}"
             printed = _number(row["paper"], how.format)
             words = [printed if result.is_comparable else f"({printed})", row["note"] or ours]
             if result.is_comparable:
-                words.append(f"{_number(row['difference'], '+' + how.format)} {row['mark']}".strip())
+                words.append(f"{_number(row['difference'], how.format, sign='+')} {row['mark']}".strip())
             lines.setdefault((_groups(row["groups"]), row["method"]), []).extend(words)
     width = len(head) - 2  # a row that lacks a quantity is filled up
     words = [[*key, *cells, *["-"] * (width - len(cells))] for key, cells in lines.items()]
@@ -128,36 +131,28 @@ def _groups(k: Any) -> str:
     return "-" if pd.isna(k) else str(int(k))
 
 
-def _number(value: float, how: str) -> str:
-    return "-" if isnan(value) else format(value, how)
+def _number(value: float, how: str, *, sign: str = "") -> str:
+    return "-" if isnan(value) else format(value, f"{sign}z{how}")  # z: no minus before a zero
 
 
 def _group_sheets(frame: pd.DataFrame) -> list[Sheet]:
-    """One sheet a K: the paper's marks of every method, then our groups of the first seed."""
-    tasks = list(frame["task"].unique())
+    """One sheet a K and method, a row a task: the paper's marks, then our groups of the first seed."""
     sheets = []
-    for k, of_k in frame.groupby("groups", sort=False):
-        rows, paper_rows = [], set()
-        for method, own in of_k.groupby("method", sort=False):
-            for name, lines in _mark_lines(own):
-                if not name.startswith("ours"):
-                    paper_rows.add(len(rows))
-                rows.append([method, name, *(lines.get(task, "") for task in tasks)])
-        sheets.append(Sheet(f"K = {k}", ["method", "", *tasks], rows, paper_rows=frozenset(paper_rows)))
+    for (k, method), own in frame.groupby(["groups", "method"], sort=False):
+        inferred, ours = own[own["source"] == "inferred"], _first_seed(own)
+        paper = own[own["source"] == "paper"]
+        columns = [("paper, any group", _marks(paper))]
+        for name, source in (("inferred", inferred), ("ours", ours)):
+            columns += [(f"{name} {int(group)}", _marks(marks)) for group, marks in source.groupby("group")]
+        rows = [[task, *(marks.get(task, "") for _, marks in columns)] for task in own["task"].unique()]
+        of_paper = frozenset(n for n, (name, _) in enumerate(columns, start=1) if "ours" not in name)
+        title = f"K = {k}, {method}" + ("" if len(ours) else ": no run of ours")
+        sheets.append(Sheet(title, ["task", *(name for name, _ in columns)], rows, of_paper))
     return sheets
 
 
-def _mark_lines(own: pd.DataFrame) -> list[tuple[str, dict[str, str]]]:
-    """Lines of one method and K: name and ``{task: mark}``."""
-    paper = own[own["source"] == "paper"]
-    lines = [("paper, all groups", dict(zip(paper["task"], paper["mark"], strict=True)))]
-    inferred, ours = own[own["source"] == "inferred"], _first_seed(own)
-    for name, source in (("inferred", inferred), ("ours", ours)):
-        for group, marks in source.groupby("group"):
-            lines.append(
-                (f"{name}, group {int(group)}", dict(zip(marks["task"], marks["mark"], strict=True)))
-            )
-    return lines
+def _marks(lines: pd.DataFrame) -> dict[str, str]:
+    return dict(zip(lines["task"], lines["mark"], strict=True))
 
 
 def _first_seed(frame: pd.DataFrame) -> pd.DataFrame:
@@ -170,7 +165,8 @@ def _gain_sheets(frame: pd.DataFrame) -> list[Sheet]:
     gains = frame.groupby("task", sort=False)["gain_error"].agg(["mean", "std"])
     gains = gains.sort_values("mean", ascending=False)
     rows = [
-        [task, _number(row["mean"], "+.2f"), _number(row["std"], ".2f")] for task, row in gains.iterrows()
+        [task, _number(row["mean"], ".2f", sign="+"), _number(row["std"], ".2f")]
+        for task, row in gains.iterrows()
     ]
     title = (
         f"{(gains['mean'] > 0).sum()} of {len(gains)} tasks gain; mean {gains['mean'].mean():+.2f} % "
@@ -182,7 +178,7 @@ def _gain_sheets(frame: pd.DataFrame) -> list[Sheet]:
 def _align(sheet: Sheet) -> str:
     """Columns side by side; words left, numbers right."""
     widths = [max(map(len, column)) for column in zip(sheet.head, *sheet.rows, strict=True)]
-    n_names = 2 if sheet.head[1:2] in (["method"], ["strategy"], [""]) else 1
+    n_names = 1 + max(n for n, word in enumerate(sheet.head) if word in NAMES)
     lines = []
     for row in [sheet.head, *sheet.rows]:
         words = [
@@ -197,9 +193,12 @@ def _align(sheet: Sheet) -> str:
 
 
 def make_figures(result: Reproduction) -> list[go.Figure | None]:
-    """A picture under each sheet; None where there is nothing of ours to draw."""
+    """A picture under each sheet, or None; those of groups show all methods of a K, under the last one's."""
     if result.kind == "groups":
-        return [_plot_groups(of_k) for _, of_k in result.frame.groupby("groups", sort=False)]
+        figures: list[go.Figure | None] = []
+        for _, of_k in result.frame.groupby("groups", sort=False):
+            figures += [None] * (of_k["method"].nunique() - 1) + [_plot_groups(of_k)]
+        return figures
     if result.kind == "gains":
         return [plot_task_gains(result.frame, title="")]
     return [_plot_numbers(part, rows, result) for part, rows in _by_part(result.frame)]
@@ -241,8 +240,8 @@ def _plot_numbers(part: str, rows: pd.DataFrame, result: Reproduction) -> go.Fig
 
 def _plot_groups(of_k: pd.DataFrame) -> go.Figure | None:
     """Our groups of one K, a panel a method: tasks are rows, groups are columns."""
-    ours, tasks = _first_seed(of_k), [to_label(task) for task in of_k["task"].unique()]
-    methods, n_groups = list(ours["method"].unique()), int(of_k["groups"].iloc[0])
+    ours, n_groups = _first_seed(of_k), int(of_k["groups"].iloc[0])
+    tasks, methods = [to_label(task) for task in ours["task"].unique()], list(ours["method"].unique())
     if not methods:
         return None
     fig = load_plotly().subplots.make_subplots(
@@ -311,16 +310,14 @@ def render_page(result: Reproduction) -> str:
 def _render_sheet(sheet: Sheet, result: Reproduction) -> str:
     strange = "" if result.is_comparable else " strange"
 
-    def cell(word: str, row: int, column: int, tag: str = "td") -> str:
-        is_papers = column in sheet.of_paper or row in sheet.paper_rows
-        kind = f"paper{strange}" if is_papers else ""
-        kind += " name" if sheet.head[column] in ("method", "strategy", "task", "") else ""
+    def cell(word: str, column: int, tag: str = "td") -> str:
+        kind = f"paper{strange}" if column in sheet.of_paper else ""
+        kind += " name" if sheet.head[column] in NAMES else ""
         return f'<{tag} class="{kind.strip()}">{html.escape(word)}</{tag}>'
 
-    head = "".join(cell(word, -1, n, "th") for n, word in enumerate(sheet.head))
+    head = "".join(cell(word, n, "th") for n, word in enumerate(sheet.head))
     body = "".join(
-        "<tr>" + "".join(cell(word, row, n) for n, word in enumerate(words)) + "</tr>"
-        for row, words in enumerate(sheet.rows)
+        "<tr>" + "".join(cell(word, n) for n, word in enumerate(words)) + "</tr>" for words in sheet.rows
     )
     title = f"<h2>{html.escape(sheet.title)}</h2>" if sheet.title else ""
     return f'{title}<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
