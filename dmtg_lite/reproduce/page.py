@@ -106,7 +106,7 @@ def _number_sheet(part: str, rows: pd.DataFrame, result: Reproduction) -> Sheet:
     head, of_paper = ["K", "strategy" if result.table == "tableA3" else "method"], set()
     lines: dict[tuple[str, str], list[str]] = {}
     for quantity, own in rows.groupby("quantity", sort=False):
-        how = describe(quantity, part)
+        how = describe(result.table, quantity, part)
         of_paper.add(len(head))
         if result.is_comparable:
             head += [f"{how.label}: paper", "ours", "difference"]
@@ -115,7 +115,7 @@ def _number_sheet(part: str, rows: pd.DataFrame, result: Reproduction) -> Sheet:
         for row in own.to_dict("records"):
             ours = _number(row["ours"], how.format)
             ours += "" if isnan(row["spread"]) else f" ± {_number(row['spread'], how.format)}"
-            printed = _number(row["paper"], how.format)
+            printed = _number(row["paper"], how.paper_format)
             words = [printed if result.is_comparable else f"({printed})", row["note"] or ours]
             if result.is_comparable:
                 words.append(f"{_number(row['difference'], how.format, sign='+')} {row['mark']}".strip())
@@ -214,7 +214,7 @@ def _plot_numbers(part: str, rows: pd.DataFrame, result: Reproduction) -> go.Fig
     fig = plotly.subplots.make_subplots(1, len(quantities), shared_yaxes=True, horizontal_spacing=0.04)
     n_lines = 0
     for column, quantity in enumerate(quantities, start=1):
-        own, how = rows[rows["quantity"] == quantity], describe(quantity, part)
+        own, how = rows[rows["quantity"] == quantity], describe(result.table, quantity, part)
         lines = [
             to_label(f"{method}, K = {_groups(k)}" if _groups(k) != "-" else method)
             for method, k in zip(own["method"], own["groups"], strict=True)
