@@ -241,7 +241,8 @@ def _plot_numbers(part: str, rows: pd.DataFrame, result: Reproduction) -> go.Fig
 def _plot_groups(of_k: pd.DataFrame) -> go.Figure | None:
     """Our groups of one K, a panel a method: tasks are rows, groups are columns."""
     ours, n_groups = _first_seed(of_k), int(of_k["groups"].iloc[0])
-    tasks, methods = [to_label(task) for task in ours["task"].unique()], list(ours["method"].unique())
+    methods, shown = list(ours["method"].unique()), set(ours["task"])
+    tasks = [to_label(task) for task in of_k["task"].unique() if task in shown]
     if not methods:
         return None
     fig = load_plotly().subplots.make_subplots(

@@ -82,7 +82,7 @@ def reproduce_table(
         planned = [plan_row(row, spec, setting) for row in paper["rows"]]
         setting.check(row.suite for row in planned)
         opened = setting.open(spec.suite)
-        notes += [_count_seeds(seeds), f"Our data: {opened!r}"]
+        notes += [_count_seeds(seeds), f"Our data: {opened!r}", f"Our preset: {setting.config(spec.suite)}"]
         cells = list_cells(planned, spec, setting, seeds)
         # this process has the data already; others, and rows on other data, open theirs
         is_one = jobs == 1 and {cell.data for cell in cells} == {spec.suite}

@@ -142,9 +142,9 @@ _QUANTITIES = {
     "norm_gain_loss": Quantity("NormGain_L %", ".2f", True),
     "norm_gain_error": Quantity("NormGain_E %", ".2f", True),
     "avg_norm_gain_error": Quantity("NormGain_E %", ".2f", True),
-    "gmacs": Quantity("GMACs", ".4g", None),
-    "hours": Quantity("hours", ".3g", None),
-    "ratio": Quantity("ratio", ".3g", None),
+    "gmacs": Quantity("GMACs", ".4g", None, ".2f"),
+    "hours": Quantity("hours", ".3g", None, ".2f"),
+    "ratio": Quantity("ratio", ".2f", None),
     "percent": Quantity("% of Naive MTL", ".2f", None),
 }
 
