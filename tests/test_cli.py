@@ -162,7 +162,7 @@ def test_a_bad_recording_is_one_line_and_2(tmp_path: Path, capsys: pytest.Captur
     assert "is not a recorded run" in fails(["replay", str(tmp_path / "text.npz"), *page], capsys)
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "compare", "replay"])
+@pytest.mark.parametrize("command", ["demo", "train", "compare", "reproduce", "replay"])
 def test_help_says_what_it_costs(command: str, capsys: pytest.CaptureFixture) -> None:
     """Each command's help names time, and ends with 0."""
     with pytest.raises(SystemExit) as exit_:

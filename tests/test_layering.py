@@ -58,7 +58,9 @@ ALLOWED: dict[str, set[str]] = {
     "recordings": {"history"},
     "widgets.replay": {"files", "widgets", "plots", "history"},
     "widgets": CORE | {"widgets", "live", "plots", "data", "methods", "experiments"},
-    "cli": CORE | {"methods", "experiments", "data", "plots", "widgets.replay"},
+    "reproduce": CORE
+    | {"reproduce", "methods", "data", "presets", "cells", "tables", "plots", "plot_pictures"},
+    "cli": CORE | {"methods", "experiments", "data", "plots", "reproduce", "widgets.replay"},
     "__main__": {"cli"},
     "__init__": CORE | {"methods", "experiments", "data"},  # the public names, loaded on first use
 }
