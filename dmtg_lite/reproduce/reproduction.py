@@ -79,8 +79,8 @@ def reproduce_table(
     if spec.kind == "costs":
         rows, opened = tabulate_costs(paper["rows"], setting, Path(folder)), None
     else:
+        setting.check(spec.suite)
         planned = [plan_row(row, spec, setting) for row in paper["rows"]]
-        setting.check(row.suite for row in planned)
         opened = setting.open(spec.suite)
         notes += [_count_seeds(seeds), f"Our data: {opened!r}", f"Our preset: {setting.config(spec.suite)}"]
         cells = list_cells(planned, spec, setting, seeds)

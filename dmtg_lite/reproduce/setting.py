@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from dmtg_lite import data as data_sets
@@ -36,7 +35,7 @@ class Setting:
     is_quick: bool = False
     device: str = "cpu"
 
-    def check(self, suites: Iterable[str]) -> None:
+    def check(self, suite: str) -> None:
         """Refuse a table without data before anything else.
 
         Raises:
@@ -44,7 +43,7 @@ class Setting:
         """
         if self.is_toy or self.folder is not None:
             return
-        name = "celeba" if "celeba" in next(iter(suites)) else "taskonomy"
+        name = "celeba" if "celeba" in suite else "taskonomy"
         raise ValueError(
             f"`--data` is missing: this table needs the folder that data_scripts/prepare_{name}.py wrote. "
             "With --toy the same experiment runs on drawn data, with numbers of its own."
@@ -55,13 +54,7 @@ class Setting:
         config = (TOY_CONFIGS if self.is_toy else PAPER)[suite]
         if not self.is_quick:
             return config
-        is_dense = TASKS[suite][0].is_dense
-        few = (
-            {"pretrain": 1, "steps": 2, "batch_size": 4}
-            if is_dense
-            else {"pretrain": 5, "steps": 10, "batch_size": 32}
-        )
-        return replace(config, **few, epochs=None)
+        return replace(config, pretrain=1, steps=2, epochs=None, batch_size=4)
 
     def image_shape(self, suite: str) -> tuple[int, int, int]:
         size = 32 if self.is_toy else 256 if TASKS[suite][0].is_dense else 64
