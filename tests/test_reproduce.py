@@ -66,8 +66,11 @@ def test_every_table_is_made_on_toys_and_says_so(
         assert (csv["seeds"][in_runs] == 1).all()
     page = (out / f"{table}.html").read_text()
     assert "NOT COMPARABLE" in page
-    assert "src=" not in page.split("</script>")[0]  # nothing is fetched
-    assert "<h1>" in page
+    before, _, rest = page.partition("<script>")
+    own = before + rest.partition("</script>")[2]  # all but plotly's code
+    assert "<h1>" in own
+    assert "src=" not in own  # nothing is fetched
+    assert "href=" not in own
 
 
 def test_the_command_line_offers_the_tables_there_are() -> None:
@@ -102,7 +105,7 @@ def test_drawn_faces_in_official_files_are_not_compared(
 ) -> None:
     """The whole path of CelebA, and a page that still says: these are no photographs."""
     make_fake_celeba(tmp_path / "files", n=60)
-    prepare_celeba(tmp_path / "files", tmp_path / "prepared")
+    prepare_celeba(tmp_path / "files", tmp_path / "prepared", attributes=40)
     command = ["reproduce", "figureA2", "--quick", "--data", str(tmp_path / "prepared")]
     assert cli.main([*command, "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
@@ -134,7 +137,7 @@ def by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Finished runs of Table 3, and methods that must not be called.
 
     Naive MTL: an error of 8 on each task with seed 0, of 10 with seed 1. DMTG: 5.87 on each for K=2, so
-    that the total is the paper's; half of Naive MTL's for K=3. The others: Naive MTL's.
+    that the total is the paper's; half of Naive MTL's for K=3; 5.5 and 6.5 for K=4. The others: Naive MTL's.
     """
     own = make_celeba()
     monkeypatch.setattr(setting, "N_CELEBA", 12)
@@ -146,7 +149,7 @@ def by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for cell in list_cells(planned, spec, there, SEEDS):
         error = 8.0 + 2 * cell.seed
         if cell.method == "dmtg":
-            error = {2: 52.97 / 9, 3: error / 2}.get(cell.k, error)
+            error = {2: 52.97 / 9, 3: error / 2, 4: 5.5 + cell.seed}[cell.k]
         run = {
             "method": cell.method, "k": cell.k, "data": "celeba9", "config": asdict(cell.config),
             "metrics": {task.name: "error_percent" for task in CELEBA_9},
@@ -179,6 +182,8 @@ def test_differences_by_hand(by_hand: Path) -> None:
     half = line(result.frame, "DMTG", 3, "total_error")
     assert half["difference"] == pytest.approx(40.5 - 53.67)
     assert half["mark"] == "better"
+    near = line(result.frame, "DMTG", 4, "total_error")  # 49.5 and 58.5: their spread holds the paper's 53.62
+    assert (near["ours"], near["mark"]) == (pytest.approx(54.0), "within spread")
     gain = line(result.frame, "DMTG", 3, "norm_gain_error")  # against Naive MTL of the same seed
     assert (gain["ours"], gain["spread"]) == (pytest.approx(50.0), pytest.approx(0.0))
     assert gain["difference"] == pytest.approx(50 - 4.64)

@@ -99,12 +99,14 @@ def make_frame(table: str, rows: Sequence[dict[str, Any]], is_comparable: bool) 
 
 
 def _mark(table: str, row: dict[str, Any], difference: float) -> str:
-    """Ours against the paper's: "same" if they agree in the digits printed, else "better" or "worse"."""
+    """Ours against the paper's: "same" in the digits printed, "within spread", "better" or "worse"."""
     quantity = describe(table, row["quantity"], row["part"])
     if isnan(difference) or quantity.higher_is_better is None:
         return ""
     if format(row["ours"], quantity.paper_format) == format(row["paper"], quantity.paper_format):
         return "same"
+    if abs(difference) <= row["spread"]:  # never true of one seed, whose spread is nan
+        return "within spread"
     return "better" if (difference > 0) == quantity.higher_is_better else "worse"
 
 

@@ -292,11 +292,11 @@ def render_page(result: Reproduction) -> str:
     parts = [f"<h1>{name}, reproduced</h1>", f"<p>{html.escape(result.title)}</p>"]
     if not result.is_comparable:
         parts.append(f'<p class="banner" role="alert">{html.escape(say_doubts(result))}</p>')
-    for sheet, figure in zip(make_sheets(result), make_figures(result), strict=True):
+    for n, (sheet, figure) in enumerate(zip(make_sheets(result), make_figures(result), strict=True)):
         parts.append(_render_sheet(sheet, result))
         if figure is not None:
-            picture = figure.to_html(full_html=False, include_plotlyjs=False, config={"responsive": True})
-            parts.append(picture)
+            options = {"full_html": False, "include_plotlyjs": False, "config": {"responsive": True}}
+            parts.append(figure.to_html(div_id=f"picture{n}", **options))
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in result.notes)
     parts.append(f"<h2>Notes</h2><ul>{notes}</ul>")
     parts.append(f"<footer>The paper: {html.escape(load_paper()['source'])}</footer>")
