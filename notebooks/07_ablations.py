@@ -55,7 +55,7 @@ def show(*settings):
     names = table.method + table.groupby("method").cost.transform("mean").map(" ({:.1f})".format)
     for column, value in enumerate(("total_error", "agreement"), 1):
         for seed, rows in table.groupby("seed"):
-            dot = {"symbol": seed, "size": 11, "color": plots.GROUP_COLOURS[seed]}
+            dot = {"symbol": 100 + seed, "size": 11, "line_width": 2.5, "color": plots.GROUP_COLOURS[seed]}
             fig.add_scatter(x=rows[value], y=names[rows.index], mode="markers", marker=dot, row=1, col=column)
             fig.data[-1].update(name=f"seed {seed}", showlegend=column == 1)
     fig.update_xaxes(title="total error, points", rangemode="tozero", col=1)
@@ -65,7 +65,8 @@ def show(*settings):
 
 # %% [markdown]
 # Two numbers per run: **total error** is the sum over the nine tasks; **agreement** is 1 for the planted
-# groups and about 0 for chance. The same seed has the same symbol in all figures.
+# groups and about 0 for chance. The same seed has the same symbol in all figures. In brackets stands the cost
+# in **encoder passes** (one batch through one branch), Naive MTL's being 1.
 #
 # **Predict:** three seeds of one recipe. How far apart will they be?
 
@@ -93,12 +94,13 @@ show("DMTG", "retrained from scratch", "retrained, pretrained", "fine-tuned bran
 
 # %% [markdown]
 # **What to notice.** On the right each symbol stands still: a second shot keeps the groups, with their
-# mistakes. On the left, compare symbol with symbol, and read the brackets: who trains twice trains longer.
+# mistakes. On the left, compare symbol with symbol, and read the brackets: who trains twice trains
+# longer. That must be made fair before anybody wins.
 #
 # ### Exercise 7.1
 #
-# An **encoder pass** is one batch through one branch. Retraining from scratch runs pretraining and main steps
-# again, with three branches from the first step on. How many main steps may DMTG take for the same passes?
+# Retraining from scratch runs pretraining and main steps again, with three branches from the first step on
+# (if three groups were found). How many main steps may DMTG take for the same passes?
 
 # %% tags=["exercise"]
 fair_steps = None  # your turn: a whole number, from quick.pretrain and quick.steps
@@ -120,6 +122,9 @@ else:
 fair_steps = 2 * quick.steps + quick.pretrain
 
 # %% [markdown]
+# Then compare seed with seed: what is left of a lead, if there was one? (On faces, whose groups are sharp. It
+# says nothing on vague ones.)
+#
 # ## 7.3 Sharing the first layers
 #
 # Our encoder has three **stages**: patches, hidden units, and a last layer with one output. `shared` puts
@@ -134,11 +139,12 @@ show("Naive MTL", "DMTG", "1 stage shared", "2 stages shared")
 
 # %% [markdown]
 # **What to notice.** The cost falls for certain: it is counted. With two stages shared a branch is one small
-# matrix, and three cost hardly more than one. Whether the error rises, your dots must say; do they overlap?
+# matrix. Whether the error rises, your dots must say; do they overlap? In a photograph more may be worth
+# sharing than in a drawn face.
 #
 # ## 7.4 Temperature
 #
-# Tau makes a draw soft or sharp (notebook 1). Fixed at 0.5, 2.5 (DMTG) or 10, or falling from 10 to 0.5.
+# Tau makes a draw soft or sharp. Fixed at 0.5, 2.5 (DMTG) or 10, or falling from 10 to 0.5.
 #
 # **Predict:** at which tau do the tasks decide first?
 
@@ -154,7 +160,7 @@ def plot_paths(*settings, seed=0):
             line = {"color": plots.GROUP_COLOURS[part_of[name]], "width": 1.5}
             fig.add_scatter(x=history.steps, y=path, name=name, line=line, row=1, col=column)
     fig.update_xaxes(title="step").update_yaxes(range=[0.3, 1.02]).update_traces(showlegend=False)
-    return plots.apply_style(fig, "largest probability of each task, seed 0", height=330)
+    return plots.apply_style(fig, "largest probability of each task; colour: planted group", height=330)
 
 
 # %%
@@ -174,10 +180,10 @@ pd.DataFrame.from_dict(rows, orient="index", columns=columns).round(2)
 
 # %% [markdown]
 # **What to notice.** Softmax(S) is who wins, E[Z] is who gets trained. At tau 0.5 the two agree. At tau 10
-# the winner's weight stays behind its probability: the other branches go on learning the task, so they stay
-# alike for longer.
+# the winner's weight stays behind: the other branches go on learning the task. Yet S climbs hardly slower:
+# tau divides its gradient, and Adam takes the factor out again. A dip is a task that changes its mind.
 #
-# See it from inside: drag the step, then choose **E[Z]**.
+# From inside: drag the step, then choose **E[Z]**.
 
 # %%
 Dashboard(runs["tau 10"][0].history)
@@ -219,19 +225,19 @@ rooms = [f", capacity {capacity}" for capacity in (2, 3, 4)]
 show(*[name + room for room in ("", *rooms) for name in ("Naive MTL", "DMTG")])
 
 # %%
-with_one = collect("DMTG", *taus, "straight-through", "softmax, jitter")
-with_four = collect("DMTG, capacity 4")
+dots = {"capacity 1": collect("DMTG", *taus, "straight-through", "softmax, jitter")}
+dots |= {f"capacity {c}": collect(f"DMTG, capacity {c}") for c in (2, 3, 4)}
 fig = make_subplots()
-for k, (name, table) in enumerate({"capacity 1": with_one, "capacity 4": with_four}.items()):
-    dot = {"symbol": k, "size": 11, "color": plots.GROUP_COLOURS[k]}
+for k, (name, table) in enumerate(dots.items()):
+    dot = {"symbol": 100 + k, "size": 11, "line_width": 2.5, "color": plots.GROUP_COLOURS[k]}
     fig.add_scatter(x=table.agreement, y=table.total_error, mode="markers", name=name, marker=dot)
 fig.update_xaxes(title="agreement").update_yaxes(title="total error, points", rangemode="tozero")
-plots.apply_style(fig, "every run of the last two sections that can learn", height=360)
+plots.apply_style(fig, "every run so far with its own draws or unequal copies, nothing shared", height=360)
 
 # %% [markdown]
-# **What to notice.** With one number, error falls as agreement rises. With four, ask it again: is a low
-# agreement still a high error? When everybody fits everywhere, groups lose their meaning, and Naive MTL loses
-# its handicap.
+# **What to notice.** With one number, error falls as agreement rises. With more, ask it again: is a
+# low agreement still a high error? When everybody fits everywhere, groups lose their meaning, and Naive MTL
+# loses its handicap.
 #
 # ## 7.7 Whose loss is loud?
 #
@@ -313,9 +319,9 @@ tries["kept"] = (tries["training loss"] == lowest).map({True: "kept", False: ""}
 tries.pivot(index="seed", columns="restart", values=["training loss", "agreement", "kept"])
 
 # %% [markdown]
-# **What to notice.** Restart 0 is section 7.1's run again, so the training loss can only fall, at four times
-# the cost. With so little room a failed grouping shows in it; if all four fail, it keeps the best failure.
-# Notebook 8 buys the same for less.
+# **What to notice.** Restart 0 is section 7.1's run again, so the training loss cannot rise, at four times
+# the cost. With so little room a failed grouping usually shows in it; if all four fail, it keeps the best
+# failure. [Notebook 8](08_finding_groups.ipynb) looks for the same at a lower price: spare branches.
 #
 # ## 7.9 The paper's ablations
 #
@@ -333,8 +339,9 @@ paper = [
 pd.DataFrame(paper, columns=["table", "row", "total loss"]).set_index(["table", "row"])
 
 # %% [markdown]
-# **What to notice.** No spread is printed. Tables 6 and A3 go up and down without an order, as chance does.
-# And we doubt three of the five tasks' labels (`docs/taskonomy.md`).
+# **What to notice.** No spread is printed. Table 6 goes up and down without an order, as chance does, and the
+# rows of A3 span about as much. Besides, the labels of three of the five tasks look doubtful to us
+# (`docs/taskonomy.md`).
 #
 # ### Exercise 7.3
 #
