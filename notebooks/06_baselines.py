@@ -187,8 +187,8 @@ lookahead = affinity.compute_lookahead(tiny, pixels, answers, lr=lr)  # [i, j]: 
 print("library, step of is_bright:", [f"{z:+.5f}" for z in lookahead[0].tolist()])
 
 # %% [markdown]
-# **What to notice.** The same numbers; a real run averages them over many batches. For small steps they are
-# the product of two gradients over a loss, so TAG and the cosine are relatives.
+# **What to notice.** The same numbers; a real run averages them over many batches. For a small step they are
+# its length times the product of two gradients, over a loss: TAG and the cosine are relatives.
 #
 # ## 6.5 MTG-Net: learn to predict gains
 #
@@ -271,9 +271,9 @@ runs.pivot(index="method", columns="seed", values=["total_error", "agreement", "
 fig = go.Figure()
 for n, (method, own) in enumerate(runs.groupby("method", sort=False)):
     colour, cost, error = plots.GROUP_COLOURS[n % 8], own.encoder_cost, own.total_error
-    fig.add_scatter(x=cost, y=error, mode="markers", marker={"color": colour, "symbol": "circle-open"})
-    marker = {"color": colour, "size": 13, "symbol": "diamond"}
-    fig.add_scatter(x=[cost.mean()], y=[error.mean()], text=[method], mode="markers+text", marker=marker)
+    ring, dot = {"color": colour, "symbol": "circle-open"}, {"color": colour, "symbol": "diamond", "size": 13}
+    fig.add_scatter(x=cost, y=error, mode="markers", marker=ring, name=method)
+    fig.add_scatter(x=[cost.mean()], y=[error.mean()], mode="markers+text", marker=dot, text=[method])
 fig.update_traces(textposition="middle right").update_layout(showlegend=False)
 fig.update_xaxes(title="encoder cost, counted", type="log", tickvals=[1, 2, 4, 8, 16, 32], range=[-0.2, 1.6])
 fig.update_yaxes(title="total error, points", rangemode="tozero")
