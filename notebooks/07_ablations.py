@@ -232,7 +232,7 @@ for k, (name, table) in enumerate(dots.items()):
     dot = {"symbol": 100 + k, "size": 11, "line_width": 2.5, "color": plots.GROUP_COLOURS[k]}
     fig.add_scatter(x=table.agreement, y=table.total_error, mode="markers", name=name, marker=dot)
 fig.update_xaxes(title="agreement").update_yaxes(title="total error, points", rangemode="tozero")
-plots.apply_style(fig, "every run so far with its own draws or unequal copies, nothing shared", height=360)
+plots.apply_style(fig, "DMTG in sections 7.4 to 7.6, without plain softmax", height=360)
 
 # %% [markdown]
 # **What to notice.** With one number, error falls as agreement rises. With more, ask it again: is a
