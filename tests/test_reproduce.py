@@ -24,7 +24,7 @@ from dmtg_lite.methods import METHODS
 from dmtg_lite.network import GroupedNetwork, count_macs
 from dmtg_lite.presets import PAPER
 from dmtg_lite.reproduce import SPECS, Setting, render_text, reproduce_table, setting, write_reproduction
-from dmtg_lite.reproduce.costs import count_costs
+from dmtg_lite.reproduce.costs import Costs, count_costs
 from dmtg_lite.reproduce.measure import mark_groups, tabulate_numbers
 from dmtg_lite.reproduce.page import name_table, render_page
 from dmtg_lite.reproduce.plan import list_cells, plan_row
@@ -71,6 +71,18 @@ def test_every_table_is_made_on_toys_and_says_so(
     assert "<h1>" in own
     assert "src=" not in own  # nothing is fetched
     assert "href=" not in own
+
+
+def test_toys_have_two_seeds_unless_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Two seeds have a spread; the ratio of CelebA-40 to CelebA-9 is one of means."""
+    assert cli.main(["reproduce", "appendixD", "--toy", "--quick", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert "over seeds 0, 1" in printed
+    assert " ± " in printed
+    csv = pandas.read_csv(tmp_path / "appendixD.csv")
+    assert csv["seeds"].tolist() == [2, 2, 1]
+    assert csv["paper"].tolist() == pytest.approx([1.7, 2.9, 2.9 / 1.7])
+    assert csv["ours"][2] == pytest.approx(csv["ours"][1] / csv["ours"][0])
 
 
 def test_the_command_line_offers_the_tables_there_are() -> None:
@@ -264,8 +276,6 @@ def test_table_a1_counts_what_the_paper_prints_on_celeba() -> None:
 
 def test_costs_by_hand() -> None:
     """Stem 1, branch 10, heads 4 of N=4 tasks: six pairs of two heads, K encoders with a head a task."""
-    from dmtg_lite.reproduce.costs import Costs
-
     costs = Costs(4, stem=1, branch=10, heads=4)
     assert costs.naive == 15
     assert costs.dmtg(3) == 1 + 3 * 14

@@ -92,6 +92,6 @@ class Setting:
                 doubts.append(f"not the paper's data ({opened.note})")
             elif "celeba" in suite and len(opened.train) != N_CELEBA:
                 doubts.append(f"{len(opened.train):,} training images instead of {N_CELEBA:,}")
-        if self.is_quick and opened is not None:
+        if self.is_quick:
             doubts.append("a few steps on a few images (--quick)")
         return doubts
