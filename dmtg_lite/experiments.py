@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from dmtg_lite.cells import make_cells, run_cells
+from dmtg_lite.cells import Cell, make_cells, run_cells
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.methods import METHODS, MethodResult, draw_groups
@@ -115,6 +115,20 @@ def _check(data: TaskData, methods: Sequence[str], groups: Sequence[int | str], 
 _FINDS_K = ("dmtg", "two_shot", "two_shot_pretrained", "prune_finetune")
 
 
+def plan_comparison(
+    data: TaskData,
+    methods: Sequence[str] | None,
+    groups: Sequence[int | str],
+    seeds: Iterable[int],
+    config: TrainConfig,
+) -> list[Cell]:
+    """The cells of a comparison, checked: methods x groups x seeds, and Naive MTL as the reference."""
+    names = list(methods or choose_methods(data))
+    names = names if "naive" in names else ["naive", *names]
+    _check(data, names, groups, config)
+    return make_cells(names, groups, seeds, config)
+
+
 def compare(
     data: TaskData,
     *,
@@ -148,17 +162,14 @@ def compare(
         ValueError: If a method is unknown or cannot be asked for that, or Naive MTL itself failed.
     """
     config = TOY.get(data.name.removeprefix("toy_"), TOY["faces"]) if config is None else config
-    names = list(methods or choose_methods(data))
-    names = names if "naive" in names else ["naive", *names]
     groups = [n_groups] if isinstance(n_groups, (int, str)) else list(n_groups)
-    _check(data, names, groups, config)
-    cells = make_cells(names, groups, seeds, config)
+    cells = plan_comparison(data, methods, groups, seeds, config)
     return tabulate(
         run_cells(cells, data, folder=folder, jobs=jobs, progress=progress, keep_checkpoints=keep_checkpoints)
     )
 
 
 __all__ = [
-    "BASICS", "PAPER", "TOY", "choose_methods", "compare", "run_all", "run_method", "summarise", "tabulate",
-    "tabulate_tasks",
+    "BASICS", "PAPER", "TOY", "choose_methods", "compare", "plan_comparison", "run_all", "run_method",
+    "summarise", "tabulate", "tabulate_tasks",
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dmtg_lite import cli, data
+from dmtg_lite import cells, cli, data
 from dmtg_lite.history import History
 
 QUICK = ["--steps", "20", "--pretrain", "10", "--batch-size", "32", "--spare-branches", "0"]
@@ -70,6 +70,29 @@ def test_compare_writes_a_table(tmp_path: Path, capsys: pytest.CaptureFixture) -
     assert "over 2 seeds" in capsys.readouterr().out
     table = pandas.read_csv(tmp_path / "table.csv")
     assert list(table["method"]) == ["naive", "random"] * 2
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    assert len(before) == 4
+    assert cli.main([*command, "--groups", "2", "3"]) == 0  # K=3 is there; Naive MTL knows no K
+    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").iterdir()}
+    assert len(after) == 6
+    assert before.items() <= after.items()
+    assert "random K=2" in capsys.readouterr().out
+
+
+def test_compare_reports_a_run_that_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others have their numbers; what went wrong is said, and the command ends well."""
+    pytest.importorskip("pandas")
+
+    def fail(*_, **__):
+        raise FloatingPointError("the loss is not finite")
+
+    monkeypatch.setitem(cells.METHODS, "random", fail)
+    command = ["compare", "toy_faces", *QUICK, "--methods", "random", "--seeds", "1", "--out", str(tmp_path)]
+    assert cli.main(command) == 0
+    printed = capsys.readouterr().out
+    assert "random with seed 0 failed, the others went on: FloatingPointError: the loss" in printed
 
 
 def test_compare_on_rooms_adds_a_table_by_task(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -162,7 +185,7 @@ def test_a_bad_recording_is_one_line_and_2(tmp_path: Path, capsys: pytest.Captur
     assert "is not a recorded run" in fails(["replay", str(tmp_path / "text.npz"), *page], capsys)
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "compare", "reproduce", "replay"])
+@pytest.mark.parametrize("command", ["demo", "train", "compare", "evidence", "reproduce", "replay"])
 def test_help_says_what_it_costs(command: str, capsys: pytest.CaptureFixture) -> None:
     """Each command's help names time, and ends with 0."""
     with pytest.raises(SystemExit) as exit_:
