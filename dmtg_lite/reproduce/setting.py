@@ -10,7 +10,7 @@ from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.presets import PAPER, TOY
 from dmtg_lite.reproduce.specs import TASKS
 
-# a table is up to 17 runs, some of them of 31 networks: fewer steps than the preset's, on half its pixels
+# Table 1 is 17 runs, some of them of 31 networks: fewer steps than the preset's, to end within minutes
 _ROOMS = replace(TOY["rooms"], pretrain=40, steps=80)
 TOY_CONFIGS = {
     "celeba9": TOY["faces_plain"], "celeba40": TOY["faces_plain"], "taskonomy5": _ROOMS,
