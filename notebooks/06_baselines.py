@@ -350,4 +350,4 @@ look(hidden, "HOA: loss of the row beside the column", hidden_pairs, maximise=Fa
 # - test a method's assumption by training what it only estimates;
 # - weigh a method by price and quality, against a free baseline, with its seeds in view.
 #
-# **Next:** [7 · What matters in DMTG](07_ablations.ipynb)
+# **Next:** [7 · Take one thing away](07_ablations.ipynb)

@@ -147,12 +147,14 @@ def tabulate_groups(
                     line | {"source": "inferred", "seed": None, "group": group, "task": task, "mark": SERVED}
                 )
         for run in find_runs(row, results, seeds):
-            for group, marks in enumerate(mark_groups(run["trained_groups"], run["groups"]), start=1):
-                for task, mark in marks.items():
-                    rows.append(
-                        line
-                        | {"source": "ours", "seed": run["seed"], "group": group, "task": task, "mark": mark}
-                    )
+            own = line | {"source": "ours", "seed": run["seed"]}
+            marks = mark_groups(run["trained_groups"], run["groups"])
+            rows += [
+                own | {"group": group, "task": task, "mark": of_group[task]}
+                for task in run["metrics"]  # the order of the suite
+                for group, of_group in enumerate(marks, start=1)
+                if task in of_group
+            ]
     return rows
 
 
