@@ -346,4 +346,4 @@ pairs = 40 * 39 // 2
 # - say what more tasks cost and what more groups cost, by counting and by the clock;
 # - tell a grouping that helps from a grouping that can be found again.
 #
-# **Next:** [6 · How else could one choose?](06_baselines.ipynb)
+# **Next:** [6 · Who else could choose?](06_baselines.ipynb)
