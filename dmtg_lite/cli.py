@@ -379,8 +379,8 @@ def build_parser() -> argparse.ArgumentParser:
     command = add(
         reproduce, "Put a table of the paper beside our numbers.",
         "With --toy about 10 minutes a table or less, on one core; on CelebA and Taskonomy a training for "
-        "each row: hours and days on a GPU. tableA1 only counts: seconds. Finished runs are kept in --out and "
-        "shared by tables.",
+        "each row: hours and days on a GPU. tableA1 only counts: seconds. Finished runs are kept in --out "
+        "and shared by tables.",
     )  # fmt: skip
     command.add_argument("table", choices=TABLES)
     command.add_argument(
