@@ -117,10 +117,11 @@ def _run_cell(
     cell: Cell, data: TaskData | Callable[[Any], TaskData], folder: Path | None, saving: Path | None
 ) -> dict[str, Any]:
     if not isinstance(data, TaskData):
-        if cell.data not in _made:
+        key = data, cell.data
+        if key not in _made:
             _made.clear()
-            _made[cell.data] = data(cell.data)
-        data = _made[cell.data]
+            _made[key] = data(cell.data)
+        data = _made[key]
     name = cell.name(data.fingerprint())
     path = None if folder is None else folder / f"{name}.json"
     if path is not None and path.exists():

@@ -137,9 +137,9 @@ def _print_summary(table) -> None:
     from dmtg_lite.experiments import summarise
 
     summary = summarise(table)
-    lines = [
-        f"{'method':20} {'total error':>15} {'NormGain_E %':>16} {'NormGain_L %':>16} {'ARI':>6} {'cost':>6}"
-    ]
+    heads = [("total error", 15), ("NormGain_E %", 16), ("NormGain_L %", 16), ("ARI", 6), ("cost", 6)]
+    heads.append(("CPU s", 7))
+    lines = [f"{'method':20} " + " ".join(f"{head:>{width}}" for head, width in heads)]
     for key, row in summary.iterrows():
         # several numbers of groups: (method, K), and no K where none was asked for
         method = key if isinstance(key, str) else key[0] if isnan(key[1]) else f"{key[0]} K={key[1]:.0f}"
@@ -148,9 +148,8 @@ def _print_summary(table) -> None:
             for name in ("total_error", "norm_gain_error", "norm_gain_loss")
         ]
         agreement = "     -" if row["agreement"] != row["agreement"] else f"{row['agreement']:6.2f}"
-        lines.append(
-            f"{method:20} {pairs[0]:>15} {pairs[1]:>16} {pairs[2]:>16} {agreement} {row['encoder_cost']:6.2f}"
-        )
+        costs = f"{row['encoder_cost']:6.2f} {row['cpu_seconds']:7.0f}"
+        lines.append(f"{method:20} {pairs[0]:>15} {pairs[1]:>16} {pairs[2]:>16} {agreement} {costs}")
     print("\n".join(lines))
     n_seeds = int(summary["seeds"].iloc[0])
     print(

@@ -43,13 +43,13 @@ def evaluate_heads(
     size = 16 if batches.is_dense else 512
     parts = parts or (slice(start, start + size) for start in range(0, len(batches), size))
     network.eval()
-    total, n_labels = torch.zeros(1, device=network.device), torch.zeros(1, device=network.device)
+    total, n_labels = torch.zeros(2, 1, dtype=torch.float64, device=network.device)
     for part in parts:
         images, targets = batches.take(part)
-        own = count_labels(targets)[:, None]  # labels of each task in this batch, (N, 1)
+        own = count_labels(targets, batches.tasks)[:, None]  # of each task in this batch, (N, 1)
         total = total + network.compute_loss_matrix(images, targets) * own
         n_labels = n_labels + own
-    return total / n_labels.clamp_min(1)
+    return (total / n_labels.clamp_min(1)).float()
 
 
 @torch.no_grad()

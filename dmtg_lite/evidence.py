@@ -29,6 +29,7 @@ from dmtg_lite.train import branch_out, build_network
 N_TASKS, K = 9, 3
 MARGIN = 5.0  # points of total error, of about 200 that Naive MTL makes: less is called no difference
 SETTLED = 0.95  # a task is settled from this probability on
+_FEWEST = 5  # seeds for a verdict: two can agree by luck, and then their interval has no width
 _SAME_IMAGES = 10_000  # key of the one set of images that all seeds share, for stability
 
 # label -> (method, K, changes to the config)
@@ -102,7 +103,7 @@ def run_evidence(
         make_data: Images of a seed; a function of a module, since processes call it.
 
     Returns:
-        One verdict a claim. A claim that needs a run which failed is left out, never guessed.
+        One verdict a claim; with fewer than five seeds all that chance has a part in are undecided.
 
     Raises:
         ValueError: If there are fewer than two seeds, or a run failed.
@@ -110,6 +111,7 @@ def run_evidence(
     seeds = list(seeds)
     if len(seeds) < 2:
         raise ValueError(f"`seeds` must be at least 2, for an interval; got {seeds}.")
+    trivial = [compute_trivial_agreement(make_data(seed)) for seed in seeds]
     cells, keys = [], []
     for seed in seeds:  # a seed's runs follow one another: its images are drawn once
         for label, (method, k, changes) in RUNS.items():
@@ -126,7 +128,6 @@ def run_evidence(
         raise ValueError(f"{len(failed)} of {len(found)} runs failed, the first: {failed[0]}")
     runs = dict(zip(keys, found, strict=True))
     by_label = {label: [runs[label, seed] for seed in seeds] for label in RUNS}
-    trivial = [compute_trivial_agreement(make_data(seed)) for seed in seeds]
     return judge(by_label, trivial, config)
 
 
@@ -221,28 +222,32 @@ def _share_settled(one: dict[str, Any]) -> float:
 
 
 def _agreement_with_others(runs: Sequence[dict[str, Any]]) -> np.ndarray:
-    """For each seed its mean agreement with every other seed on the same images."""
-    total = np.zeros(len(runs))
+    """For each seed its mean agreement with every other seed on the same images.
+
+    Two seeds share each pair, so these means hang together: they are spread out here about their own mean
+    until their standard error is the jackknife's, 2 (n - 1) / (n - 2) times as large.
+    """
+    n, total = len(runs), np.zeros(len(runs))
     for (i, one), (j, other) in combinations(enumerate(runs), 2):
-        agreement = compute_agreement(one["groups"], other["groups"])
-        total[[i, j]] += agreement
-    return total / (len(runs) - 1)
+        total[[i, j]] += compute_agreement(one["groups"], other["groups"])
+    means = total / (n - 1)
+    return means.mean() + (means - means.mean()) * 2 * (n - 1) / max(n - 2, 1)
 
 
 def _judge_cost(config: TrainConfig) -> list[Verdict]:
-    """Encoder multiply-adds of a step, counted: nothing here is left to chance."""
+    """Multiply-adds of an image, heads included, counted: nothing here is left to chance."""
 
     def count(n_tasks: int, n_groups: int) -> int:
         data = toy_faces(n_tasks=n_tasks, n_groups=K, n_train=8, n_val=8, n_test=8)
         network = branch_out(build_network(data, config), n_groups, config)
-        return count_macs(network, data.image_shape)["encoder"]
+        return count_macs(network, data.image_shape)["total"]
 
     by_k, by_n = count(N_TASKS, 2 * K) / count(N_TASKS, K), count(36, K) / count(N_TASKS, K)
     both = f"{by_k:.2f} times for twice the groups, {by_n:.2f} times for four times the tasks"
     holds = by_k > 1.5 and by_n < 1.1
     return [
         Verdict(
-            "Does the cost of the encoders grow with K, not with N?",
+            "Does the cost grow with K, not with N?",
             "Table A1",
             f"multiply-adds: {both}",
             by_n,
@@ -271,13 +276,15 @@ def _interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float
     return mean, mean - half, mean + half
 
 
-def _decide(low: float, high: float, *, holds: bool, fails: bool) -> str:
-    return "undecided" if holds == fails else "holds" if holds else "does not hold"
+def _decide(n_seeds: int, *, holds: bool, fails: bool) -> str:
+    if n_seeds < _FEWEST or holds == fails:
+        return "undecided"
+    return "holds" if holds else "does not hold"
 
 
 def _lower(question: str, source: str, difference: np.ndarray, than: str) -> Verdict:
     mean, low, high = _interval(difference)
-    verdict = _decide(low, high, holds=high < 0, fails=low > 0)
+    verdict = _decide(len(difference), holds=high < 0, fails=low > 0)
     return Verdict(
         question,
         source,
@@ -293,7 +300,7 @@ def _lower(question: str, source: str, difference: np.ndarray, than: str) -> Ver
 
 def _no_worse(question: str, source: str, difference: np.ndarray) -> Verdict:
     mean, low, high = _interval(difference)
-    verdict = _decide(low, high, holds=high < MARGIN, fails=low > MARGIN)
+    verdict = _decide(len(difference), holds=high < MARGIN, fails=low > MARGIN)
     return Verdict(
         question,
         source,
@@ -309,7 +316,9 @@ def _no_worse(question: str, source: str, difference: np.ndarray) -> Verdict:
 
 def _equal(question: str, source: str, difference: np.ndarray) -> Verdict:
     mean, low, high = _interval(difference)
-    verdict = _decide(low, high, holds=low > -MARGIN and high < MARGIN, fails=low > MARGIN or high < -MARGIN)
+    verdict = _decide(
+        len(difference), holds=low > -MARGIN and high < MARGIN, fails=low > MARGIN or high < -MARGIN
+    )
     return Verdict(
         question,
         source,
@@ -327,7 +336,7 @@ def _above(
     question: str, source: str, least: float, measured: str, values: Sequence[float] | np.ndarray
 ) -> Verdict:
     mean, low, high = _interval(values)
-    verdict = _decide(low, high, holds=low > least, fails=high < least)
+    verdict = _decide(len(values), holds=low > least, fails=high < least)
     return Verdict(
         question, source, measured, mean, low, high, verdict, f"interval above {least:g}", len(values)
     )

@@ -16,7 +16,7 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
-_MAX_TASKS = 12
+MAX_TASKS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +199,9 @@ def list_combinations(n_tasks: int) -> Tensor:
     Raises:
         ValueError: If ``n_tasks`` is not in 1..12.
     """
-    if type(n_tasks) is not int or not 1 <= n_tasks <= _MAX_TASKS:
+    if type(n_tasks) is not int or not 1 <= n_tasks <= MAX_TASKS:
         raise ValueError(
-            f"`n_tasks` must be a whole number from 1 to {_MAX_TASKS}, got {n_tasks!r}. N tasks have 2^N - 1 "
+            f"`n_tasks` must be a whole number from 1 to {MAX_TASKS}, got {n_tasks!r}. N tasks have 2^N - 1 "
             "combinations; beyond that a table of all is too long to choose groups from exactly, and the "
             "few that are measured say too little about the rest."
         )

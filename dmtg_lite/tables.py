@@ -36,7 +36,7 @@ def tabulate(results: Sequence[MethodResult | Numbers], *, reference: str = "nai
         names the task; where a run failed all numbers are, and ``note`` says why.
 
     Raises:
-        ValueError: If a seed has no run of the reference method.
+        ValueError: If a seed has no run of the reference method. Where that run failed, there are no gains.
     """
     import pandas as pd
 
@@ -48,10 +48,8 @@ def tabulate(results: Sequence[MethodResult | Numbers], *, reference: str = "nai
         if "failed" in run:
             rows.append(row | {"note": f"failed: {run['failed']}"})
             continue
-        other = by_seed[run["seed"]]
-        error_gains = pair_gains(run["task_errors"], other["task_errors"], run["metrics"])
+        error_gains, loss_gains = _compute_gains(run, by_seed[run["seed"]])
         at_zero = [name for name, gain in error_gains.items() if np.isnan(gain)]
-        loss_gains = pair_gains(run["task_losses"], other["task_losses"])
         rows.append(
             row | {
                 "total_error": sum_errors(run["task_errors"], run["metrics"]),
@@ -64,7 +62,7 @@ def tabulate(results: Sequence[MethodResult | Numbers], *, reference: str = "nai
                 "cpu_seconds": run["seconds"]["cpu"],
                 "wall_seconds": run["seconds"]["wall"],
                 "groups": _show_groups(run["trained_groups"]),
-                "note": f"no relative gain: {reference} is at 0 on {', '.join(at_zero)}" if at_zero else "",
+                "note": _explain(at_zero, by_seed[run["seed"]]),
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -89,9 +87,7 @@ def tabulate_tasks(results: Sequence[MethodResult | Numbers], *, reference: str 
     for run in runs:
         if "failed" in run:
             continue
-        other = by_seed[run["seed"]]
-        loss_gains = pair_gains(run["task_losses"], other["task_losses"])
-        error_gains = pair_gains(run["task_errors"], other["task_errors"], run["metrics"])
+        error_gains, loss_gains = _compute_gains(run, by_seed[run["seed"]])
         group_of = {name: ", ".join(group) for group in run["groups"] for name in group}
         rows += [
             {
@@ -121,8 +117,15 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     spread_of = ["total_error", "total_loss", "norm_gain_error", "norm_gain_loss"]
     summary = means.join(spreads[spread_of].add_suffix("_std"))
     summary["agreement"] = summary["agreement"].where(grouped["agreement"].count() > 0)
-    summary["seeds"] = grouped["seed"].nunique()
+    summary["seeds"] = grouped["total_loss"].count()  # runs that failed are behind no mean
     return summary
+
+
+def _explain(without_gain: Sequence[str], reference: Numbers) -> str:
+    if "failed" in reference:
+        return f"no gains: {reference['method']} failed with this seed"
+    at_zero = ", ".join(without_gain)
+    return f"no relative gain: {reference['method']} is at 0 on {at_zero}" if at_zero else ""
 
 
 def _to_numbers(result: MethodResult | Numbers) -> Numbers:
@@ -131,14 +134,23 @@ def _to_numbers(result: MethodResult | Numbers) -> Numbers:
 
 
 def _find_reference(runs: Sequence[Numbers], reference: str) -> dict[int, Numbers]:
-    """The reference's run of every seed."""
-    by_seed = {run["seed"]: run for run in runs if run["method"] == reference and "failed" not in run}
+    """The reference's run of every seed, failed or not."""
+    by_seed = {run["seed"]: run for run in runs if run["method"] == reference}
     for run in runs:
         if run["seed"] not in by_seed and "failed" not in run:
             raise ValueError(
                 f"no {reference!r} run with seed {run['seed']} to compare {run['method']!r} with."
             )
     return by_seed
+
+
+def _compute_gains(run: Numbers, other: Numbers) -> tuple[dict[str, float], dict[str, float]]:
+    """Terms of NormGain_E and NormGain_L; nan throughout where the reference failed."""
+    if "failed" in other:
+        nothing = dict.fromkeys(run["task_errors"], float("nan"))
+        return nothing, nothing
+    errors = pair_gains(run["task_errors"], other["task_errors"], run["metrics"])
+    return errors, pair_gains(run["task_losses"], other["task_losses"])
 
 
 def _show_groups(groups: Sequence[Sequence[str]]) -> str:

@@ -23,7 +23,7 @@ from dmtg_lite.losses import sum_loss
 from dmtg_lite.network import GroupedNetwork
 from dmtg_lite.state import TrainState
 from dmtg_lite.streaming import build_metric
-from dmtg_lite.tasks import TASKONOMY_5, Task
+from dmtg_lite.tasks import TASKONOMY_5, Task, make_tolerant
 from dmtg_lite.train import branch_out, build_network, fit, train_steps
 
 CONFIG = TrainConfig(steps=8, batch_size=4, lr=1e-3, lr_assignment=0.1, encoder="xception_small", tau=4.0)
@@ -119,7 +119,10 @@ def test_decode_gives_back_numbers_and_holes() -> None:
     assert decode(SEGMENTATION, torch.tensor([[[-1, 17]]], dtype=torch.int8)).tolist() == [[[-1, 17]]]
     _, targets = Batches(DATA.train, TASKONOMY_5, torch.device("cpu")).take(slice(0, 3))
     holes = int((DATA.train.targets["depth"][:3]).isnan().sum())
-    assert count_labels(targets).tolist() == [768 - holes, 3 * (768 - holes), 768 - holes, 768, 768]
+    seen = 768 - holes
+    assert count_labels(targets, TASKONOMY_5).tolist() == [seen, 3 * seen, seen, 768, 768]
+    tolerant = make_tolerant(TASKONOMY_5)  # counts pictures
+    assert count_labels(targets, tolerant).tolist() == [3, 3, seen, 768, 768]
 
 
 # ---------------------------------------------------------------------- the network and the loop
@@ -358,3 +361,6 @@ def test_what_does_not_fit_is_refused() -> None:
 
 def test_fingerprints_tell_pictures_apart() -> None:
     assert DATA.fingerprint() == make_pictures().fingerprint() != make_pictures(seed=1).fingerprint()
+    tolerant = replace(DATA, tasks=make_tolerant(DATA.tasks))  # another loss is another run
+    shorter = replace(DATA, test=DATA.test.subset(slice(0, 4)))
+    assert len({one.fingerprint() for one in (DATA, tolerant, shorter)}) == 3

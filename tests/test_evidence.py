@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from scipy import stats
 
 from dmtg_lite import data, evidence
 from dmtg_lite.evidence import RUNS, judge, run_evidence, write_verdicts
+from dmtg_lite.grouping import compute_agreement
 from dmtg_lite.presets import TOY
 
 NAMES = list("abcdefghi")
@@ -103,11 +105,35 @@ def test_undecided_probabilities_are_seen() -> None:
     assert verdict_on("one-hot", found).verdict == "does not hold"
 
 
+def test_means_that_share_pairs_have_the_jackknifes_error() -> None:
+    """Oracle: leave each seed out in turn, and look how far the mean of all pairs moves."""
+    other = [NAMES[:4], NAMES[4:]]
+    each = [numbers(40, groups=PLANTED if i < 6 else other) for i in range(10)]
+
+    def mean_of_pairs(some: list[dict]) -> float:
+        pairs = combinations([one["groups"] for one in some], 2)
+        return float(np.mean([compute_agreement(a, b) for a, b in pairs]))
+
+    left_out = [mean_of_pairs(each[:i] + each[i + 1 :]) for i in range(10)]
+    error = (9 / 10 * ((left_out - np.mean(left_out)) ** 2).sum()) ** 0.5
+    one = verdict_on("every seed", runs() | {"same images": each})
+    assert one.value == pytest.approx(mean_of_pairs(each))
+    assert (one.high - one.low) / 2 == pytest.approx(stats.t.ppf(0.975, 9) * error)
+
+
+def test_fewer_than_five_seeds_decide_nothing() -> None:
+    """Four seeds without any scatter are still four; what is counted needs none."""
+    found = {label: each[:4] for label, each in runs(dmtg=[10.0] * 10).items()}
+    verdicts = judge(found, [1.0] * 4, TOY["faces_plain"])
+    assert {one.verdict for one in verdicts if one.n_seeds} == {"undecided"}
+    assert {one.verdict for one in verdicts if not one.n_seeds} == {"holds"}
+
+
 def test_cost_is_counted_not_measured() -> None:
-    """Twice the branches cost twice, four times the tasks nothing, in the encoder."""
+    """Twice the branches cost twice, four times the tasks next to nothing, heads included."""
     one = verdict_on("cost", runs())
     assert (one.verdict, one.n_seeds) == ("holds", 0)
-    assert "2.00 times for twice the groups, 1.00 times" in one.measured
+    assert "2.00 times for twice the groups, 1.0" in one.measured
 
 
 def few_faces(key: int):

@@ -209,3 +209,15 @@ def test_cells_with_data_of_their_own_in_two_processes(tmp_path: Path) -> None:
     beside = run_cells(work, make_faces, jobs=2, folder=tmp_path)
     assert [{**one, "seconds": 0} for one in alone] == [{**one, "seconds": 0} for one in beside]
     assert run_cells(work, make_faces, folder=tmp_path) == beside
+
+
+def test_a_reference_that_failed_leaves_the_numbers_without_gains() -> None:
+    """The table is there, gains are not, and the note says why; a mean counts the runs behind it."""
+    naive, dmtg = (run_method(FACES, name, 2, CONFIG, seed=0).to_json() for name in ("naive", "dmtg"))
+    failed = {"method": "naive", "k": None, "seed": 1, "failed": "out of memory"}
+    other = {**dmtg, "config": {**dmtg["config"], "seed": 1}}
+    table = tabulate([naive, dmtg, failed, other])
+    assert table["note"].iloc[3] == "no gains: naive failed with this seed"
+    assert isnan(table["norm_gain_loss"].iloc[3])
+    assert table["total_loss"].iloc[3] == table["total_loss"].iloc[1]
+    assert summarise(table)["seeds"].to_dict() == {"naive": 1, "dmtg": 2}

@@ -60,7 +60,8 @@ ALLOWED: dict[str, set[str]] = {
     "widgets": CORE | {"widgets", "live", "plots", "data", "methods", "experiments"},
     "reproduce": CORE
     | {"reproduce", "methods", "data", "presets", "cells", "tables", "plots", "plot_pictures"},
-    "cli": CORE | {"cells", "evidence", "methods", "experiments", "data", "plots", "reproduce", "widgets.replay"},
+    "cli": CORE
+    | {"cells", "evidence", "methods", "experiments", "data", "plots", "reproduce", "widgets.replay"},
     "__main__": {"cli"},
     "__init__": CORE | {"methods", "experiments", "data"},  # the public names, loaded on first use
 }

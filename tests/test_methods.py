@@ -394,3 +394,23 @@ def test_mtg_net_takes_the_best_of_gains_it_has_measured(monkeypatch: pytest.Mon
     monkeypatch.setattr(import_module("dmtg_lite.methods.mtg_net"), "try_groups", fake)
     result = methods.mtg_net(three, 2, replace(CONFIG, steps=1, pretrain=0))
     assert sorted(map(tuple, result.trained_groups)) == [(a, b), (c,)]
+
+
+def test_a_search_is_remembered_with_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resumed, it reads what it measured; under other settings it is refused, not mixed in."""
+    first = methods.tag(FACES, 2, CONFIG, saving=Saving(tmp_path))
+    monkeypatch.setattr(import_module("dmtg_lite.methods.tag"), "tag_affinity", None)  # must not be called
+    assert_same(methods.tag(FACES, 2, CONFIG, saving=Saving(tmp_path)), first)
+    with pytest.raises(ValueError, match=r"affinity\.json was made with .* start in a new folder"):
+        methods.tag(FACES, 2, replace(CONFIG, lr=0.01), saving=Saving(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["hoa", "tag", "cosine", "mtg_net"])
+def test_too_many_tasks_are_refused_before_any_training(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen tasks have 65,535 groups: said at once, not after the pairs are trained."""
+    many = data.toy_faces(n_tasks=16, n_groups=4, n_train=40, n_val=20, n_test=20)
+    monkeypatch.setattr("dmtg_lite.train.train_steps", None)
+    with pytest.raises(ValueError, match="there are 16 tasks"):
+        METHODS[name](many, 3, CONFIG)
+    with pytest.raises(ValueError, match="`n_groups` must be >= 1"):
+        METHODS[name](FACES, 0, CONFIG)

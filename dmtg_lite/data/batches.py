@@ -81,12 +81,20 @@ def decode(task: Task, target: Tensor) -> Tensor:
     return target.float()
 
 
-def count_labels(targets: Targets) -> Tensor:
-    """How much of a batch carries each task's label: (N,), in images or in single numbers of a picture."""
+def count_labels(targets: Targets, tasks: Sequence[Task]) -> Tensor:
+    """How much of a batch each task's mean loss is over: (N,), in images or in single numbers of a picture.
+
+    As `losses.sum_loss` counts: a tolerant loss is a mean over pictures.
+    """
     if isinstance(targets, Tensor):
         return (targets >= 0).sum(0)
-    has_label = [~t.isnan() if t.is_floating_point() else t >= 0 for t in targets]
-    return torch.stack([mask.sum() for mask in has_label])
+    counts = []
+    for task, target in zip(tasks, targets, strict=True):
+        has_label = ~target.isnan() if target.is_floating_point() else target >= 0
+        if task.loss == "tolerant_l1":
+            has_label = has_label[..., 1:-1, 1:-1].flatten(1).any(1)
+        counts.append(has_label.sum())
+    return torch.stack(counts)
 
 
 class Lookahead:

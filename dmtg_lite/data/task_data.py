@@ -122,14 +122,16 @@ class TaskData:
         )
 
     def fingerprint(self) -> str:
-        """A line that tells data sets apart: name, size, and a checksum of targets and some images.
+        """A line that tells data sets apart: name, size, and a checksum of tasks, targets and some images.
 
-        Pictures are many, and may lie in a file: of those the first 16 of each task must do.
+        Pictures are many, and may lie in a file: of those the first 16 of each task and split must do.
         """
-        n_targets = 16 if self.tasks[0].is_dense else len(self.train)
-        parts = [self.train.targets[name][:n_targets] for name in self.task_names]
-        content = b"".join(part.cpu().contiguous().numpy().tobytes() for part in parts)
-        content += self.train.images[:16].cpu().contiguous().numpy().tobytes()
+        content = repr(self.tasks).encode()
+        for split in (self.train, self.val, self.test):
+            n_targets = 16 if self.tasks[0].is_dense else len(split)
+            parts = [split.targets[name][:n_targets] for name in self.task_names]
+            content += b"".join(part.cpu().contiguous().numpy().tobytes() for part in parts)
+            content += split.images[:16].cpu().contiguous().numpy().tobytes() + str(len(split)).encode()
         shape = "x".join(map(str, self.train.images.shape))
         return f"{self.name} ({shape} images, checksum {zlib.crc32(content):08x})"
 

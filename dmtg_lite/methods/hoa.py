@@ -12,7 +12,7 @@ from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult, Stopwatch
 from dmtg_lite.methods.saving import UNSAVED, Saving
-from dmtg_lite.methods.selection import pairwise_candidates, select_groups
+from dmtg_lite.methods.selection import check_selectable, pairwise_candidates, select_groups
 from dmtg_lite.methods.trials import try_groups
 
 
@@ -31,6 +31,7 @@ def hoa(data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = 
         of half the size at half the cost; here every group costs 1. Larger groups than the chosen ones
         are never trained, so the estimate is all there is.
     """
+    check_selectable(data.task_names, n_groups)
     stopwatch = Stopwatch()
     values, spent = measure_pairs(data, config, saving=saving.below("hoa"))
     candidates = pairwise_candidates(values.numpy(), data.task_names, singles="diagonal")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
-from dmtg_lite.meta_learner import learn_gains
+from dmtg_lite.meta_learner import MAX_TASKS, learn_gains
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult, Stopwatch
 from dmtg_lite.methods.saving import UNSAVED, Saving
-from dmtg_lite.methods.selection import Candidate, select_groups
+from dmtg_lite.methods.selection import Candidate, check_selectable, select_groups
 from dmtg_lite.methods.trials import try_groups
 
 
@@ -37,6 +37,7 @@ def mtg_net(
         (NeurIPS 2022).
     """
     stopwatch, names = Stopwatch(), data.task_names
+    check_selectable(names, n_groups, most=MAX_TASKS)
     own = saving.below("mtg_net")
     losses, spent = try_groups(data, [[name] for name in names], config, saving=own, label="singles")
     alone = losses.diagonal()  # (N,)

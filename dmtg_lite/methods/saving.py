@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from dmtg_lite.files import write_atomically
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,27 @@ class Saving:
     def path(self, name: str) -> Path | None:
         """A file in the folder, if there is one."""
         return None if self.folder is None else Path(self.folder) / name
+
+    def remember(self, name: str, settings: str, compute: Callable[[], Any]) -> Any:
+        """What ``compute`` gave the first time, read back from the folder: numbers as JSON takes them.
+
+        So a search that is resumed chooses what it has chosen, on whatever machine.
+
+        Raises:
+            ValueError: If what is there was computed with other settings.
+        """
+        path = self.path(f"{name}.json")
+        if path is None:
+            return compute()
+        if not path.exists():
+            write_atomically(path, json.dumps({"settings": settings, "value": compute()}).encode())
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["settings"] != settings:
+            raise ValueError(
+                f"{path} was made with {found['settings']}; this run has {settings}. "
+                "Resume with the same data and settings, or start in a new folder."
+            )
+        return found["value"]
 
     def of(self, name: str, label: str) -> dict[str, Any]:
         """What `train.fit` and `train.pretrain` want to know: keyword arguments for one run."""

@@ -164,6 +164,21 @@ def select_groups(candidates: Iterable[Candidate], budget: float, *, maximise: b
     )
 
 
+def check_selectable(tasks: Sequence[str], n_groups: int, *, most: int = MAX_TASKS) -> None:
+    """Refuse before any training what a selection would refuse after it.
+
+    Raises:
+        ValueError: If there are more than ``most`` tasks, or ``n_groups`` is no whole number >= 1.
+    """
+    if isinstance(n_groups, bool) or not isinstance(n_groups, int) or n_groups < 1:
+        raise ValueError(f"`n_groups` must be >= 1, got {n_groups!r}.")
+    if len(tasks) > most:
+        raise ValueError(
+            f"there are {len(tasks)} tasks, and all their groups are looked at: 2^N - 1, up to N = {most}. "
+            "Select fewer tasks, or use `dmtg`, whose cost does not grow with N."
+        )
+
+
 def pairwise_candidates(values: np.ndarray, tasks: Sequence[str], singles: str) -> list[Candidate]:
     """All groups of the tasks at cost 1, scored by what was measured on pairs.
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
 from dmtg_lite.affinity import Affinity, gradient_cosine, tag_affinity
 from dmtg_lite.config import TrainConfig
 from dmtg_lite.data.task_data import TaskData
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult, Stopwatch
 from dmtg_lite.methods.saving import UNSAVED, Saving
-from dmtg_lite.methods.selection import pairwise_candidates, select_groups
+from dmtg_lite.methods.selection import check_selectable, pairwise_candidates, select_groups
 
 
 def tag(
@@ -35,8 +40,8 @@ def tag(
         Fifty et al. (2021), sections 3 and 4; `affinity.tag_affinity` has the formula.
     """
     stopwatch = Stopwatch()
-    measured = tag_affinity(data, config, every=every, divide_by_lr=divide_by_lr)
-    return _train_best("tag", data, n_groups, config, measured, saving, stopwatch)
+    measure = partial(tag_affinity, data, config, every=every, divide_by_lr=divide_by_lr)
+    return _train_best("tag", data, n_groups, config, measure, saving, stopwatch)
 
 
 def cosine(
@@ -44,8 +49,8 @@ def cosine(
 ) -> MethodResult:
     """TAG's own baseline: the same selection by the cosine between two tasks' gradients."""
     stopwatch = Stopwatch()
-    measured = gradient_cosine(data, config, every=every)
-    return _train_best("cosine", data, n_groups, config, measured, saving, stopwatch)
+    measure = partial(gradient_cosine, data, config, every=every)
+    return _train_best("cosine", data, n_groups, config, measure, saving, stopwatch)
 
 
 def _train_best(
@@ -53,16 +58,22 @@ def _train_best(
     data: TaskData,
     n_groups: int,
     config: TrainConfig,
-    measured: Affinity,
+    measure: Callable[[], Affinity],
     saving: Saving,
     stopwatch: Stopwatch,
 ) -> MethodResult:
-    values = measured.matrix.T.double()  # [a, b]: effect of b on a
-    candidates = pairwise_candidates(values.numpy(), data.task_names, singles="never")
+    check_selectable(data.task_names, n_groups)
+
+    def look() -> tuple[list[list[float]], int]:
+        measured = measure()
+        return measured.matrix.T.double().tolist(), measured.encoder_macs  # [a][b]: effect of b on a
+
+    values, spent = saving.below(method).remember("affinity", f"{data.fingerprint()}, {config}", look)
+    candidates = pairwise_candidates(np.array(values), data.task_names, singles="never")
     chosen = select_groups(candidates, n_groups, maximise=True)
     result = train_groups(
         data, chosen.groups, config, method=method, from_scratch=True,
-        saving=saving, spent=measured.encoder_macs, stopwatch=stopwatch,
+        saving=saving, spent=spent, stopwatch=stopwatch,
     )  # fmt: skip
-    result.history.meta["affinity"] = values.tolist()
+    result.history.meta["affinity"] = values
     return result

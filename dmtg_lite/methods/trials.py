@@ -1,7 +1,8 @@
 """Trial networks: train many small groups side by side and read each task's validation loss in each.
 
 What HOA and MTG-Net learn from. A trial is a branch of a grouped network without stem, so twelve cost one
-walk through the data, and every one sees the same batches from the same first weights.
+walk through the data, and every one sees the same batches; encoders start from the same weights. With a
+plateau schedule the networks of one walk share their rate, by the sum of their validation losses.
 """
 
 from __future__ import annotations
@@ -45,6 +46,17 @@ def try_groups(
         Mean validation losses, float64 of shape (N, G), nan where a group lacks the task; and encoder
         multiply-adds spent.
     """
+    losses, spent = saving.remember(
+        f"{label}_losses",
+        f"{data.fingerprint()}, {config}",
+        lambda: _train(data, groups, config, saving, label),
+    )
+    return torch.tensor(losses, dtype=torch.float64), spent
+
+
+def _train(
+    data: TaskData, groups: Sequence[Sequence[str]], config: TrainConfig, saving: Saving, label: str
+) -> tuple[list[list[float]], int]:
     config, n_steps = replace(config, shared=0), sum(config.count_steps(len(data.train)))
     losses = torch.full((len(data.tasks), len(groups)), torch.nan, dtype=torch.float64)
     spent = 0
@@ -60,4 +72,4 @@ def try_groups(
         matrix = matrix.masked_fill(~network.assignment.active, torch.nan).double().cpu()
         rows = [data.task_names.index(name) for name in names]
         losses[rows, first : first + len(some)] = matrix
-    return losses, spent
+    return losses.tolist(), spent
