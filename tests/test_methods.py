@@ -399,7 +399,11 @@ def test_mtg_net_takes_the_best_of_gains_it_has_measured(monkeypatch: pytest.Mon
 def test_a_search_is_remembered_with_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Resumed, it reads what it measured; under other settings it is refused, not mixed in."""
     first = methods.tag(FACES, 2, CONFIG, saving=Saving(tmp_path))
-    monkeypatch.setattr(import_module("dmtg_lite.methods.tag"), "tag_affinity", None)  # must not be called
+
+    def measure_again(*_, **__):
+        raise AssertionError("it has been measured")
+
+    monkeypatch.setattr(import_module("dmtg_lite.methods.tag"), "tag_affinity", measure_again)
     assert_same(methods.tag(FACES, 2, CONFIG, saving=Saving(tmp_path)), first)
     with pytest.raises(ValueError, match=r"affinity\.json was made with .* start in a new folder"):
         methods.tag(FACES, 2, replace(CONFIG, lr=0.01), saving=Saving(tmp_path))
