@@ -203,7 +203,7 @@ def judge(
             exact,
         ),
         _above(
-            "Does clustering |label correlation| find them, without any network?",
+            "Does clustering the correlations of the labels find them, without any network?",
             "ours: the trivial baseline",
             0.5,
             "share of seeds with exactly the planted groups",
