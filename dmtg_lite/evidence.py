@@ -184,7 +184,7 @@ def judge(
         _no_worse("Does sharing a stage not hurt?", "Table 6", error["1 shared stage"] - error["dmtg"]),
         _no_worse(
             "Is a K that is too large harmless? (6 instead of 3)",
-            "Section 4.3",
+            "Section 3.1: K is a maximum",
             error["K = 6"] - error["dmtg"],
         ),
         *_judge_cost(config),
