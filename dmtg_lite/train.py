@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,13 @@ def _end_epoch(state: TrainState, data: TaskData, epoch: int) -> None:
     if state.config.schedule == "multistep":
         state.lr_scale = 0.5 ** (epoch // _MILESTONE)
     elif state.config.schedule == "plateau":
-        val_loss = sum(evaluate(state.network, data.val, with_errors=False).losses.values())
+        losses = evaluate(state.network, data.val, with_errors=False).losses
+        if bad := [name for name, loss in losses.items() if not isfinite(loss)]:
+            raise FloatingPointError(
+                f"the validation loss of task {bad[0]!r} is {losses[bad[0]]} after epoch {epoch}. Lower `lr`, or "
+                "check that the validation split carries its labels."
+            )
+        val_loss = sum(losses.values())
         state.network.train()
         if val_loss < state.best_val_loss:
             state.best_val_loss, state.bad_epochs = val_loss, 0

@@ -364,3 +364,12 @@ def test_fingerprints_tell_pictures_apart() -> None:
     tolerant = replace(DATA, tasks=make_tolerant(DATA.tasks))  # another loss is another run
     shorter = replace(DATA, test=DATA.test.subset(slice(0, 4)))
     assert len({one.fingerprint() for one in (DATA, tolerant, shorter)}) == 3
+
+
+def test_a_validation_split_without_labels_stops_the_run() -> None:
+    """At the end of the first epoch, with the task's name: a plateau of nan would halve the rate in silence."""
+    blank = DATA.val.targets | {"depth": torch.full_like(DATA.val.targets["depth"], torch.nan)}
+    data = replace(DATA, val=Split(DATA.val.images, blank))
+    config = replace(CONFIG, schedule="plateau", batch_size=5)
+    with pytest.raises(FloatingPointError, match="the validation loss of task 'depth' is nan after epoch 1"):
+        fit(start(config, data=data), data, config)
