@@ -213,8 +213,8 @@ def _end_epoch(state: TrainState, data: TaskData, epoch: int) -> None:
         losses = evaluate(state.network, data.val, with_errors=False).losses
         if bad := [name for name, loss in losses.items() if not isfinite(loss)]:
             raise FloatingPointError(
-                f"the validation loss of task {bad[0]!r} is {losses[bad[0]]} after epoch {epoch}. Lower `lr`, or "
-                "check that the validation split carries its labels."
+                f"the validation loss of task {bad[0]!r} is {losses[bad[0]]} after epoch {epoch}. "
+                "Lower `lr`, or check that the validation split carries its labels."
             )
         val_loss = sum(losses.values())
         state.network.train()

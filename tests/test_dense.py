@@ -367,7 +367,7 @@ def test_fingerprints_tell_pictures_apart() -> None:
 
 
 def test_a_validation_split_without_labels_stops_the_run() -> None:
-    """At the end of the first epoch, with the task's name: a plateau of nan would halve the rate in silence."""
+    """After the first epoch, with the task's name: a plateau of nan would halve the rate in silence."""
     blank = DATA.val.targets | {"depth": torch.full_like(DATA.val.targets["depth"], torch.nan)}
     data = replace(DATA, val=Split(DATA.val.images, blank))
     config = replace(CONFIG, schedule="plateau", batch_size=5)
