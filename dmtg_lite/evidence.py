@@ -276,70 +276,48 @@ def _interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float
     return mean, mean - half, mean + half
 
 
-def _decide(n_seeds: int, *, holds: bool, fails: bool) -> str:
-    if n_seeds < _FEWEST or holds == fails:
-        return "undecided"
-    return "holds" if holds else "does not hold"
+def _judge(
+    question: str,
+    source: str,
+    measured: str,
+    values: Sequence[float] | np.ndarray,
+    rule: str,
+    *,
+    least: float = -np.inf,
+    most: float = np.inf,
+) -> Verdict:
+    """Holds if the whole interval lies between ``least`` and ``most``, does not if it lies outside."""
+    mean, low, high = _interval(values)
+    verdict = "undecided"
+    if len(values) >= _FEWEST and least < low and high < most:
+        verdict = "holds"
+    elif len(values) >= _FEWEST and (high < least or most < low):
+        verdict = "does not hold"
+    return Verdict(question, source, measured, mean, low, high, verdict, rule, len(values))
+
+
+_CHANGED = "total error, changed minus plain, points"
 
 
 def _lower(question: str, source: str, difference: np.ndarray, than: str) -> Verdict:
-    mean, low, high = _interval(difference)
-    verdict = _decide(len(difference), holds=high < 0, fails=low > 0)
-    return Verdict(
-        question,
-        source,
-        f"total error, DMTG minus {than}, points",
-        mean,
-        low,
-        high,
-        verdict,
-        "interval below 0",
-        len(difference),
-    )
+    measured = f"total error, DMTG minus {than}, points"
+    return _judge(question, source, measured, difference, "interval below 0", most=0.0)
 
 
 def _no_worse(question: str, source: str, difference: np.ndarray) -> Verdict:
-    mean, low, high = _interval(difference)
-    verdict = _decide(len(difference), holds=high < MARGIN, fails=low > MARGIN)
-    return Verdict(
-        question,
-        source,
-        "total error, changed minus plain, points",
-        mean,
-        low,
-        high,
-        verdict,
-        f"interval below {MARGIN:g} points",
-        len(difference),
-    )
+    rule = f"interval below {MARGIN:g} points"
+    return _judge(question, source, _CHANGED, difference, rule, most=MARGIN)
 
 
 def _equal(question: str, source: str, difference: np.ndarray) -> Verdict:
-    mean, low, high = _interval(difference)
-    verdict = _decide(
-        len(difference), holds=low > -MARGIN and high < MARGIN, fails=low > MARGIN or high < -MARGIN
-    )
-    return Verdict(
-        question,
-        source,
-        "total error, changed minus plain, points",
-        mean,
-        low,
-        high,
-        verdict,
-        f"interval within {MARGIN:g} points of 0",
-        len(difference),
-    )
+    rule = f"interval within {MARGIN:g} points of 0"
+    return _judge(question, source, _CHANGED, difference, rule, least=-MARGIN, most=MARGIN)
 
 
 def _above(
     question: str, source: str, least: float, measured: str, values: Sequence[float] | np.ndarray
 ) -> Verdict:
-    mean, low, high = _interval(values)
-    verdict = _decide(len(values), holds=low > least, fails=high < least)
-    return Verdict(
-        question, source, measured, mean, low, high, verdict, f"interval above {least:g}", len(values)
-    )
+    return _judge(question, source, measured, values, f"interval above {least:g}", least=least)
 
 
 # ---------------------------------------------------------------------- pages
