@@ -1,7 +1,8 @@
-"""What a step costs when there are more tasks, and when there are more groups: CelebA's network on a CPU.
+"""What a step costs when there are more tasks, and when there are more groups: CelebA's network on
+a CPU.
 
-Tasks add a row to one product per branch, groups a whole encoder each. Every ratio is against N=9, K=3 in
-the same run.
+Tasks add a row to one product per branch, groups a whole encoder each. Every ratio is against N=9,
+K=3 in the same run.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from statistics import median
 import torch
 from step import CONFIG, describe_machine, make_data
 
+from dmtg_lite.core.network import count_macs
 from dmtg_lite.files import write_atomically
-from dmtg_lite.network import count_macs
-from dmtg_lite.train import branch_out, build_network, train_steps
+from dmtg_lite.runs.train import branch_out, build_network, train_steps
 
 BASE = (9, 3)
 SHAPES = ((9, 3), (20, 3), (40, 3), (9, 1), (9, 2), (9, 4), (9, 5), (40, 5))
@@ -26,16 +27,19 @@ SHAPES = ((9, 3), (20, 3), (40, 3), (9, 1), (9, 2), (9, 4), (9, 5), (40, 5))
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="About three minutes with the defaults.",
-    )  # fmt: skip
+    )
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", help="JSON file to write")
     args = parser.parse_args()
     torch.set_num_threads(1)
     machine, config = describe_machine(), replace(CONFIG, batch_size=args.batch_size)
-    print(f"{machine}\nResNet variant, 64x64, B={args.batch_size}, {args.rounds} rounds, one thread\n")
+    print(
+        f"{machine}\nResNet variant, 64x64, B={args.batch_size}, {args.rounds} rounds, one thread\n"
+    )
     steps, rows = {}, {}
     for n_tasks, n_groups in SHAPES:
         data = make_data(n_tasks, args.batch_size)
@@ -48,7 +52,9 @@ def main() -> None:
             begin = time.process_time()
             float(next(each).task_losses.sum())
             cpu[shape].append(time.process_time() - begin)
-    cpu = {shape: seconds[2:] for shape, seconds in cpu.items()}  # the first steps are not like the others
+    cpu = {
+        shape: seconds[2:] for shape, seconds in cpu.items()
+    }  # the first steps are not like the others
     print(f"{'N':>3} {'K':>2} {'CPU ms':>7} {'of 9x3':>7} {'GMACs':>6} {'of 9x3':>7}")
     for (n_tasks, n_groups), row in rows.items():
         own = cpu[n_tasks, n_groups]
@@ -56,7 +62,8 @@ def main() -> None:
         row["ratio"] = median(a / b for a, b in zip(own, cpu[BASE], strict=True))
         row["ratio_by_macs"] = row["gmacs"] / rows[BASE]["gmacs"]
         print(
-            f"{n_tasks:3} {n_groups:2} {row['cpu_ms']:7.0f} {row['ratio']:7.2f} {row['gmacs']:6.3f} "
+            f"{n_tasks:3} {n_groups:2} {row['cpu_ms']:7.0f} {row['ratio']:7.2f} "
+            f"{row['gmacs']:6.3f} "
             f"{row['ratio_by_macs']:7.2f}"
         )
     if args.out:

@@ -30,9 +30,13 @@ PLAIN: dict[str, Any] = {
     "tau": 2.5, "lr": 3e-3, "lr_assignment": 3e-2, "pretrain": 40, "steps": 80, "seed": 3,
 }  # fmt: skip
 SPARE: dict[str, Any] = PLAIN | {
-    "spare_branches": "double", "close_from": 40, "close_every": 10, "train_all_heads": True,
-    "optimiser_assignment": "sgd", "lr_assignment": 6.0,
-}  # fmt: skip
+    "spare_branches": "double",
+    "close_from": 40,
+    "close_every": 10,
+    "train_all_heads": True,
+    "optimiser_assignment": "sgd",
+    "lr_assignment": 6.0,
+}
 DENSE: dict[str, Any] = PLAIN | {
     "encoder": "xception_small", "batch_size": 16, "pretrain": 20, "steps": 60, "shared": 1,
     "prune_below": 0.32, "prune_from": 20, "scale_gradients": True,
@@ -47,7 +51,9 @@ def make_config(settings: dict[str, Any]) -> TrainConfig:
 
 
 def make_faces(**options: Any) -> TaskData:
-    return data.toy_faces(n_tasks=9, n_groups=3, n_train=600, n_val=60, n_test=120, seed=0, **options)
+    return data.toy_faces(
+        n_tasks=9, n_groups=3, n_train=600, n_val=60, n_test=120, seed=0, **options
+    )
 
 
 def make_noise() -> TaskData:
@@ -78,7 +84,9 @@ def overlapping(config: TrainConfig) -> Any:
     return methods.train_groups(faces, groups, config)
 
 
-def dmtg(make_data: Callable[[], TaskData], n_groups: int | str = 3) -> Callable[[TrainConfig], Any]:
+def dmtg(
+    make_data: Callable[[], TaskData], n_groups: int | str = 3
+) -> Callable[[TrainConfig], Any]:
     return lambda config: methods.dmtg(make_data(), n_groups, config)
 
 
@@ -114,7 +122,9 @@ def sum_bytes(parts: list[bytes]) -> str:
 def sum_weights(network: torch.nn.Module) -> str:
     """Of all weights and buffers, whatever their names and order."""
     tensors = network.state_dict().values()
-    return sum_bytes(sorted(sum_bytes([t.cpu().contiguous().numpy().tobytes()]).encode() for t in tensors))
+    return sum_bytes(
+        sorted(sum_bytes([t.cpu().contiguous().numpy().tobytes()]).encode() for t in tensors)
+    )
 
 
 def sum_history(history: Any) -> str:
@@ -138,10 +148,12 @@ def run(names: list[str]) -> dict[str, dict[str, Any]]:
         result = start(make_config(settings))
         losses = [*result.task_losses.values(), *result.task_errors.values(), result.train_loss]
         sums[name] = {
-            "weights": sum_weights(result.network), "history": sum_history(result.history),
+            "weights": sum_weights(result.network),
+            "history": sum_history(result.history),
             "numbers": sum_bytes([repr(float(value)).encode() for value in losses]),
-            "groups": result.groups, "encoder_macs": result.encoder_macs,
-        }  # fmt: skip
+            "groups": result.groups,
+            "encoder_macs": result.encoder_macs,
+        }
         print(f"{name}: {sums[name]['weights'][:12]} {sums[name]['history'][:12]}", flush=True)
     return sums
 
@@ -149,9 +161,11 @@ def run(names: list[str]) -> dict[str, dict[str, Any]]:
 def sum_all_data() -> dict[str, str]:
     few = {"n_train": 40, "n_val": 20, "n_test": 20}
     suites = {
-        "faces": data.toy_faces(**few), "faces_64": data.toy_faces(10, 5, size=64, labels="planes", **few),
-        "rooms": data.toy_rooms(**few), "digits": data.digits(),
-    }  # fmt: skip
+        "faces": data.toy_faces(**few),
+        "faces_64": data.toy_faces(10, 5, size=64, labels="planes", **few),
+        "rooms": data.toy_rooms(**few),
+        "digits": data.digits(),
+    }
     return {f"data {name}": sum_data(suite) for name, suite in suites.items()}
 
 
@@ -165,7 +179,9 @@ def main() -> int:
     if args.record:
         versions = {"torch": torch.__version__, "numpy": np.__version__}
         known = json.loads(SUMS.read_text(encoding="utf-8")) if args.only else {}
-        SUMS.write_text(json.dumps(known | {"versions": versions} | found, indent=1) + "\n", encoding="utf-8")
+        SUMS.write_text(
+            json.dumps(known | {"versions": versions} | found, indent=1) + "\n", encoding="utf-8"
+        )
         return 0
     known = json.loads(SUMS.read_text(encoding="utf-8"))
     differ = [name for name, sums in found.items() if known[name] != sums]

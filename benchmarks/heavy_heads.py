@@ -1,8 +1,8 @@
 """What dropping decoders saves: the training step with 0, 60 and 100 % of the tasks settled.
 
-The Xception variant with its decoders, N=5 tasks, K=3 groups, separate branches and 6 shared stages. A
-settled task keeps one decoder, an unsettled one all three; every branch stays in use. Against the unpruned
-step of the same network in the same run, optimiser included.
+The Xception variant with its decoders, N=5 tasks, K=3 groups, separate branches and 6 shared
+stages. A settled task keeps one decoder, an unsettled one all three; every branch stays in use.
+Against the unpruned step of the same network in the same run, optimiser included.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import torch
 import torch.nn.functional as F
 from step import describe_machine, read_peak
 
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import Split, TaskData
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.tasks import TASKONOMY_5
 from dmtg_lite.files import write_atomically
-from dmtg_lite.network import GroupedNetwork, count_macs
-from dmtg_lite.state import TrainState
-from dmtg_lite.tasks import TASKONOMY_5
-from dmtg_lite.train import StepRecord, branch_out, build_network, train_steps
+from dmtg_lite.runs.state import TrainState
+from dmtg_lite.runs.train import StepRecord, branch_out, build_network, train_steps
 
 CONFIG = TrainConfig(encoder="xception", tau=4.0, lr=1e-4, batch_size=2, steps=10**6)
 GROUP_OF = [0, 0, 1, 2, 2]  # where settled tasks are: no branch is empty
@@ -43,10 +43,12 @@ def make_pictures(size: int, batch_size: int) -> TaskData:
     targets = {
         "depth": torch.rand(shape, generator=rng).mul(5).half(),
         "normal": normal.mul(127).to(torch.int8),
-        "segmentation": torch.randint(1, 18, (batch_size, size, size), generator=rng).to(torch.int8),
+        "segmentation": torch.randint(1, 18, (batch_size, size, size), generator=rng).to(
+            torch.int8
+        ),
         "keypoints": torch.rand(shape, generator=rng).mul(0.01).half(),
         "edges": torch.rand(shape, generator=rng).mul(0.1).half(),
-    }  # fmt: skip
+    }
     images = torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, generator=rng)
     split = Split(images, targets)
     return TaskData("random pixels", TASKONOMY_5, split, split, split)
@@ -94,7 +96,9 @@ def measure(shared: int, args: argparse.Namespace) -> dict[int, dict[str, float]
         row["speed_by_macs"] = rows[0]["gmacs"] / row["gmacs"]
         command = [sys.executable, __file__, "--memory-of", str(percent), "--shared", str(shared)]
         command += ["--size", str(args.size), "--batch-size", str(args.batch_size)]
-        row["peak_mib"] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        row["peak_mib"] = float(
+            subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        )
     return rows
 
 
@@ -124,9 +128,10 @@ def compare_unpruned(args: argparse.Namespace) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="About five minutes and 3 GB of memory with the defaults.",
-    )  # fmt: skip
+    )
     parser.add_argument("--size", type=int, default=128, help="pixels a side")
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
@@ -140,24 +145,35 @@ def main() -> None:
         return
     machine = describe_machine()
     print(
-        f"{machine}\nXception, N=5 K=3 B={args.batch_size}, {args.size}x{args.size}, {args.rounds} rounds\n"
+        f"{machine}\nXception, N=5 K=3 B={args.batch_size}, {args.size}x{args.size}, "
+        f"{args.rounds} rounds\n"
     )
     same = compare_unpruned(args)
-    print(f"30 steps that look for heads to drop and find none: {'the same bits' if same else 'DIFFERENT'}\n")
+    print(
+        "30 steps that look for heads to drop and find none: "
+        f"{'the same bits' if same else 'DIFFERENT'}\n"
+    )
     results = {}
     print(
-        f"{'shared':>6} {'settled':>8} {'heads':>6} {'GMACs':>6} {'CPU ms':>7} {'speed':>6} {'by MACs':>8} "
+        f"{'shared':>6} {'settled':>8} {'heads':>6} {'GMACs':>6} {'CPU ms':>7} {'speed':>6} "
+        f"{'by MACs':>8} "
         f"{'peak MiB':>9}"
     )
     for shared in SHARED:
         results[shared] = measure(shared, args)
         for percent, row in results[shared].items():
             print(
-                f"{shared:6} {percent:7}% {row['heads']:6} {row['gmacs']:6.2f} {row['cpu_ms']:7.0f} "
+                f"{shared:6} {percent:7}% {row['heads']:6} {row['gmacs']:6.2f} "
+                f"{row['cpu_ms']:7.0f} "
                 f"{row['speed']:6.2f} {row['speed_by_macs']:8.2f} {row['peak_mib']:9.0f}"
             )
     if args.out:
-        content = {"machine": machine, "settings": vars(args), "same_when_unpruned": same, "rows": results}
+        content = {
+            "machine": machine,
+            "settings": vars(args),
+            "same_when_unpruned": same,
+            "rows": results,
+        }
         write_atomically(Path(args.out), json.dumps(content, indent=1).encode())
     if not same:
         raise SystemExit("a run that prunes nothing must be the run that does not prune")

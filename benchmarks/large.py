@@ -1,6 +1,8 @@
-"""The paper's two large networks at 256x256: multiply-adds beside Tables 6 and A1, and one training step.
+"""The paper's two large networks at 256x256: multiply-adds beside Tables 6 and A1, and one training
+step.
 
-A step needs memory rather than patience: each is taken in a process of its own, on the device given.
+A step needs memory rather than patience: each is taken in a process of its own, on the device
+    given.
 """
 
 from __future__ import annotations
@@ -17,10 +19,10 @@ import torch
 from heavy_heads import make_pictures
 from step import describe_machine, read_peak
 
-from dmtg_lite.config import TrainConfig
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.network import count_macs
 from dmtg_lite.files import write_atomically
-from dmtg_lite.network import count_macs
-from dmtg_lite.train import branch_out, build_network, train_steps
+from dmtg_lite.runs.train import branch_out, build_network, train_steps
 
 SIZE = 256
 TABLE_6 = {0: 56.89, 3: 49.68, 6: 42.67, 9: 33.36}  # shared stages -> the paper's "GFLOPs", K=3
@@ -28,13 +30,21 @@ TABLE_A1 = {3: 38.90, 4: 50.68, 5: 62.47}  # K -> the same; which stages are sha
 PAPER_VIT = {3: 141.0, 4: 180.6, 5: 220.2}
 CASES = [("xception", 3, shared) for shared in TABLE_6]
 CASES += [("xception", 4, 6), ("xception", 5, 6), *(("vit_base", k, 7) for k in PAPER_VIT)]
-STEPS = [("xception", 3, 6, "float32"), ("xception", 3, 6, "bfloat16"), ("xception", 3, 0, "float32")]
+STEPS = [
+    ("xception", 3, 6, "float32"),
+    ("xception", 3, 6, "bfloat16"),
+    ("xception", 3, 0, "float32"),
+]
 STEPS += [("vit_base", 3, 7, "float32"), ("vit_base", 3, 7, "bfloat16")]
 
 
-def make_network(encoder: str, n_groups: int, shared: int, *, size: int = SIZE, batch_size: int = 1):
+def make_network(
+    encoder: str, n_groups: int, shared: int, *, size: int = SIZE, batch_size: int = 1
+):
     data = make_pictures(size, batch_size)
-    config = TrainConfig(encoder=encoder, shared=shared, tau=4.0, lr=1e-4, batch_size=batch_size, steps=100)
+    config = TrainConfig(
+        encoder=encoder, shared=shared, tau=4.0, lr=1e-4, batch_size=batch_size, steps=100
+    )
     return data, config, branch_out(build_network(data, config), n_groups, config)
 
 
@@ -42,7 +52,8 @@ def count_all() -> list[dict[str, object]]:
     """Multiply-adds of one image, with the paper's figures where it has them."""
     rows = []
     print(
-        f"{'encoder':10} {'K':>2} {'share':>5} {'encoders':>9} {'heads':>6} {'GMACs':>7} {'Table 6':>8} "
+        f"{'encoder':10} {'K':>2} {'share':>5} {'encoders':>9} {'heads':>6} {'GMACs':>7} "
+        f"{'Table 6':>8} "
         f"{'Table A1':>8}"
     )
     for encoder, n_groups, shared in CASES:
@@ -79,9 +90,10 @@ def take_step(args: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="About five minutes on two cores; under 16 GB of memory.",
-    )  # fmt: skip
+    )
     parser.add_argument("--batch-size", type=int, default=2)
     parser.add_argument("--n-steps", type=int, default=3)
     parser.add_argument("--device", default="cpu")
@@ -107,8 +119,22 @@ def main() -> None:
     )
     for encoder, n_groups, shared, precision in STEPS:
         command = [sys.executable, __file__, "--encoder", encoder, "--groups", str(n_groups)]
-        command += ["--shared", str(shared), "--precision", precision, "--batch-size", str(args.batch_size)]
-        command += ["--n-steps", str(args.n_steps), "--device", args.device, "--size", str(args.size)]
+        command += [
+            "--shared",
+            str(shared),
+            "--precision",
+            precision,
+            "--batch-size",
+            str(args.batch_size),
+        ]
+        command += [
+            "--n-steps",
+            str(args.n_steps),
+            "--device",
+            args.device,
+            "--size",
+            str(args.size),
+        ]
         row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         row |= {"encoder": encoder, "n_groups": n_groups, "shared": shared, "precision": precision}
         rows.append(row)

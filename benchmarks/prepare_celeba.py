@@ -15,8 +15,8 @@ import threading
 import time
 from pathlib import Path
 
-from dmtg_lite.data.celeba_prepare import prepare_celeba
-from dmtg_lite.data.fake_celeba_files import LAYOUTS, make_fake_celeba
+from dmtg_lite.data.celeba.prepare import prepare_celeba
+from dmtg_lite.data.stand_ins.celeba_files import LAYOUTS, make_fake_celeba
 from dmtg_lite.files import write_atomically
 
 
@@ -25,7 +25,9 @@ def _family() -> set[int]:
     parents = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            parents[int(entry.name)] = int(
+                (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+            )
         except OSError:  # ended meanwhile
             continue
     family, grew = {os.getpid()}, True
@@ -80,7 +82,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", help="a CelebA to read; default: a drawn one is made")
     parser.add_argument("--layout", choices=LAYOUTS, default="torchvision", help="of the drawn one")
-    parser.add_argument("--n", type=int, default=20_000, help="images (default 20,000; CelebA has 202,599)")
+    parser.add_argument(
+        "--n", type=int, default=20_000, help="images (default 20,000; CelebA has 202,599)"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", default="runs/prepare_celeba.json")
     options = parser.parse_args()
@@ -106,7 +110,8 @@ def main() -> None:
             "images_per_cpu_second": round(n / watch.cpu_seconds),
             "peak_memory_mib": round(watch.peak / 2**20),
             "load_before": round(load, 2),
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python "
+            f"{platform.python_version()}",
             "date": time.strftime("%Y-%m-%d"),
         }
         for name, value in result.items():

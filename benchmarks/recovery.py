@@ -1,8 +1,8 @@
 """How often does each way of training find the planted groups, at what cost, and where does none?
 
-Every seed has its own images, weights, batches and noise, shared by all runs of that seed. Costs are the
-encoder passes that the library counted. Prints a table; finished runs are kept in a file of JSON lines
-and not run again.
+Every seed has its own images, weights, batches and noise, shared by all runs of that seed. Costs
+are the encoder passes that the library counted. Prints a table; finished runs are kept in a file of
+JSON lines and not run again.
 """
 
 from __future__ import annotations
@@ -23,14 +23,19 @@ from scipy.stats import binomtest, t
 from tqdm import tqdm
 
 from dmtg_lite import data, methods
-from dmtg_lite.affinity import cluster_affinity, gradient_cosine, label_correlation, tag_affinity
-from dmtg_lite.config import TrainConfig
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.network import count_macs
 from dmtg_lite.data import TaskData
 from dmtg_lite.experiments import TOY
 from dmtg_lite.methods import MethodResult
 from dmtg_lite.methods.fixed import train_groups
-from dmtg_lite.network import count_macs
-from dmtg_lite.train import build_network
+from dmtg_lite.methods.search.affinity import (
+    cluster_affinity,
+    gradient_cosine,
+    label_correlation,
+    tag_affinity,
+)
+from dmtg_lite.runs.train import build_network
 
 N_TEST = 4000  # the best errors are a few percent: 600 faces would measure chance
 
@@ -56,7 +61,12 @@ class Case:
 
 
 FACES = TOY["faces"]
-SPARE = ("spare_branches", "train_all_heads", "optimiser_assignment", "lr_assignment")  # what PLAIN undoes
+SPARE = (
+    "spare_branches",
+    "train_all_heads",
+    "optimiser_assignment",
+    "lr_assignment",
+)  # what PLAIN undoes
 CASES = {
     "faces9": Case("9 tasks, 3 groups", 3, FACES, {"n_tasks": 9, "n_groups": 3}),
     "faces40": Case("40 tasks, 5 groups", 5, FACES, {"n_tasks": 40, "n_groups": 5}),
@@ -66,7 +76,9 @@ CASES = {
         "labels of a group are independent coins", 3, TOY["independent"], {"labels": "independent"}
     ),
     "separate": Case(
-        "each task is observed on images of its own", 3, TOY["separate"],
+        "each task is observed on images of its own",
+        3,
+        TOY["separate"],
         {"labels_per_image": 1, "n_train": 4000},
     ),
     "planes9": Case("two factors a group, 9 tasks", 3, TOY["planes"], {"labels": "planes"}),
@@ -74,12 +86,18 @@ CASES = {
         "two factors a group, 24 tasks", 3, TOY["planes"], {"labels": "planes", "n_tasks": 24}
     ),
     "digits": Case(
-        "real digits, no planted truth", 3,
+        "real digits, no planted truth",
+        3,
         replace(TOY["digits"], **{name: getattr(FACES, name) for name in SPARE}, close_from=300),
     ),
-}  # fmt: skip
+}
 
-PLAIN = {"spare_branches": 0, "train_all_heads": False, "optimiser_assignment": None, "lr_assignment": 3e-2}
+PLAIN = {
+    "spare_branches": 0,
+    "train_all_heads": False,
+    "optimiser_assignment": None,
+    "lr_assignment": 3e-2,
+}
 
 
 def count_passes(config: TrainConfig, n_groups: int, n_tasks: int) -> int:
@@ -90,7 +108,9 @@ def count_passes(config: TrainConfig, n_groups: int, n_tasks: int) -> int:
     return config.steps * n_branches - sum(config.steps - step for step in closings) + looks
 
 
-def run_plain(faces: TaskData, n_groups: int, config: TrainConfig, **changes: object) -> MethodResult:
+def run_plain(
+    faces: TaskData, n_groups: int, config: TrainConfig, **changes: object
+) -> MethodResult:
     """The paper's optimiser, with one learning rate of its own for S."""
     return methods.dmtg(faces, n_groups, replace(config, **(PLAIN | changes)))
 
@@ -146,7 +166,8 @@ RUNS: dict[str, Callable] = {
     "spare, 300 pretraining steps": lambda faces, k, config: methods.dmtg(
         faces, k, replace(config, pretrain=300)
     ),
-    "plain, 300 pretraining steps": lambda faces, k, config: run_plain(faces, k, config, pretrain=300),
+    "plain, 300 pretraining "
+    "steps": lambda faces, k, config: run_plain(faces, k, config, pretrain=300),
     "spare, 600 steps": lambda faces, k, config: methods.dmtg(
         faces, k, replace(config, steps=600, close_every=20)
     ),
@@ -190,15 +211,21 @@ def run_cell(case_name: str, run: str, seed: int) -> dict:
         return row | {"agreement": 0.0, "nothing": str(error)}
     if isinstance(result, tuple):
         result, macs = result
-    one_step = count_macs(build_network(faces, config), faces.image_shape)["encoder"] * config.batch_size
+    one_step = (
+        count_macs(build_network(faces, config), faces.image_shape)["encoder"] * config.batch_size
+    )
     elbow = result.history.meta.get("elbow")
     return row | {
-        "agreement": result.agreement, "groups": result.groups,
-        "norm_gain_error": result.norm_gain_error(naive), "norm_gain_loss": result.norm_gain_loss(naive),
-        "passes": result.encoder_passes + macs / one_step, "cpu_seconds": time.process_time() - before,
-        "train_loss": result.train_loss, "elbow": elbow and elbow["costs"],
+        "agreement": result.agreement,
+        "groups": result.groups,
+        "norm_gain_error": result.norm_gain_error(naive),
+        "norm_gain_loss": result.norm_gain_loss(naive),
+        "passes": result.encoder_passes + macs / one_step,
+        "cpu_seconds": time.process_time() - before,
+        "train_loss": result.train_loss,
+        "elbow": elbow and elbow["costs"],
         "n_groups_read": elbow and elbow["n_groups"],
-    }  # fmt: skip
+    }
 
 
 def describe(rows: Sequence[dict], run: str, plain_passes: float) -> str:
@@ -238,10 +265,16 @@ def report(case_name: str, rows: Sequence[dict]) -> str:
         f"{'run':28} {'exact (95 %)':>20} {'ARI':>14} {'NormGain_E %':>14} {'NormGain_L %':>14} "
         f"{'cost':>6} {'CPU s':>6}",
     ]
-    lines += [describe(rows, run, plain_passes) for run in RUNS if any(row["run"] == run for row in rows)]
-    lines.append("±: half of the 95 % interval of the mean; cost: encoder passes relative to a plain run")
+    lines += [
+        describe(rows, run, plain_passes) for run in RUNS if any(row["run"] == run for row in rows)
+    ]
+    lines.append(
+        "±: half of the 95 % interval of the mean; cost: encoder passes relative to a plain run"
+    )
     for run in ("spare branches", "K by closing costs"):
-        read = [row["n_groups_read"] for row in rows if row["run"] == run and row.get("n_groups_read")]
+        read = [
+            row["n_groups_read"] for row in rows if row["run"] == run and row.get("n_groups_read")
+        ]
         if read and rows[0]["agreement"] is not None:
             right = sum(k == case.n_groups for k in read)
             interval = binomtest(right, len(read)).proportion_ci(0.95)
@@ -268,14 +301,23 @@ def main() -> None:
     truth = case.build(0).planted_groups is not None
     runs = [run for run in args.runs if truth or run != "planted groups"]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    kept = [json.loads(line) for line in args.out.read_text().splitlines()] if args.out.exists() else []
+    kept = (
+        [json.loads(line) for line in args.out.read_text().splitlines()]
+        if args.out.exists()
+        else []
+    )
     rows = [
-        row for row in kept
-        if row["case"] == args.case and row["run"] in runs and row["seed"] in seeds
+        row
+        for row in kept
+        if row["case"] == args.case
+        and row["run"] in runs
+        and row["seed"] in seeds
         and row["recipe"] == case.recipe
-    ]  # fmt: skip
+    ]
     finished = {(row["run"], row["seed"]) for row in rows}
-    cells = [(args.case, run, seed) for seed in seeds for run in runs if (run, seed) not in finished]
+    cells = [
+        (args.case, run, seed) for seed in seeds for run in runs if (run, seed) not in finished
+    ]
     with (
         ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool,
         args.out.open("a", encoding="utf-8") as out,

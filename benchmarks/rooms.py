@@ -1,7 +1,9 @@
 """Five dense tasks on drawn rooms: DMTG beside Naive MTL, STL and random groups, over seeds.
 
-Every seed has its own rooms, weights, batches and noise, shared by the methods of that seed. Nobody planted
-groups here, so there is no agreement to report: only losses, errors and which groups came out. A finished
+Every seed has its own rooms, weights, batches and noise, shared by the methods of that seed. Nobody
+planted
+groups here, so there is no agreement to report: only losses, errors and which groups came out. A
+    finished
 seed is kept in a table of its own and not run again.
 """
 
@@ -48,11 +50,17 @@ def show(values: pd.Series, digits: int) -> str:
 def report(runs: pd.DataFrame, tasks: pd.DataFrame) -> None:
     heads = ("total loss", "NormGain_L %", "NormGain_E %")
     print(
-        f"{'method':8} " + " ".join(f"{head:>15}" for head in heads) + f" {'encoder cost':>13} {'CPU s':>7}"
+        f"{'method':8} "
+        + " ".join(f"{head:>15}" for head in heads)
+        + f" {'encoder cost':>13} {'CPU s':>7}"
     )
     for method in METHODS:
         own = runs[runs["method"] == method]
-        cells = (show(own["total_loss"], 3), show(own["norm_gain_loss"], 1), show(own["norm_gain_error"], 1))
+        cells = (
+            show(own["total_loss"], 3),
+            show(own["norm_gain_loss"], 1),
+            show(own["norm_gain_error"], 1),
+        )
         rest = f"{own['encoder_cost'].mean():13.2f} {own['cpu_seconds'].mean():7.0f}"
         print(f"{method:8} " + " ".join(f"{cell:>15}" for cell in cells) + f" {rest}")
     print(f"\n{'task':14} {'method':8} {'loss':>16} {'gain %':>14} {'metric':>17} {'value':>14}")
@@ -68,14 +76,17 @@ def report(runs: pd.DataFrame, tasks: pd.DataFrame) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="About six minutes a seed on one core.",
-    )  # fmt: skip
+    )
     parser.add_argument("--seeds", type=int, default=4, help="number of seeds (at least 2)")
     parser.add_argument("--first", type=int, default=0, help="first seed")
     parser.add_argument("--encoder", default=TOY["rooms"].encoder)
     parser.add_argument("--jobs", type=int, default=2, help="processes of one thread each")
-    parser.add_argument("--out", type=Path, default=Path("runs/rooms"), help="folder for a table a seed")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/rooms"), help="folder for a table a seed"
+    )
     args = parser.parse_args()
     begin, seeds = time.perf_counter(), range(args.first, args.first + args.seeds)
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:

@@ -1,7 +1,9 @@
-"""The training step against a plain formulation of the same step: time, memory, kernels, host syncs.
+"""The training step against a plain formulation of the same step: time, memory, kernels, host
+syncs.
 
-The plain one is written from the paper's and the released code's description: K x N separate heads and
-losses, `.item()` on each, ReLU before pooling, NCHW, Adam as it comes. Same weights, same noise, same loss.
+The plain one is written from the paper's and the released code's description: K x N separate heads
+and losses, `.item()` on each, ReLU before pooling, NCHW, Adam as it comes. Same weights, same
+noise, same loss.
 """
 
 from __future__ import annotations
@@ -22,18 +24,23 @@ from statistics import median
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import Split, TaskData
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.tasks import Task
 from dmtg_lite.files import write_atomically
-from dmtg_lite.network import GroupedNetwork
-from dmtg_lite.state import derive_seed
-from dmtg_lite.tasks import Task
-from dmtg_lite.train import branch_out, build_network, train_steps
+from dmtg_lite.runs.state import derive_seed
+from dmtg_lite.runs.train import branch_out, build_network, train_steps
 
-CONFIG = TrainConfig(encoder="resnet", jitter=0.1, steps=10**6)  # jitter: branches that differ from step 1
+CONFIG = TrainConfig(
+    encoder="resnet", jitter=0.1, steps=10**6
+)  # jitter: branches that differ from step 1
 VARIANTS = {"plain": "float32", "ours": "float32", "ours bfloat16": "bfloat16"}
 
 
@@ -88,7 +95,9 @@ class PlainModel(nn.Module):
         return total, shown
 
 
-def plain_steps(model: PlainModel, images: Tensor, targets: Tensor, *, seed: int) -> Iterator[float]:
+def plain_steps(
+    model: PlainModel, images: Tensor, targets: Tensor, *, seed: int
+) -> Iterator[float]:
     """Train step by step: Adam on weights and S together, and a look at every loss."""
     optimizer = torch.optim.Adam(model.parameters(), lr=CONFIG.lr)
     noise = torch.Generator().manual_seed(seed)
@@ -112,7 +121,9 @@ def make_data(n_tasks: int, batch_size: int) -> TaskData:
     return TaskData("random pixels", tuple(Task(name) for name in targets), split, split, split)
 
 
-def make_steps(variant: str, n_tasks: int, n_groups: int, batch_size: int) -> Iterator[float | Tensor]:
+def make_steps(
+    variant: str, n_tasks: int, n_groups: int, batch_size: int
+) -> Iterator[float | Tensor]:
     """One optimisation step per `next()`, giving the total loss, as a number or still on its device."""
     config = replace(CONFIG, batch_size=batch_size, precision=VARIANTS[variant])
     data = make_data(n_tasks, batch_size)
@@ -129,7 +140,10 @@ def compare_losses(n_tasks: int, n_groups: int, batch_size: int) -> float:
     data = make_data(n_tasks, batch_size)
     network = branch_out(build_network(data, CONFIG), n_groups, CONFIG).double()
     plain = PlainModel(network).double()
-    images, targets = data.train.images.double() / 255, torch.stack(list(data.train.targets.values()), 1)
+    images, targets = (
+        data.train.images.double() / 255,
+        torch.stack(list(data.train.targets.values()), 1),
+    )
     with torch.no_grad():
         z = network.assignment.sample(CONFIG.tau, generator=torch.Generator().manual_seed(1))
         ours = (network.compute_loss_matrix(images, targets) * z).sum()
@@ -153,7 +167,11 @@ class Counter(TorchDispatchMode):
             pass  # one fused kernel, or a few per tensor, depending on the device
         elif name == "aten::_local_scalar_dense":
             self.syncs += 1
-        elif not func.is_view and name not in ("aten::empty", "aten::empty_like", "aten::empty_strided"):
+        elif not func.is_view and name not in (
+            "aten::empty",
+            "aten::empty_like",
+            "aten::empty_strided",
+        ):
             self.kernels += 1
         return func(*args, **(kwargs or {}))
 
@@ -194,7 +212,9 @@ def print_own_memory(args: argparse.Namespace) -> None:
     print(read_peak() - before)
 
 
-def measure_time(n_tasks: int, n_groups: int, batch_size: int, rounds: int) -> dict[str, dict[str, float]]:
+def measure_time(
+    n_tasks: int, n_groups: int, batch_size: int, rounds: int
+) -> dict[str, dict[str, float]]:
     """Median CPU and wall seconds of a step; speeds are medians of the ratios within each round."""
     steps = {name: make_steps(name, n_tasks, n_groups, batch_size) for name in VARIANTS}
     losses = {name: float(next(each)) for name, each in steps.items()}
@@ -226,10 +246,14 @@ def describe_machine() -> dict[str, object]:
         found = dict(line.split("\t: ", 1) for line in text.splitlines() if "\t: " in line)
         cpu, flags = found.get("model name", cpu), found.get("flags", "")
     return {
-        "cpu": cpu, "cores": os.cpu_count(), "avx512_bf16": "avx512_bf16" in flags.split(),
-        "threads": torch.get_num_threads(), "torch": torch.__version__, "load_average": os.getloadavg(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "avx512_bf16": "avx512_bf16" in flags.split(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "load_average": os.getloadavg(),
         "date": time.strftime("%Y-%m-%d"),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -240,7 +264,9 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--quick", action="store_true", help="batch 8, 2 rounds: does it run at all?")
+    parser.add_argument(
+        "--quick", action="store_true", help="batch 8, 2 rounds: does it run at all?"
+    )
     parser.add_argument("--out", help="JSON file to write")
     parser.add_argument("--memory-of", choices=VARIANTS, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -254,7 +280,8 @@ def main() -> None:
     shape = (args.tasks, args.groups, args.batch_size)
     machine = describe_machine()
     print(
-        f"{machine}\nN={args.tasks} K={args.groups} B={args.batch_size}, {args.rounds} rounds, one thread\n"
+        f"{machine}\nN={args.tasks} K={args.groups} B={args.batch_size}, {args.rounds} rounds, "
+        "one thread\n"
     )
     difference = compare_losses(*shape)
     print(f"same weights, images and noise: losses differ by {difference:.1e} of their value\n")
@@ -262,7 +289,8 @@ def main() -> None:
         raise SystemExit("the two formulations are not the same step")
     rows = measure_time(*shape, args.rounds)
     print(
-        f"{'step':14} {'CPU ms':>8} {'wall ms':>8} {'x CPU':>6} {'x wall':>6} {'peak MiB':>9} {'of plain':>8}"
+        f"{'step':14} {'CPU ms':>8} {'wall ms':>8} {'x CPU':>6} {'x wall':>6} {'peak MiB':>9} "
+        f"{'of plain':>8}"
     )
     for name, row in rows.items():
         row["peak_mib"] = peak_memory(name, *shape)
@@ -271,7 +299,10 @@ def main() -> None:
             f"{name:14} {row['cpu_ms']:8.0f} {row['wall_ms']:8.0f} {row['speed_cpu']:6.2f} "
             f"{row['speed_wall']:6.2f} {row['peak_mib']:9.0f} {row['peak_of_plain']:8.2f}"
         )
-    print(f"\n{'kernels a step':16} {'plain':>12} {'ours':>12}   (in brackets: values the host waits for)")
+    print(
+        f"\n{'kernels a step':16} {'plain':>12} {'ours':>12}   (in brackets: values the host "
+        "waits for)"
+    )
     counts = {}
     for n_tasks, n_groups in ((9, 3), (40, 5)):
         counts[f"{n_tasks}x{n_groups}"] = both = {

@@ -1,6 +1,7 @@
 """Write a FAKE CelebA: drawn faces and random labels in the official file formats.
 
-Nothing in it is CelebA. The drawing is `dmtg_lite.data.fake_celeba`, the formats `fake_celeba_files`.
+Nothing in it is CelebA. The drawing is `dmtg_lite.data.stand_ins.celeba`, the formats
+`fake_celeba_files`.
 """
 
 from __future__ import annotations
@@ -8,19 +9,22 @@ from __future__ import annotations
 import argparse
 import sys
 
-from dmtg_lite.data.fake_celeba_files import LAYOUTS, make_fake_celeba
+from dmtg_lite.data.stand_ins.celeba_files import LAYOUTS, make_fake_celeba
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description="Write a FAKE CelebA: drawn faces, not CelebA's images, with 40 random labels that have "
+        description="Write a FAKE CelebA: drawn faces, not CelebA's images, with 40 random labels "
+        "that have "
         "CelebA's positive rates and correlations and show in the drawing.",
         epilog="Time: about 8 ms a face, 5 seconds for 600. Disk: 5 kB a face. Then: "
         "python data_scripts/prepare_celeba.py --root FOLDER --out prepared/celeba",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to make")
     parser.add_argument("--n", type=int, default=600, help="number of faces (default 600)")
-    parser.add_argument("--layout", choices=LAYOUTS, default="torchvision", help="default torchvision")
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, default="torchvision", help="default torchvision"
+    )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same faces (default 0)")
     options = vars(parser.parse_args(arguments))
     try:

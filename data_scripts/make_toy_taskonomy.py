@@ -1,6 +1,7 @@
 """Write a FAKE Taskonomy: drawn rooms in the file formats and folder layouts of Taskonomy.
 
-Nothing in it is Taskonomy. The drawing is `dmtg_lite.data.toy_rooms`, the formats `fake_taskonomy_files`.
+Nothing in it is Taskonomy. The drawing is `dmtg_lite.data.toys.rooms`, the formats
+`fake_taskonomy_files`.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import argparse
 import sys
 
-from dmtg_lite.data.fake_taskonomy_files import LAYOUTS, make_fake_taskonomy
+from dmtg_lite.data.stand_ins.taskonomy_files import LAYOUTS, make_fake_taskonomy
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description="Write a FAKE Taskonomy: drawn rooms, not Taskonomy's photographs, with exact depth, "
+        description="Write a FAKE Taskonomy: drawn rooms, not Taskonomy's photographs, with exact "
+        "depth, "
         "normals and classes, and keypoints and edges computed from the drawings.",
         epilog="Time: about 0.3 s a room of 512 pixels, 15 seconds for 6 x 8. Disk: 0.5 MB a room. "
         "Then: "
@@ -21,9 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to make")
     parser.add_argument("--layout", choices=LAYOUTS, default="omnitools", help="default omnitools")
-    parser.add_argument("--buildings", type=int, help="number of buildings (default 6; 1 for layout single)")
+    parser.add_argument(
+        "--buildings", type=int, help="number of buildings (default 6; 1 for layout single)"
+    )
     parser.add_argument("--views", type=int, default=8, help="rooms in each building (default 8)")
-    parser.add_argument("--size", type=int, default=512, help="pixels, height and width (default 512)")
+    parser.add_argument(
+        "--size", type=int, default=512, help="pixels, height and width (default 512)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same rooms (default 0)")
     options = vars(parser.parse_args(arguments))
     try:

@@ -1,6 +1,7 @@
 """See multi-task grouping happen: the public names of the library, loaded on first use.
 
-No code lives here. Names load lazily so that recorded runs, plots and replay pages open without torch.
+No code lives here. Names load lazily so that recorded runs, plots and replay pages open without
+torch.
 """
 
 from __future__ import annotations
@@ -30,31 +31,31 @@ __all__ = [
 ]
 
 _HOME = {  # public name -> the module that defines it; the names not listed are modules themselves
-    "Task": "tasks",
-    "CELEBA_9": "tasks",
-    "CELEBA_40": "tasks",
-    "TASKONOMY_5": "tasks",
-    "TaskData": "data.task_data",
-    "Assignment": "grouping",
-    "sample_assignment": "grouping",
-    "GroupedNetwork": "network",
-    "TrainConfig": "config",
-    "train_steps": "train",
-    "fit": "train",
-    "History": "history",
-    "norm_gain": "metrics",
+    "Task": "core.tasks",
+    "CELEBA_9": "core.tasks",
+    "CELEBA_40": "core.tasks",
+    "TASKONOMY_5": "core.tasks",
+    "TaskData": "core.data",
+    "Assignment": "core.assignment",
+    "sample_assignment": "core.assignment",
+    "GroupedNetwork": "core.network",
+    "TrainConfig": "core.config",
+    "train_steps": "runs.train",
+    "fit": "runs.train",
+    "History": "runs.history",
+    "norm_gain": "runs.metrics",
 }
 
 if TYPE_CHECKING:  # what `__getattr__` does, for editors and type checkers
     from dmtg_lite import data, experiments, methods
-    from dmtg_lite.config import TrainConfig
-    from dmtg_lite.data.task_data import TaskData
-    from dmtg_lite.grouping import Assignment, sample_assignment
-    from dmtg_lite.history import History
-    from dmtg_lite.metrics import norm_gain
-    from dmtg_lite.network import GroupedNetwork
-    from dmtg_lite.tasks import CELEBA_9, CELEBA_40, TASKONOMY_5, Task
-    from dmtg_lite.train import fit, train_steps
+    from dmtg_lite.core.assignment import Assignment, sample_assignment
+    from dmtg_lite.core.config import TrainConfig
+    from dmtg_lite.core.data import TaskData
+    from dmtg_lite.core.network import GroupedNetwork
+    from dmtg_lite.core.tasks import CELEBA_9, CELEBA_40, TASKONOMY_5, Task
+    from dmtg_lite.runs.history import History
+    from dmtg_lite.runs.metrics import norm_gain
+    from dmtg_lite.runs.train import fit, train_steps
 
 
 def __getattr__(name: str) -> object:

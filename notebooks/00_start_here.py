@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import pandas as pd
 
-from dmtg_lite import data, methods, plots, recordings
-from dmtg_lite.evaluation import evaluate
-from dmtg_lite.grouping import compute_agreement
-from dmtg_lite.live import WATCHABLE, LiveSession
-from dmtg_lite.widgets import Dashboard
+from dmtg_lite import data, methods
+from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite.runs.evaluate import evaluate
+from dmtg_lite.views import plots, recordings
+from dmtg_lite.views.live import WATCHABLE, LiveSession
+from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
 # ## The faces and the questions

@@ -12,10 +12,11 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from dmtg_lite import TrainConfig, data, plots, sample_assignment, train_steps
-from dmtg_lite.history import compute_mean_assignment
-from dmtg_lite.train import branch_out, pretrain
-from dmtg_lite.widgets import TauExplorer
+from dmtg_lite import TrainConfig, data, sample_assignment, train_steps
+from dmtg_lite.runs.history import compute_mean_assignment
+from dmtg_lite.runs.train import branch_out, pretrain
+from dmtg_lite.views import plots
+from dmtg_lite.views.widgets import TauExplorer
 
 # %% [markdown]
 # ## 1.1 A draw

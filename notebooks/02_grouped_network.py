@@ -11,14 +11,15 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from dmtg_lite import GroupedNetwork, TrainConfig, data, fit, methods, norm_gain, recordings
+from dmtg_lite import GroupedNetwork, TrainConfig, data, fit, methods, norm_gain
+from dmtg_lite.core.assignment import compute_agreement, sample_assignment
+from dmtg_lite.core.network import count_macs
+from dmtg_lite.core.tasks import CELEBA_9
 from dmtg_lite.encoders import resnet, toy
-from dmtg_lite.evaluation import evaluate
-from dmtg_lite.grouping import compute_agreement, sample_assignment
-from dmtg_lite.network import count_macs
-from dmtg_lite.tasks import CELEBA_9
-from dmtg_lite.train import branch_out, pretrain
-from dmtg_lite.widgets import Dashboard
+from dmtg_lite.runs.evaluate import evaluate
+from dmtg_lite.runs.train import branch_out, pretrain
+from dmtg_lite.views import recordings
+from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
 # ## 2.1 From image to answer

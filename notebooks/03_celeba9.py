@@ -18,12 +18,13 @@ import plotly.graph_objects as go
 import torch
 
 # %% tags=["setup"]
-from dmtg_lite import TrainConfig, data, experiments, methods, plots, train_steps
-from dmtg_lite.data.celeba_prepare import prepare_celeba
-from dmtg_lite.data.fake_celeba_files import make_fake_celeba
-from dmtg_lite.grouping import compute_agreement
-from dmtg_lite.train import build_network
-from dmtg_lite.widgets import Dashboard
+from dmtg_lite import TrainConfig, data, experiments, methods, train_steps
+from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite.data.celeba.prepare import prepare_celeba
+from dmtg_lite.data.stand_ins.celeba_files import make_fake_celeba
+from dmtg_lite.runs.train import build_network
+from dmtg_lite.views import plots
+from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
 # ## 3.1 Which data are we looking at?

@@ -19,17 +19,17 @@ import torch.nn.functional as F
 
 # %% tags=["setup"]
 from dmtg_lite import GroupedNetwork, data, experiments, methods
-from dmtg_lite.data.batches import decode
-from dmtg_lite.data.taskonomy import taskonomy
+from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite.core.batches import decode
+from dmtg_lite.core.losses import sum_loss
+from dmtg_lite.core.network import count_macs
+from dmtg_lite.core.tasks import METRIC_LABELS
+from dmtg_lite.data.taskonomy.load import taskonomy
 from dmtg_lite.encoders import xception, xception_small
-from dmtg_lite.grouping import compute_agreement
-from dmtg_lite.live import LiveSession
-from dmtg_lite.losses import sum_loss
-from dmtg_lite.network import count_macs
-from dmtg_lite.plot_pictures import CLASS_COLOURS, plot_predictions, plot_task_gains
-from dmtg_lite.tasks import METRIC_LABELS
-from dmtg_lite.train import build_network
-from dmtg_lite.widgets import Dashboard
+from dmtg_lite.runs.train import build_network
+from dmtg_lite.views.live import LiveSession
+from dmtg_lite.views.plots.pictures import CLASS_COLOURS, plot_predictions, plot_task_gains
+from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
 # ## 4.1 Five tasks of another kind

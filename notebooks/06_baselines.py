@@ -16,12 +16,14 @@ import plotly.graph_objects as go
 import torch
 
 # %% tags=["setup"]
-from dmtg_lite import GroupedNetwork, affinity, data, experiments, meta_learner, methods, plots
-from dmtg_lite.encoders.encoder import Encoder
+from dmtg_lite import GroupedNetwork, data, experiments, methods
+from dmtg_lite.core.encoder import Encoder
+from dmtg_lite.core.tasks import Task
 from dmtg_lite.methods.hoa import measure_pairs
-from dmtg_lite.methods.trials import try_groups
-from dmtg_lite.tasks import Task
-from dmtg_lite.widgets import Dashboard
+from dmtg_lite.methods.search import affinity, meta_learner
+from dmtg_lite.methods.search.trials import try_groups
+from dmtg_lite.views import plots
+from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
 # ## 6.1 Choosing, on paper

@@ -13,10 +13,11 @@ import pandas as pd
 import torch
 from plotly.subplots import make_subplots
 
-from dmtg_lite import data, experiments, plots
+from dmtg_lite import data, experiments
 from dmtg_lite.experiments import TOY
-from dmtg_lite.history import compute_mean_assignment
-from dmtg_lite.widgets import Dashboard
+from dmtg_lite.runs.history import compute_mean_assignment
+from dmtg_lite.views import plots
+from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
 # ## 7.1 How to take something away

@@ -13,12 +13,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dmtg_lite import affinity, closing, data, methods, plots, recordings
-from dmtg_lite.data.toy_faces import apply_cuts, draw_faces, plan_bits
+from dmtg_lite import data, methods
+from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite.data.toys.faces import apply_cuts, draw_faces, plan_bits
 from dmtg_lite.experiments import TOY
-from dmtg_lite.grouping import compute_agreement
-from dmtg_lite.live import LiveSession
-from dmtg_lite.widgets import Dashboard
+from dmtg_lite.methods.search import affinity
+from dmtg_lite.runs import closing
+from dmtg_lite.views import plots, recordings
+from dmtg_lite.views.live import LiveSession
+from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
 # ## 8.1 What went wrong

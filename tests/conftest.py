@@ -13,10 +13,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads; child proce
 import pytest
 import torch
 
-torch.set_num_threads(1)  # toy networks are slower with more, and sums of one thread repeat bit for bit
+torch.set_num_threads(
+    1
+)  # toy networks are slower with more, and sums of one thread repeat bit for bit
 
 CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
+    None,
 )
 
 

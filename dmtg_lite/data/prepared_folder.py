@@ -1,7 +1,9 @@
-"""A folder of large arrays that is written row by row, survives a kill, and appears only when complete.
+"""A folder of large arrays that is written row by row, survives a kill, and appears only when
+complete.
 
 The work happens in OUT.partial, which an interrupted run leaves behind and the next one continues.
-What the rows are and where they come from is the caller's; opening a finished folder is `open_prepared`.
+What the rows are and where they come from is the caller's; opening a finished folder is
+`open_prepared`.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ def already_there(out: Path, manifest: dict) -> Path:
     except (OSError, ValueError):
         there = None
     if there is None or {key: there.get(key) for key in manifest} != manifest:
-        raise ValueError(f"{out} exists and holds something else. Delete it or choose another --out.")
+        raise ValueError(
+            f"{out} exists and holds something else. Delete it or choose another --out."
+        )
     return out
 
 
@@ -45,7 +49,8 @@ def already_there(out: Path, manifest: dict) -> Path:
 
 
 class PartialFolder:
-    """OUT.partial: arrays that grow by rows, and a record of how many of them are safely on the disk.
+    """OUT.partial: arrays that grow by rows, and a record of how many of them are safely on the
+    disk.
 
     Use it through `partial_folder`. ``n_done`` rows were there at the start and need not be written
     again; ``notes`` is what `save` kept with them.
@@ -68,10 +73,14 @@ class PartialFolder:
             self.path.mkdir(parents=True)
             for name, header in self._headers.items():
                 (self.path / name).write_bytes(header)
-        left = (self._n_rows - self.n_done) * sum(row.itemsize for row in self._rows.values()) + _SPARE
+        left = (self._n_rows - self.n_done) * sum(
+            row.itemsize for row in self._rows.values()
+        ) + _SPARE
         free = shutil.disk_usage(self.path).free
         if free < left:
-            raise OSError(errno.ENOSPC, f"{left / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free")
+            raise OSError(
+                errno.ENOSPC, f"{left / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free"
+            )
         for name in self._rows:
             self._files[name] = open(self.path / name, "r+b")  # noqa: SIM115
             self._files[name].seek(0, os.SEEK_END)
@@ -100,7 +109,10 @@ class PartialFolder:
     def append(self, rows: dict[str, np.ndarray], notes: dict | None = None) -> None:
         """Write the next rows, (m, ...) of every array; from time to time record how far the work got."""
         for name, file in self._files.items():
-            if rows[name].dtype != self._rows[name].base or rows[name].shape[1:] != self._rows[name].shape:
+            if (
+                rows[name].dtype != self._rows[name].base
+                or rows[name].shape[1:] != self._rows[name].shape
+            ):
                 raise TypeError(f"rows of {name} are {rows[name].dtype} {rows[name].shape[1:]}")
             file.write(np.ascontiguousarray(rows[name]).data)
         self.n_done += len(next(iter(rows.values())))
@@ -154,12 +166,14 @@ class PartialFolder:
 def partial_folder(
     out: Path, manifest: dict, rows: dict[str, np.dtype], n_rows: int, *, save_every: float
 ) -> Iterator[PartialFolder]:
-    """Open OUT.partial for writing; an error leaves the work to be continued, a full disk leaves nothing.
+    """Open OUT.partial for writing; an error leaves the work to be continued, a full disk leaves
+    nothing.
 
     Args:
         out: Folder that `PartialFolder.finish` makes.
         manifest: Settings and source; work of another manifest is begun again, not continued.
-        rows: Name of every array file, and the type of a row, e.g. ``np.dtype(("u1", (64, 64, 3)))``.
+        rows: Name of every array file, and the type of a row, e.g. ``np.dtype(("u1", (64, 64,
+            3)))``.
         n_rows: Rows of the finished arrays.
         save_every: Seconds between records of how far the work got.
 
@@ -239,7 +253,9 @@ def open_prepared(
         for name, row in describe(manifest).items():
             path, said = folder / name, files[name]
             if path.stat().st_size != said["bytes"]:
-                raise ValueError(f"{name} has {path.stat().st_size} bytes, expected {said['bytes']}")
+                raise ValueError(
+                    f"{name} has {path.stat().st_size} bytes, expected {said['bytes']}"
+                )
             if verify and sha256(path) != said["sha256"]:
                 raise ValueError(f"the checksum of {name} is not the manifest's")
             array = arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)

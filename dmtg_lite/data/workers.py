@@ -48,7 +48,9 @@ def in_order(
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which stops us in order
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is for the parent, which stops us in order
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

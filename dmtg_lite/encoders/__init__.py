@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from dmtg_lite.encoders.encoder import Encoder
+from dmtg_lite.core.encoder import Encoder
 from dmtg_lite.encoders.pretrained import load_pretrained, save_encoder
 from dmtg_lite.encoders.resnet import resnet
 from dmtg_lite.encoders.toy import toy
@@ -32,17 +32,18 @@ def build_encoder(
     """Build an encoder by name.
 
     Args:
-        name: ``"resnet"`` (the paper's on CelebA), ``"xception"`` and ``"vit_base"`` (the paper's on
-            Taskonomy), ``"xception_small"`` and ``"vit_small"`` (their siblings for 64x64 pictures on a
-            CPU), or ``"toy"``.
+        name: ``"resnet"`` (the paper's on CelebA), ``"xception"`` and ``"vit_base"`` (the paper's
+            on Taskonomy), ``"xception_small"`` and ``"vit_small"`` (their siblings for 64x64
+            pictures on a CPU), or ``"toy"``.
         image_shape: (3, H, W) of the images it will see.
         capacity: Numbers at the bottleneck of the toy encoder; ignored by the others.
-        pretrained: A local safetensors file to start from, see `load_pretrained`; None: random weights.
+        pretrained: A local safetensors file to start from, see `load_pretrained`; None: random
+            weights.
 
     Raises:
         FileNotFoundError: If ``pretrained`` is not there.
-        ValueError: If the name is unknown, the image size does not suit the encoder, or ``pretrained`` does
-            not fit it.
+        ValueError: If the name is unknown, the image size does not suit the encoder, or
+            ``pretrained`` does not fit it.
     """
     if name not in ENCODERS:
         raise ValueError(f"`encoder` must be one of {sorted(ENCODERS)}, got {name!r}.")

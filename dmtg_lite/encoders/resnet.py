@@ -1,4 +1,5 @@
-"""The paper's CelebA encoder: one convolution, one residual block, flatten. Far smaller than a ResNet-18.
+"""The paper's CelebA encoder: one convolution, one residual block, flatten. Far smaller than a
+ResNet-18.
 
 Layers and sizes follow TAG (Fifty et al. 2021) and the DMTG release; two rearrangements that
 change no value (pooling before ReLU, which commute) make it faster.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from dmtg_lite.encoders.encoder import Encoder
+from dmtg_lite.core.encoder import Encoder
 
 _WIDTH = 64
 
@@ -51,7 +52,9 @@ def resnet(image_shape: tuple[int, int, int] = (3, 64, 64), *, capacity: int = 0
     stem = nn.Sequential(
         nn.Conv2d(channels, _WIDTH, 3, padding=1, bias=False),
         nn.BatchNorm2d(_WIDTH),
-        nn.MaxPool2d(3, stride=2),  # before ReLU: max and ReLU commute, and a quarter of the pixels remain
+        nn.MaxPool2d(
+            3, stride=2
+        ),  # before ReLU: max and ReLU commute, and a quarter of the pixels remain
         nn.ReLU(inplace=True),
     )
     block = nn.Sequential(ResidualBlock(_WIDTH), nn.AvgPool2d(2, stride=2), nn.Flatten())

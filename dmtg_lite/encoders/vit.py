@@ -1,6 +1,8 @@
-"""The paper's second Taskonomy encoder, a ViT-Base whose tokens become a map, and a sibling for a CPU.
+"""The paper's second Taskonomy encoder, a ViT-Base whose tokens become a map, and a sibling for a
+CPU.
 
-Modules bear the names of timm's ViT, so that weights published under those names fit: see `pretrained`.
+Modules bear the names of timm's ViT, so that weights published under those names fit: see
+`pretrained`.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dmtg_lite.encoders.encoder import Encoder
+from dmtg_lite.core.encoder import Encoder
 
 _EPS = 1e-6  # of all layer norms, as ViT has it; torch's own is 1e-5
 
 
 class Embedding(nn.Module):
-    """Patches, a class token before them, learned positions: (B, 3, H, W) -> (B, 1 + gh * gw, width).
+    """Patches, a class token before them, learned positions: (B, 3, H, W) -> (B, 1 + gh * gw,
+    width).
 
     Args:
         channels: Channels of the image.
@@ -64,7 +67,9 @@ class Block(nn.Module):
         self.attn = Attention(width, n_heads)
         self.norm2 = nn.LayerNorm(width, eps=_EPS)
         self.mlp = nn.Sequential(
-            OrderedDict(fc1=nn.Linear(width, 4 * width), act=nn.GELU(), fc2=nn.Linear(4 * width, width))
+            OrderedDict(
+                fc1=nn.Linear(width, 4 * width), act=nn.GELU(), fc2=nn.Linear(4 * width, width)
+            )
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,23 +99,33 @@ def vit_base(image_shape: tuple[int, int, int] = (3, 256, 256), *, capacity: int
         capacity: Ignored: the paper's network has no bottleneck.
 
     Returns:
-        Embedding, 12 blocks (768 wide, 12 heads) and the way back to a map; features (B, 512, H/16, W/16).
+        Embedding, 12 blocks (768 wide, 12 heads) and the way back to a map; features (B, 512, H/16,
+        W/16).
 
     Raises:
         ValueError: If H or W is not a multiple of 16.
 
     Source:
-        Dosovitskiy et al. (2021); initial weights as in timm. The paper's Table 5 uses it with the decoders
-        of Xception but does not say how 768 numbers a token become the 512 channels that these read: a 1x1
+        Dosovitskiy et al. (2021); initial weights as in timm. The paper's Table 5 uses it with the
+        decoders
+        of Xception but does not say how 768 numbers a token become the 512 channels that these
+            read: a 1x1
         convolution is our choice.
     """
     return _build(
-        image_shape, patch=16, width=768, n_blocks=12, n_heads=12, out=512, decoder=(128, 64, 48, 32)
+        image_shape,
+        patch=16,
+        width=768,
+        n_blocks=12,
+        n_heads=12,
+        out=512,
+        decoder=(128, 64, 48, 32),
     )
 
 
 def vit_small(image_shape: tuple[int, int, int] = (3, 64, 64), *, capacity: int = 0) -> Encoder:
-    """The same blocks for 64x64 pictures on a CPU: 6 stages, features (B, 48, H/8, W/8); not in the paper.
+    """The same blocks for 64x64 pictures on a CPU: 6 stages, features (B, 48, H/8, W/8); not in the
+    paper.
 
     Args:
         image_shape: (3, H, W), H and W multiples of 8.

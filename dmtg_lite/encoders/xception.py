@@ -1,6 +1,8 @@
-"""The paper's Taskonomy encoder, an Xception with strided convolutions for pooling, and a sibling for a CPU.
+"""The paper's Taskonomy encoder, an Xception with strided convolutions for pooling, and a sibling
+for a CPU.
 
-Stages are the layers the paper counts when it shares the first m: 2 convolutions and 11 blocks, then one
+Stages are the layers the paper counts when it shares the first m: 2 convolutions and 11 blocks,
+    then one
 last separable convolution that always belongs to the branches.
 """
 
@@ -10,11 +12,12 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from dmtg_lite.encoders.encoder import Encoder
+from dmtg_lite.core.encoder import Encoder
 
 
 class DownBlock(nn.Module):
-    """Two separable convolutions and a strided one, beside a strided skip: (B, C, H, W) -> (B, D, H/2, W/2).
+    """Two separable convolutions and a strided one, beside a strided skip: (B, C, H, W) -> (B, D,
+    H/2, W/2).
 
     Args:
         channels_in, channels_out: C and D.
@@ -24,14 +27,17 @@ class DownBlock(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, *, relu_first: bool = True) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.ReLU() if relu_first else nn.Identity(),  # not in place: the skip reads the input too
+            nn.ReLU()
+            if relu_first
+            else nn.Identity(),  # not in place: the skip reads the input too
             *_separable(channels_in, channels_out),
             nn.ReLU(inplace=True),
             *_separable(channels_out, channels_out),
             nn.Conv2d(channels_out, channels_out, 2, stride=2),
         )
         self.skip = nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, 1, stride=2, bias=False), nn.BatchNorm2d(channels_out)
+            nn.Conv2d(channels_in, channels_out, 1, stride=2, bias=False),
+            nn.BatchNorm2d(channels_out),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,24 +87,32 @@ def xception(image_shape: tuple[int, int, int] = (3, 256, 256), *, capacity: int
         capacity: Ignored: the paper's network has no bottleneck.
 
     Returns:
-        Two convolutions, 3 down-blocks, 8 middle blocks and the last separable convolution; features
-        (B, 512, H/16, W/16). Sharing 6 stages is the released code's default.
+        Two convolutions, 3 down-blocks, 8 middle blocks and the last separable convolution;
+        features (B, 512, H/16, W/16). Sharing 6 stages is the released code's default.
 
     Raises:
         ValueError: If H or W is not a multiple of 16.
 
     Source:
-        Section 4.1 (Taskonomy); sizes and initial weights of Standley et al. (2020), whose network the
-        released code uses. The paper speaks of 12 blocks; its code counts the 13 layers before the last
-        convolution.
+        Section 4.1 (Taskonomy); sizes and initial weights of Standley et al. (2020), whose network
+        the released code uses. The paper speaks of 12 blocks; its code counts the 13 layers before
+        the last convolution.
     """
     return _build(
-        image_shape, stem=(32, 64), down=(128, 256, 728), n_middle=8, out=512, decoder=(128, 64, 48, 32)
+        image_shape,
+        stem=(32, 64),
+        down=(128, 256, 728),
+        n_middle=8,
+        out=512,
+        decoder=(128, 64, 48, 32),
     )
 
 
-def xception_small(image_shape: tuple[int, int, int] = (3, 64, 64), *, capacity: int = 0) -> Encoder:
-    """The same blocks for 64x64 pictures on a CPU: 7 stages, features (B, 48, H/8, W/8); not in the paper.
+def xception_small(
+    image_shape: tuple[int, int, int] = (3, 64, 64), *, capacity: int = 0
+) -> Encoder:
+    """The same blocks for 64x64 pictures on a CPU: 7 stages, features (B, 48, H/8, W/8); not in the
+    paper.
 
     Args:
         image_shape: (3, H, W), H and W multiples of 8.
@@ -126,7 +140,8 @@ def _build(
     stride = 2 ** len(decoder)  # the decoder gives back what the encoder takes
     if height % stride or width % stride:
         raise ValueError(
-            f"this Xception needs H and W divisible by {stride}, got {height}x{width}: it halves them "
+            f"this Xception needs H and W divisible by {stride}, got {height}x{width}: it halves "
+            "them "
             f"{len(decoder)} times and a decoder doubles them as often."
         )
     stages: list[nn.Module] = [

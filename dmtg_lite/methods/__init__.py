@@ -11,10 +11,16 @@ from dmtg_lite.methods.mtg_net import mtg_net
 from dmtg_lite.methods.naive import naive, stl
 from dmtg_lite.methods.random_groups import draw_groups, planted, random_groups
 from dmtg_lite.methods.result import MethodResult
-from dmtg_lite.methods.saving import Saving
-from dmtg_lite.methods.selection import Candidate, Selection, pairwise_candidates, select_groups
+from dmtg_lite.methods.search import selection
+from dmtg_lite.methods.search.selection import (
+    Candidate,
+    Selection,
+    pairwise_candidates,
+    select_groups,
+)
 from dmtg_lite.methods.tag import cosine, tag
 from dmtg_lite.methods.two_shot import prune_finetune, two_shot, two_shot_pretrained
+from dmtg_lite.runs.saving import Saving
 
 METHODS: dict[str, Callable[..., MethodResult]] = {
     "naive": naive, "stl": stl, "random": random_groups, "planted": planted, "hoa": hoa, "tag": tag,
@@ -25,5 +31,5 @@ METHODS: dict[str, Callable[..., MethodResult]] = {
 __all__ = [
     "METHODS", "Candidate", "MethodResult", "Saving", "Selection", "cosine", "dmtg", "draw_groups", "hoa",
     "mtg_net", "naive", "pairwise_candidates", "planted", "prune_finetune", "random_groups",
-    "select_groups", "stl", "tag", "train_groups", "two_shot", "two_shot_pretrained",
+    "select_groups", "selection", "stl", "tag", "train_groups", "two_shot", "two_shot_pretrained",
 ]  # fmt: skip

@@ -6,33 +6,31 @@ import json
 from math import ceil
 from typing import Any
 
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import TaskData
-from dmtg_lite.evaluation import evaluate
+from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
 from dmtg_lite.files import write_atomically
-from dmtg_lite.grouping import compute_agreement
-from dmtg_lite.history import History
 from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
-from dmtg_lite.methods.saving import UNSAVED, Saving
-from dmtg_lite.metrics import total
-from dmtg_lite.spare import check_closings
-from dmtg_lite.state import TrainState, derive_seed
-from dmtg_lite.train import branch_out, fit, pretrain
+from dmtg_lite.runs.evaluate import evaluate
+from dmtg_lite.runs.history import History
+from dmtg_lite.runs.metrics import total
+from dmtg_lite.runs.saving import UNSAVED, Saving
+from dmtg_lite.runs.spare import check_closings
+from dmtg_lite.runs.state import TrainState, derive_seed
+from dmtg_lite.runs.train import branch_out, fit, pretrain
 
 _KEEP_ONE_OF = 4  # successive halving, with quarters: 8 restarts become 2, then 1
 
 
 def dmtg(
-    data: TaskData,
-    n_groups: int | str,
-    config: TrainConfig,
-    *,
-    saving: Saving = UNSAVED,
+    data: TaskData, n_groups: int | str, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
     """Learn which tasks share an encoder, in one run from a pretrained Naive MTL network.
 
-    With ``config.spare_branches`` more branches are opened than K and closed again while training, each
-    time the one that is missed least on the training images: see `dmtg_lite.closing`. What the closings
+    With ``config.spare_branches`` more branches are opened than K and closed again while training,
+    each
+    time the one that is missed least on the training images: see `dmtg_lite.runs.closing`. What the
+        closings
     cost is in ``result.closings`` and ``result.elbow`` (`plots.plot_closing_costs` draws it).
 
     With ``config.restarts`` > 1 everything is repeated, pretraining included, and the run with the
@@ -43,7 +41,7 @@ def dmtg(
     Args:
         data: The tasks and their images.
         n_groups: K, the largest number of groups; some may end empty. ``"auto"``: read K off the
-            closing costs; see `dmtg_lite.closing` and `TrainConfig.count_branches`.
+            closing costs; see `dmtg_lite.runs.closing` and `TrainConfig.count_branches`.
         config: See `TrainConfig`; presets in `dmtg_lite.experiments`.
         saving: Checkpoints and progress bar.
 
@@ -52,25 +50,32 @@ def dmtg(
         FloatingPointError: If a loss stops being finite.
 
     Source:
-        Section 3 and "Optimization" of section 4.1. Spare branches and restarts are ours, and off in the
-        paper's preset.
+        Section 3 and "Optimization" of section 4.1. Spare branches and restarts are ours, and off
+        in the paper's preset.
     """
     # what will be refused is refused before the pretraining, not after it
     n_steps = config.count_steps(len(data.train))[1]
     check_closings(config, *config.count_branches(n_groups, len(data.tasks)), n_steps)
     if n_groups == "auto" and config.restarts > 1:
         raise ValueError(
-            f'`n_groups="auto"` and `restarts={config.restarts}` do not go together: restarts are kept by '
-            "training loss, which favours the run that kept most branches. Find K with one run first."
+            f'`n_groups="auto"` and `restarts={config.restarts}` do not go together: restarts are '
+            "kept by "
+            "training loss, which favours the run that kept most branches. Find K with one run "
+            "first."
         )
     stopwatch = Stopwatch()
-    runs = [_Run(data, n_groups, config, restart, saving.below("dmtg")) for restart in range(config.restarts)]
+    runs = [
+        _Run(data, n_groups, config, restart, saving.below("dmtg"))
+        for restart in range(config.restarts)
+    ]
     every = config.halve_every or n_steps
     running = runs
     for stop_at in [*range(every, n_steps, every), n_steps]:
         for run in running:
             run.train_until(stop_at)
-        running = sorted(running, key=lambda run: run.train_loss)[: ceil(len(running) / _KEEP_ONE_OF)]
+        running = sorted(running, key=lambda run: run.train_loss)[
+            : ceil(len(running) / _KEEP_ONE_OF)
+        ]
     best = running[0]  # sorted by training loss
     restarts = [run.describe() for run in runs]
     best.history.meta["restarts"] = restarts
@@ -84,12 +89,7 @@ class _Run:
     """One restart: its own pretraining, network and checkpoints."""
 
     def __init__(
-        self,
-        data: TaskData,
-        n_groups: int | str,
-        config: TrainConfig,
-        restart: int,
-        saving: Saving,
+        self, data: TaskData, n_groups: int | str, config: TrainConfig, restart: int, saving: Saving
     ) -> None:
         self.data, self.config = data, config
         self.seed = derive_seed(config.seed, 6, restart)
@@ -127,7 +127,11 @@ class _Run:
 
     def describe(self) -> dict[str, Any]:
         groups = self.network.assignment.groups(self.data.task_names)
-        entry = {"steps": int(self.history.steps[-1]), "train_loss": self.train_loss, "groups": groups}
+        entry = {
+            "steps": int(self.history.steps[-1]),
+            "train_loss": self.train_loss,
+            "groups": groups,
+        }
         if self.data.planted_groups is not None:  # reported, never used
             entry["agreement"] = compute_agreement(groups, self.data.planted_groups)
         return entry

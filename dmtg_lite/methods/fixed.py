@@ -1,7 +1,7 @@
 """Training a grouping that somebody hands over: the shared body of every baseline.
 
-Naive MTL, STL, random and planted groups, and whatever HOA, TAG or MTG-Net select, differ only in which
-grouping they hand over. Groups may overlap; then validation says who serves whom.
+Naive MTL, STL, random and planted groups, and whatever HOA, TAG or MTG-Net select, differ only in
+which grouping they hand over. Groups may overlap; then validation says who serves whom.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.batches import Batches
-from dmtg_lite.data.task_data import TaskData
-from dmtg_lite.evaluation import evaluate_heads
+from dmtg_lite.core.batches import Batches
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
-from dmtg_lite.methods.saving import UNSAVED, Saving
-from dmtg_lite.network import GroupedNetwork
-from dmtg_lite.state import derive_seed
-from dmtg_lite.train import build_network, fit, pretrain
+from dmtg_lite.runs.evaluate import evaluate_heads
+from dmtg_lite.runs.saving import UNSAVED, Saving
+from dmtg_lite.runs.state import derive_seed
+from dmtg_lite.runs.train import build_network, fit, pretrain
 
 
 def train_groups(
@@ -35,8 +35,8 @@ def train_groups(
 ) -> MethodResult:
     """Train one branch per group, each with heads for its own tasks only.
 
-    A task of several groups has a head in each; after training it is served by the one with the lowest
-    *validation* loss, and a branch that then serves nobody leaves.
+    A task of several groups has a head in each; after training it is served by the one with the
+    lowest *validation* loss, and a branch that then serves nobody leaves.
 
     Args:
         data: The tasks and their images.
@@ -50,7 +50,8 @@ def train_groups(
         stopwatch: Started when that began.
 
     Raises:
-        ValueError: If a task is in no group, a name is unknown or twice in a group, or a group is empty.
+        ValueError: If a task is in no group, a name is unknown or twice in a group, or a group is
+            empty.
     """
     stopwatch = stopwatch or Stopwatch()
     members = find_members(groups, data.task_names)
@@ -63,7 +64,12 @@ def train_groups(
         spent, n_steps = spent + state.encoder_macs, after
     network = naive.branch_out(len(groups), members=members)
     history, state = fit(
-        network, data, config, n_steps=n_steps, seed=derive_seed(config.seed, 4), **saving.of("main", method)
+        network,
+        data,
+        config,
+        n_steps=n_steps,
+        seed=derive_seed(config.seed, 4),
+        **saving.of("main", method),
     )
     history.meta["trained_groups"] = [list(group) for group in groups]
     if int(network.assignment.active.sum()) > len(data.tasks):
@@ -80,7 +86,8 @@ def find_members(groups: Sequence[Sequence[str]], task_names: Sequence[str]) -> 
     names = [name for group in groups for name in group]
     if not all(groups) or any(len(set(group)) != len(group) for group in groups):
         raise ValueError(
-            f"`groups` must hold no empty group and no task twice in one, got {[list(g) for g in groups]}."
+            "`groups` must hold no empty group and no task twice in one, got "
+            f"{[list(g) for g in groups]}."
         )
     if set(names) != set(task_names):
         raise ValueError(

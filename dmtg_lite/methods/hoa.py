@@ -7,29 +7,32 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult, Stopwatch
-from dmtg_lite.methods.saving import UNSAVED, Saving
-from dmtg_lite.methods.selection import check_selectable, pairwise_candidates, select_groups
-from dmtg_lite.methods.trials import try_groups
+from dmtg_lite.methods.search.selection import check_selectable, pairwise_candidates, select_groups
+from dmtg_lite.methods.search.trials import try_groups
+from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
-def hoa(data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED) -> MethodResult:
-    """Higher-order approximation: train all single tasks and pairs, estimate larger groups, select, retrain.
+def hoa(
+    data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
+    """Higher-order approximation: train all single tasks and pairs, estimate larger groups, select,
+    retrain.
 
-    A task's loss in a larger group is estimated as the mean of its validation losses in that group's
-    pairs. The at most ``n_groups`` groups with the lowest sum of each task's best estimate are chosen
-    exactly; they may overlap, and are trained from scratch.
+    A task's loss in a larger group is estimated as the mean of its validation losses in that
+    group's pairs. The at most ``n_groups`` groups with the lowest sum of each task's best estimate
+    are chosen exactly; they may overlap, and are trained from scratch.
 
     Raises:
         ValueError: If there are too many tasks to enumerate their groups; see `selection`.
 
     Source:
-        Standley et al. (2020), section 5; as a baseline in the paper's tables. They add single-task nets
-        of half the size at half the cost; here every group costs 1. Larger groups than the chosen ones
-        are never trained, so the estimate is all there is.
+        Standley et al. (2020), section 5; as a baseline in the paper's tables. They add single-task
+        nets of half the size at half the cost; here every group costs 1. Larger groups than the
+        chosen ones are never trained, so the estimate is all there is.
     """
     check_selectable(data.task_names, n_groups)
     stopwatch = Stopwatch()
@@ -44,7 +47,9 @@ def hoa(data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = 
     return result
 
 
-def measure_pairs(data: TaskData, config: TrainConfig, *, saving: Saving = UNSAVED) -> tuple[Tensor, int]:
+def measure_pairs(
+    data: TaskData, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> tuple[Tensor, int]:
     """Validation losses of every task beside every other: [a, b] is a's loss in the pair {a, b}.
 
     Returns:

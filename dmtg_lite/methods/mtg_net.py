@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import TaskData
-from dmtg_lite.meta_learner import MAX_TASKS, learn_gains
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult, Stopwatch
-from dmtg_lite.methods.saving import UNSAVED, Saving
-from dmtg_lite.methods.selection import Candidate, check_selectable, select_groups
-from dmtg_lite.methods.trials import try_groups
+from dmtg_lite.methods.search.meta_learner import MAX_TASKS, learn_gains
+from dmtg_lite.methods.search.selection import Candidate, check_selectable, select_groups
+from dmtg_lite.methods.search.trials import try_groups
+from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
 def mtg_net(
@@ -20,26 +20,30 @@ def mtg_net(
     saving: Saving = UNSAVED,
     n_rounds: int | None = None,
 ) -> MethodResult:
-    """Train some combinations of tasks, learn to predict the gains of all, select by prediction, retrain.
+    """Train some combinations of tasks, learn to predict the gains of all, select by prediction,
+    retrain.
 
-    A gain is the relative fall of a task's validation loss against its own single-task network. Which
-    combination is trained next is the meta-learner's choice; see `meta_learner.learn_gains`. The at most
-    ``n_groups`` groups with the highest sum of each task's best gain, measured or predicted, are chosen
-    exactly; a task alone gains 0. They may overlap, and are trained from scratch.
+    A gain is the relative fall of a task's validation loss against its own single-task network.
+    Which combination is trained next is the meta-learner's choice; see `meta_learner.learn_gains`.
+    The at most ``n_groups`` groups with the highest sum of each task's best gain, measured or
+    predicted, are chosen exactly; a task alone gains 0. They may overlap, and are trained from
+    scratch.
 
     Args:
         data, n_groups, config, saving: As for every method.
-        n_rounds: Combinations to train beside single tasks and all together; ``None``: N (N - 1) / 2, as
-            many as HOA has pairs.
+        n_rounds: Combinations to train beside single tasks and all together; ``None``: N (N - 1) /
+            2, as many as HOA has pairs.
 
     Source:
-        Song et al., Efficient and Effective Multi-task Grouping via Meta Learning on Task Combinations
-        (NeurIPS 2022).
+        Song et al., Efficient and Effective Multi-task Grouping via Meta Learning on Task
+        Combinations (NeurIPS 2022).
     """
     stopwatch, names = Stopwatch(), data.task_names
     check_selectable(names, n_groups, most=MAX_TASKS)
     own = saving.below("mtg_net")
-    losses, spent = try_groups(data, [[name] for name in names], config, saving=own, label="singles")
+    losses, spent = try_groups(
+        data, [[name] for name in names], config, saving=own, label="singles"
+    )
     alone = losses.diagonal()  # (N,)
 
     def measure(combination: tuple[int, ...]) -> list[float]:

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult
-from dmtg_lite.methods.saving import UNSAVED, Saving
+from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
-def naive(data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED) -> MethodResult:
+def naive(
+    data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
     """Naive MTL: one encoder for all tasks, trained as long as DMTG with its pretraining.
 
     ``n_groups`` is ignored: there is one group. The reference of every NormGain (section 4.1).
     """
-    return train_groups(data, [data.task_names], config, method="naive", from_scratch=True, saving=saving)
+    return train_groups(
+        data, [data.task_names], config, method="naive", from_scratch=True, saving=saving
+    )
 
 
-def stl(data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED) -> MethodResult:
+def stl(
+    data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
     """STL: one encoder per task, from scratch; ``n_groups`` is ignored: there are N groups.
 
     N encoders are not a fair price for K groups, but in error they are the hard baseline.
     """
     return train_groups(
-        data, [[name] for name in data.task_names], config, method="stl", from_scratch=True, saving=saving
+        data,
+        [[name] for name in data.task_names],
+        config,
+        method="stl",
+        from_scratch=True,
+        saving=saving,
     )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult
-from dmtg_lite.methods.saving import UNSAVED, Saving
-from dmtg_lite.state import derive_seed
+from dmtg_lite.runs.saving import UNSAVED, Saving
+from dmtg_lite.runs.state import derive_seed
 
 
 def draw_groups(task_names: list[str], n_groups: int, *, seed: int) -> list[list[str]]:
@@ -20,7 +20,8 @@ def draw_groups(task_names: list[str], n_groups: int, *, seed: int) -> list[list
     """
     if not 1 <= n_groups <= len(task_names):
         raise ValueError(
-            f"`n_groups` must be in 1..{len(task_names)} for balanced groups of {len(task_names)} tasks, "
+            f"`n_groups` must be in 1..{len(task_names)} for balanced groups of {len(task_names)} "
+            "tasks, "
             f"got {n_groups}."
         )
     rng = torch.Generator().manual_seed(derive_seed(seed, 5))
@@ -36,12 +37,16 @@ def random_groups(
     return train_groups(data, groups, config, method="random", saving=saving)
 
 
-def planted(data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED) -> MethodResult:
+def planted(
+    data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
     """The groups the data were made with: an oracle that no method may look at.
 
     Raises:
         ValueError: If the data have no planted groups; ``n_groups`` is ignored otherwise.
     """
     if data.planted_groups is None:
-        raise ValueError(f"{data.name!r} has no planted groups: nobody knows the true groups of real data.")
+        raise ValueError(
+            f"{data.name!r} has no planted groups: nobody knows the true groups of real data."
+        )
     return train_groups(data, data.planted_groups, config, method="planted", saving=saving)

@@ -1,6 +1,7 @@
 """What every method returns: one `MethodResult`, whatever trained it.
 
-Methods share the signature ``(data, n_groups, config) -> MethodResult``; how groups are found is theirs.
+Methods share the signature ``(data, n_groups, config) -> MethodResult``; how groups are found is
+theirs.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import TaskData
-from dmtg_lite.evaluation import evaluate
-from dmtg_lite.grouping import compute_agreement
-from dmtg_lite.history import History
-from dmtg_lite.metrics import pair_gains, sum_errors, total
-from dmtg_lite.network import GroupedNetwork, count_macs
-from dmtg_lite.tasks import Task
-from dmtg_lite.train import build_network
+from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.tasks import Task
+from dmtg_lite.runs.evaluate import evaluate
+from dmtg_lite.runs.history import History
+from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
+from dmtg_lite.runs.train import build_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +35,18 @@ class MethodResult:
     Args:
         method: Short name, e.g. ``"dmtg"``.
         groups: Task names by group; empty groups are dropped.
-        task_losses, task_errors: ``{task: value}`` on test; errors in the unit of each task's metric,
-            percent for classifications.
+        task_losses, task_errors: ``{task: value}`` on test; errors in the unit of each task's
+            metric, percent for classifications.
         train_loss: Total loss of the final network on the training images.
         history: The recorded run (of the kept restart).
         network: Pruned: N heads; ``network(images)`` gives ``{task: prediction}``.
-        encoder_macs: Encoder multiply-adds spent in training, everything included; a training step counts as
-            its forward pass.
+        encoder_macs: Encoder multiply-adds spent in training, everything included; a training step
+            counts as its forward pass.
         encoder_cost: Encoder multiply-adds spent in training, relative to Naive MTL over the same
             number of steps: the tables' "relative complexity", counted over everything that was
             trained, pretraining and restarts included.
-        encoder_passes: The same in batches through one whole encoder (a training step of Naive MTL is 1),
-            for runs of unequal length.
+        encoder_passes: The same in batches through one whole encoder (a training step of Naive MTL
+            is 1), for runs of unequal length.
         seconds: ``{"wall": ..., "cpu": ...}`` of the whole call.
         agreement: Adjusted Rand index with the planted groups, or None where they are unknown.
         restarts: One entry per restart: seed, train_loss, groups.
@@ -102,7 +103,8 @@ class MethodResult:
     def elbow(self) -> dict[str, Any] | None:
         """What closing on down to one branch would have cost, and the K that this says.
 
-        The fields of `closing.Elbow`, as read when the first branch closed; None without spare branches.
+        The fields of `closing.Elbow`, as read when the first branch closed; None without spare
+        branches.
         """
         return self.history.meta.get("elbow")
 
@@ -148,7 +150,8 @@ class MethodResult:
 
         folder = Path(folder)
         state = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in self.network.state_dict().items()
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in self.network.state_dict().items()
         }
         write_atomically(folder / "network.safetensors", save(state))
         write_atomically(folder / "result.json", json.dumps(self.to_json(), indent=1).encode())
@@ -183,7 +186,9 @@ def make_result(
     on_test = evaluate(network, data.test)
     train_loss = total(evaluate(network, data.train, with_errors=False).losses)
     groups = network.assignment.groups(data.task_names)
-    agreement = None if data.planted_groups is None else compute_agreement(groups, data.planted_groups)
+    agreement = (
+        None if data.planted_groups is None else compute_agreement(groups, data.planted_groups)
+    )
     images = min(config.batch_size, len(data.train))
     one_pass = images * count_macs(build_network(data, config), data.image_shape)["encoder"]
     passes = encoder_macs / one_pass

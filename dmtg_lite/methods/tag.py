@@ -7,13 +7,13 @@ from functools import partial
 
 import numpy as np
 
-from dmtg_lite.affinity import Affinity, gradient_cosine, tag_affinity
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import TaskData
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult, Stopwatch
-from dmtg_lite.methods.saving import UNSAVED, Saving
-from dmtg_lite.methods.selection import check_selectable, pairwise_candidates, select_groups
+from dmtg_lite.methods.search.affinity import Affinity, gradient_cosine, tag_affinity
+from dmtg_lite.methods.search.selection import check_selectable, pairwise_candidates, select_groups
+from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
 def tag(
@@ -27,9 +27,9 @@ def tag(
 ) -> MethodResult:
     """Inter-task affinities by lookahead, the best groups by their mean, retrained from scratch.
 
-    A task's score in a group is the mean affinity of the others' steps to it; the at most ``n_groups``
-    groups with the highest sum of each task's best score are chosen exactly. No task is left alone unless
-    nothing else serves it. Groups may overlap.
+    A task's score in a group is the mean affinity of the others' steps to it; the at most
+    ``n_groups`` groups with the highest sum of each task's best score are chosen exactly. No task
+    is left alone unless nothing else serves it. Groups may overlap.
 
     Args:
         data, n_groups, config, saving: As for every method.
@@ -66,9 +66,14 @@ def _train_best(
 
     def look() -> tuple[list[list[float]], int]:
         measured = measure()
-        return measured.matrix.T.double().tolist(), measured.encoder_macs  # [a][b]: effect of b on a
+        return (
+            measured.matrix.T.double().tolist(),
+            measured.encoder_macs,
+        )  # [a][b]: effect of b on a
 
-    values, spent = saving.below(method).remember("affinity", f"{data.fingerprint()}, {config}", look)
+    values, spent = saving.below(method).remember(
+        "affinity", f"{data.fingerprint()}, {config}", look
+    )
     candidates = pairwise_candidates(np.array(values), data.task_names, singles="never")
     chosen = select_groups(candidates, n_groups, maximise=True)
     result = train_groups(

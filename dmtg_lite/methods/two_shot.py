@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from torch import nn
 
-from dmtg_lite.config import TrainConfig
-from dmtg_lite.data.task_data import TaskData
-from dmtg_lite.grouping import Assignment
+from dmtg_lite.core.assignment import Assignment
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
-from dmtg_lite.methods.saving import UNSAVED, Saving
-from dmtg_lite.network import GroupedNetwork
-from dmtg_lite.state import derive_seed
-from dmtg_lite.train import fit
+from dmtg_lite.runs.saving import UNSAVED, Saving
+from dmtg_lite.runs.state import derive_seed
+from dmtg_lite.runs.train import fit
 
 
 def two_shot(
@@ -36,9 +36,10 @@ def prune_finetune(
     """DMTG, then each group's branch and heads trained on by themselves, one group after the other.
 
     Source:
-        Not in the paper: the released code has such a stage, and its test configs use it. There the stem,
-        if there is one, is frozen with its batch norm, and so it is here. How long it lasts is not known:
-        here every group gets as many steps as the pretraining had.
+        Not in the paper: the released code has such a stage, and its test configs use it. There the
+            stem,
+        if there is one, is frozen with its batch norm, and so it is here. How long it lasts is not
+        known: here every group gets as many steps as the pretraining had.
     """
     stopwatch, saving = Stopwatch(), saving.below("prune_finetune")
     found = dmtg(data, n_groups, config, saving=saving)
@@ -47,16 +48,30 @@ def prune_finetune(
     for k, group in enumerate(found.groups):
         part = data.select(group)
         alone = GroupedNetwork(
-            part.tasks, _Frozen(network.stem), [network.branches[k]], [network.heads[k]],
-            Assignment(len(group), 1, group_of=[0] * len(group)), scale_gradients=config.scale_gradients,
-        ).to(network.device)  # fmt: skip
+            part.tasks,
+            _Frozen(network.stem),
+            [network.branches[k]],
+            [network.heads[k]],
+            Assignment(len(group), 1, group_of=[0] * len(group)),
+            scale_gradients=config.scale_gradients,
+        ).to(network.device)
         _, state = fit(
-            alone, part, config, n_steps=n_steps, seed=derive_seed(config.seed, 11, k),
+            alone,
+            part,
+            config,
+            n_steps=n_steps,
+            seed=derive_seed(config.seed, 11, k),
             **saving.of(f"group{k}", f"finetuning {k + 1}/{len(found.groups)}"),
-        )  # fmt: skip
+        )
         spent += state.encoder_macs
     return make_result(
-        "prune_finetune", data, config, network, found.history, encoder_macs=spent, stopwatch=stopwatch
+        "prune_finetune",
+        data,
+        config,
+        network,
+        found.history,
+        encoder_macs=spent,
+        stopwatch=stopwatch,
     )
 
 

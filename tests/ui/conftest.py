@@ -49,7 +49,12 @@ def run_lab(home: Path, *, theme: str = "JupyterLab Light") -> Iterator[str]:
         "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
         **{
             f"{name}_DIR": str(home / name.lower())
-            for name in ("JUPYTER_CONFIG", "JUPYTER_DATA", "JUPYTER_RUNTIME", "JUPYTERLAB_WORKSPACES")
+            for name in (
+                "JUPYTER_CONFIG",
+                "JUPYTER_DATA",
+                "JUPYTER_RUNTIME",
+                "JUPYTERLAB_WORKSPACES",
+            )
         },
     }
     env.pop("DMTG_HEADLESS", None)

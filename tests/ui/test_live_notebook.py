@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.ui, pytest.mark.slow]
 NOTEBOOK = ROOT / "notebooks" / "00_start_here.ipynb"
 PLOT = ".dmtg-figure .js-plotly-plot"
 CELL = """
-from dmtg_lite.data.toy_faces import toy_faces
-from dmtg_lite.live import LiveSession
-from dmtg_lite.widgets import Dashboard
+from dmtg_lite.data.toys.faces import toy_faces
+from dmtg_lite.views.live import LiveSession
+from dmtg_lite.views.widgets import Dashboard
 
 session = LiveSession(toy_faces(), n_groups=3)
 Dashboard(session)
@@ -94,7 +94,9 @@ def visit(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visi
         shutil.copy(NOTEBOOK, copy)
     else:
         cell = nbformat.v4.new_code_cell(CELL)
-        metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        metadata = {
+            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
+        }
         nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=metadata), copy)
     with run_lab(home) as address:
         page.goto(address.format("00.ipynb"))
@@ -267,8 +269,8 @@ def test_running_the_cell_again_leaves_one_thread_each(visit: Visit) -> None:
 def test_still_no_complaint(visit: Visit) -> None:
     """Also not after the old views were taken off the page in mid-training.
 
-    One frame per run of the cell may be on its way to a plotly figure that Lab has just removed; plotly
-    then says this one sentence to the console, and nothing else happens.
+    One frame per run of the cell may be on its way to a plotly figure that Lab has just removed;
+    plotly then says this one sentence to the console, and nothing else happens.
     """
     late = "Error setting state: Cannot read properties of undefined (reading 'length')"
     assert [text for text in visit.page.complaints if text != late] == []

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dmtg_lite.history import History
-from dmtg_lite.widgets.replay import write_replay
+from dmtg_lite.runs.history import History
+from dmtg_lite.views.replay import write_replay
 
 pytestmark = pytest.mark.ui
 N_STEPS = 50
@@ -116,7 +116,9 @@ def closing_replay(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -
     p[20:, 2] = [0.98, 0.0, 0.02]
     p[20:, :, 1] = 0
     history = History(["hair", "hat", "beard", "nose"], 3, meta={"title": "A closing"})
-    history.append(np.arange(1, 41), p / p.sum(-1, keepdims=True), np.ones((40, 4)), np.ones(40), np.ones(40))
+    history.append(
+        np.arange(1, 41), p / p.sum(-1, keepdims=True), np.ones((40, 4)), np.ones(40), np.ones(40)
+    )
     closing = {
         "step": 21,
         "branch": 1,
@@ -135,14 +137,18 @@ def closing_replay(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def scrub_to(page: Page, frame: int) -> None:
-    page.locator("#scrub").evaluate("(s, t) => { s.value = t; s.dispatchEvent(new Event('input')); }", frame)
+    page.locator("#scrub").evaluate(
+        "(s, t) => { s.value = t; s.dispatchEvent(new Event('input')); }", frame
+    )
 
 
 def test_a_closing_is_seen(closing_replay: Page) -> None:
     """Before: three nodes. After: a ghost in its place, hatched cells, and the task at its new branch."""
     page = closing_replay
     branches, ghosts = page.locator(".branch:visible"), page.locator(".ghost:visible")
-    beard = page.locator("g", has=page.locator("text.task", has_text="beard")).last.locator(".percent")
+    beard = page.locator("g", has=page.locator("text.task", has_text="beard")).last.locator(
+        ".percent"
+    )
     scrub_to(page, 19)
     expect(branches).to_have_count(3)
     expect(ghosts).to_have_count(0)

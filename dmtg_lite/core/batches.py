@@ -1,0 +1,151 @@
+"""Batches: rows of a split as the network wants them, on its device, the next one fetched ahead.
+
+Images stay where they are, in memory, on the device or in a mapped file; no DataLoader, no worker
+processes. Which rows make a batch is the training loop's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+from torch import Tensor
+
+from dmtg_lite.core.data import Split
+from dmtg_lite.core.tasks import Task
+
+Targets = Tensor | list[Tensor]
+"""A batch's targets: int64 (B, N) of a suite of classifications, a list of N tensors of a dense one."""
+
+Batch = tuple[Tensor, Targets]
+
+
+class Batches:
+    """Rows of a split on a device.
+
+    Args:
+        split: Images and targets, anywhere.
+        tasks: The N tasks, in row order: all dense, or none.
+        device: Where batches are wanted.
+    """
+
+    def __init__(self, split: Split, tasks: Sequence[Task], device: torch.device) -> None:
+        self.split, self.tasks, self.device = split, tuple(tasks), device
+        self.is_dense = self.tasks[0].is_dense
+        stored = [split.targets[task.name] for task in self.tasks]
+        self._targets = stored if self.is_dense else torch.stack(stored, dim=1)  # (n, N)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """True if the images lie on another device than the one they are wanted on."""
+        return self.split.images.device != self.device
+
+    def take(self, rows: Tensor | slice) -> Batch:
+        """Images uint8 (B, 3, H, W), channels_last, and their targets.
+
+        Dense targets come as `decode` gives them: float32 with nan, or int64 with -1, without a
+            label.
+        """
+        images = self._fetch(self.split.images[rows]).contiguous(memory_format=torch.channels_last)
+        if not self.is_dense:
+            return images, self._fetch(self._targets[rows])
+        stored = [self._fetch(target[rows]) for target in self._targets]
+        return images, [
+            decode(task, target) for task, target in zip(self.tasks, stored, strict=True)
+        ]
+
+    def _fetch(self, part: Tensor) -> Tensor:
+        if not self.is_elsewhere:
+            return part
+        if self.device.type == "cuda":
+            part = part.pin_memory()  # so that the copy runs beside the training step
+        return part.to(self.device, non_blocking=True)
+
+
+def decode(task: Task, target: Tensor) -> Tensor:
+    """A stored dense target as numbers to learn from; nan or -1 where a pixel carries no label.
+
+    Args:
+        task: A dense task.
+        target: int8 (B, H, W) of class numbers; float16 (B, C, H, W) in natural units; or int8
+            (B, C, H, W) of components in 1/127, -128 without a label.
+
+    Returns:
+        int64 (B, H, W), or float32 (B, C, H, W).
+    """
+    if task.loss == "cross_entropy":
+        return target.long()
+    if target.dtype == torch.int8:
+        return (target.float() / 127).masked_fill(target == -128, torch.nan)
+    return target.float()
+
+
+def count_labels(targets: Targets, tasks: Sequence[Task]) -> Tensor:
+    """How much of a batch each task's mean loss is over: (N,), in images or in single numbers of a
+    picture.
+
+    As `losses.sum_loss` counts: a tolerant loss is a mean over pictures.
+    """
+    if isinstance(targets, Tensor):
+        return (targets >= 0).sum(0)
+    counts = []
+    for task, target in zip(tasks, targets, strict=True):
+        has_label = ~target.isnan() if target.is_floating_point() else target >= 0
+        if task.loss == "tolerant_l1":
+            has_label = has_label[..., 1:-1, 1:-1].flatten(1).any(1)
+        counts.append(has_label.sum())
+    return torch.stack(counts)
+
+
+class Lookahead:
+    """Batches by step number, the next one already under way where the images lie elsewhere.
+
+    Args:
+        batches: Where rows are taken from.
+        rows_of: Rows of a step, counted from 0; called in the caller's thread.
+        ahead: Fetch ahead in a thread; ``None``: if the images lie on another device.
+    """
+
+    def __init__(
+        self, batches: Batches, rows_of: Callable[[int], Tensor], *, ahead: bool | None = None
+    ) -> None:
+        self._batches, self._rows_of = batches, rows_of
+        ahead = batches.is_elsewhere if ahead is None else ahead
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="dmtg-batches") if ahead else None
+        self._next: tuple[int, Future[Batch]] | None = None
+
+    def __enter__(self) -> Lookahead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._thread is not None:
+            self._thread.shutdown(cancel_futures=True)
+
+    def take(self, step: int) -> Batch:
+        """The batch of this step; the one of the next step begins to be fetched."""
+        if self._thread is None:
+            return self._batches.take(self._rows_of(step))
+        there = self._next if self._next and self._next[0] == step else (step, self._submit(step))
+        batch = there[1].result()
+        self._next = step + 1, self._submit(step + 1)
+        if self._batches.device.type == "cuda":  # made on the thread's stream, used on this one
+            images, targets = batch
+            for tensor in [images, *([targets] if isinstance(targets, Tensor) else targets)]:
+                tensor.record_stream(torch.cuda.current_stream(self._batches.device))
+        return batch
+
+    def _submit(self, step: int) -> Future[Batch]:
+        return self._thread.submit(self._take, self._rows_of(step))
+
+    def _take(self, rows: Tensor) -> Batch:
+        if self._batches.device.type != "cuda":
+            return self._batches.take(rows)
+        stream = torch.cuda.Stream(self._batches.device)
+        with torch.cuda.stream(stream):
+            batch = self._batches.take(rows)
+        stream.synchronize()  # waits in this thread, not in the training loop
+        return batch

@@ -1,0 +1,89 @@
+"""One CelebA JPEG in, 64 x 64 pixels out: full decoding, then TensorFlow's bilinear resize.
+
+The resize is the one of the paper's pipeline, which differs from Pillow's on purpose. Which files
+to read and where pixels go is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+WIDTH, HEIGHT = 178, 218  # of every official aligned image
+SIZE = 64
+FAKE_COMMENT = b"FAKE: a drawn face, not CelebA"  # what `fake_celeba` writes into each of its JPEGs
+
+
+def _axis(n_in: int) -> tuple[np.ndarray, np.ndarray]:
+    """Source pixels, left neighbours then right ones (2 * SIZE,), and the right one's weight (SIZE,)."""
+    centre = (np.arange(SIZE) + 0.5) * n_in / SIZE - 0.5  # half-pixel centres
+    left = np.floor(centre).astype(np.intp)
+    return np.concatenate([left, np.minimum(left + 1, n_in - 1)]), (centre - left).astype(
+        np.float32
+    )
+
+
+_ROWS, _DOWN = _axis(HEIGHT)
+_PIXELS, _RIGHT = _axis(WIDTH)
+_COLUMNS = (_PIXELS[:, None] * 3 + np.arange(3)).ravel()  # of a row of interleaved RGB
+
+
+def resize_bilinear(image: np.ndarray) -> np.ndarray:
+    """Resize 218 x 178 x 3 to 64 x 64 x 3 as ``tf.image.resize`` does: bilinear, no antialiasing.
+
+    Each output pixel mixes the 2 x 2 source pixels around its centre, so only those are gathered;
+    detail in between is skipped, not averaged. Both sides are whole numbers over 64, so the
+    weights are too and float32 is exact: the one loss is rounding to uint8, half to even.
+
+    Args:
+        image: uint8, shape (218, 178, 3).
+
+    Returns:
+        uint8, shape (64, 64, 3).
+
+    Source:
+        DMTG's preprocess_celeba.py resizes with ``tf.image.resize`` and its defaults (half-pixel
+        centres, ``antialias=False``) and keeps float32; the same as
+        ``F.interpolate(mode="bilinear", align_corners=False, antialias=False)``. uint8 costs at
+        most half a grey level.
+    """
+    rows = image.take(_ROWS, 0).reshape(2 * SIZE, WIDTH * 3)
+    corners = rows.take(_COLUMNS, 1).reshape(2, SIZE, 2, SIZE, 3).astype(np.float32)
+    left, right = corners[:, :, 0], corners[:, :, 1]  # (2, SIZE, SIZE, 3): upper and lower rows
+    upper, lower = left + (right - left) * _RIGHT[:, None]
+    return np.rint(upper + (lower - upper) * _DOWN[:, None, None]).astype(np.uint8)
+
+
+def decode(name: str, data: bytes, *, antialias: bool = False) -> np.ndarray:
+    """Decode one official JPEG and shrink it to uint8 (64, 64, 3).
+
+    Args:
+        name: What to call the image in an error.
+        data: The bytes of the file.
+        antialias: Use Pillow's antialiased bilinear filter instead of the paper's plain one.
+
+    Raises:
+        ValueError: If it is no RGB JPEG of 178 x 218 pixels, or is cut short.
+    """
+    from PIL import Image  # the caller checked that it is installed
+
+    try:
+        if b"\xff\xd9" not in data:  # Pillow pads a cut file when another library told it to
+            raise OSError("no end marker")
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            if image.size != (WIDTH, HEIGHT) or image.mode != "RGB":
+                found = f"{image.width} x {image.height} {image.mode}"
+                raise ValueError(f"image {name} is {found}, expected {WIDTH} x {HEIGHT} RGB.")
+            if antialias:
+                return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+            return resize_bilinear(np.asarray(image))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(
+            f"image {name} is no complete JPEG ({len(data)} bytes; {error}). Fetch it again."
+        ) from None
+
+
+def is_fake(data: bytes) -> bool:
+    """True for a JPEG that `make_toy_celeba.py` drew."""
+    return FAKE_COMMENT in data[:1024]

@@ -1,0 +1,1 @@
+"""Fake CelebA and Taskonomy in the official byte formats: for tests and for those without the real files."""

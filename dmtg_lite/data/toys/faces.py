@@ -1,0 +1,468 @@
+"""Drawn faces with planted groups: each group of tasks looks at one part of the face, or at two.
+
+A face is a handful of soft shapes painted with numpy. No photograph is involved, and the tasks are
+named after what is drawn: they are not CelebA's attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import torch
+
+from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.tasks import Task
+
+SIZES = (16, 32, 64)
+LABELS = ("cuts", "independent", "planes")
+CHUNK = 128  # faces painted at once: their float32 pixels stay in the cache
+PIXEL_NOISE = 0.025  # standard deviation, in units of full brightness
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One visible thing that a latent drives from ``low`` to ``high``.
+
+    Args:
+        noun, low, high: Make up task names, e.g. ``dark_hair`` and ``light_hair``.
+        rest: How much of it a face shows when no group uses the part, 0 to 1.
+    """
+
+    noun: str
+    low: str
+    high: str
+    rest: float
+
+
+# Latent p drives part p. Sizes and contrasts in `_paint` are set so that moving u changes the
+# picture about equally for every part: otherwise a shared encoder serves the most visible group
+# every time.
+PARTS = (
+    Part("hair", "dark", "light", rest=0.3),
+    Part("moustache", "thin", "full", rest=0.0),
+    Part("cheeks", "pale", "red", rest=0.15),
+    Part("hat", "flat", "tall", rest=0.0),
+    Part("shirt", "dark", "bright", rest=0.6),
+    Part("mouth", "closed", "open", rest=0.1),
+    Part("glasses", "fine", "bold", rest=0.0),
+    Part("eyebrows", "fine", "thick", rest=0.4),
+    Part("earrings", "small", "big", rest=0.0),
+    Part("bow_tie", "narrow", "broad", rest=0.0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A binary task on the group's latent u: is u above the cut (``is_above``) or below it?
+
+    With several thresholds the answer changes at each of them. With several ``weights`` the group
+    has as many latents, and u stands for their weighted sum.
+    """
+
+    name: str
+    group: int
+    thresholds: tuple[float, ...]
+    is_above: bool
+    weights: tuple[float, ...] = (1.0,)
+
+
+def toy_faces(
+    n_tasks: int = 9,
+    n_groups: int = 3,
+    *,
+    size: int = 32,
+    n_train: int = 2000,
+    n_val: int = 300,
+    n_test: int = 600,
+    labels: str = "cuts",
+    labels_per_image: int | None = None,
+    label_noise: float = 0.02,
+    seed: int = 0,
+) -> TaskData:
+    """Draw N binary tasks about faces, in G planted groups.
+
+    All tasks of a group ask about ONE number u ~ N(0, 1), say how light the hair is, each at its
+    own cut; groups are independent. So an encoder that passes on a single number serves one group
+    fully
+    and two groups badly: capacity decides whether grouping pays.
+
+    By default the labels give the groups away: those of a group are correlated. Two variants leave
+        it
+    to the images to tell: ``labels="independent"``, and ``labels_per_image=1``.
+
+    ``labels="planes"`` plants groups that need TWO numbers (``TrainConfig(capacity=2)``). A branch
+    of
+    capacity 2 can then serve a group, or one task of each of two groups: harder to sort out than
+        groups
+    of one number.
+
+    Args:
+        n_tasks: N >= 1.
+        n_groups: G, from 1 to the smaller of N and 10 (5 for ``"planes"``); group sizes differ by
+            at most one.
+        size: Height and width in pixels: 16, 32 or 64. Labels do not depend on it.
+        n_train, n_val, n_test: Images per split, independent draws.
+        labels: ``"cuts"``: see `plan_cuts`. ``"independent"``: N fair coins, independent of each
+            other (pairs, triples, all of them) although a group still shares its u: see
+                `plan_bits`. They
+            need heads that cut a number more than once (``TrainConfig(head_hidden=32)``).
+            ``"planes"``: sides of lines in the plane of a group's two numbers: see `plan_planes`.
+        labels_per_image: A training image carries the labels of this many tasks, drawn for each
+            image, and -1 for the others; val and test carry all. With 1, no two labels are ever
+            seen together,
+            and a correlation between labels does not exist. ``None``: all N.
+        label_noise: Share of training labels that are flipped, 0 to 0.5; val and test stay clean.
+        seed: Same seed, same images and labels; ``labels`` and ``labels_per_image`` change no
+            image.
+
+    Returns:
+        Data with ``planted_groups``; images uint8 (n, 3, size, size), targets int64 (n,).
+
+    Raises:
+        ValueError: If an argument is out of range, or so few images carry a label that a task has
+            none.
+
+    Source:
+        Ours, all of it.
+
+    Example:
+        >>> toy_faces(n_tasks=3, n_groups=3, n_train=10, n_val=1, n_test=1).planted_groups
+        [['light_hair'], ['thin_moustache'], ['red_cheeks']]
+    """
+    if labels not in LABELS:
+        raise ValueError(f"`labels` must be one of {LABELS}, got {labels!r}.")
+    plan = {"cuts": plan_cuts, "independent": plan_bits, "planes": plan_planes}[labels]
+    cuts = plan(n_tasks, n_groups)
+    n_latents = n_groups * len(cuts[0].weights)
+    if labels_per_image is not None and not 1 <= labels_per_image <= n_tasks:
+        raise ValueError(
+            f"`labels_per_image` must be 1 to {n_tasks}, the number of tasks, or None for all of "
+            "them; "
+            f"got {labels_per_image}."
+        )
+    for name, count in {"n_train": n_train, "n_val": n_val, "n_test": n_test}.items():
+        if count < 1:
+            raise ValueError(f"`{name}` must be >= 1, got {count}.")
+    if not 0 <= label_noise <= 0.5:  # written this way so that NaN is refused too
+        raise ValueError(f"`label_noise` must be a share from 0 to 0.5, got {label_noise}.")
+
+    splits = []
+    *streams, mask_stream = np.random.default_rng(seed).spawn(4)
+    for rng, n, noise in zip(streams, (n_train, n_val, n_test), (label_noise, 0, 0), strict=True):
+        latents = rng.standard_normal(
+            (n, n_latents)
+        )  # drawn before anything that depends on the size
+        truth = apply_cuts(latents, cuts) ^ (rng.random((n, n_tasks)) < noise)  # (n, N)
+        if labels_per_image is not None and not splits:  # training images only
+            place = mask_stream.permuted(np.tile(np.arange(n_tasks), (n, 1)), axis=1)  # (n, N)
+            truth[place >= labels_per_image] = -1
+        targets = {cut.name: torch.from_numpy(truth[:, i].copy()) for i, cut in enumerate(cuts)}
+        splits.append(Split(draw_faces(latents, size=size, seed=rng), targets))
+    note = f"Faces drawn by a program ({size} x {size}, seed {seed}); not photographs."
+    if labels == "independent":
+        note += " All labels are independent coins: only the images tell the groups."
+    if labels == "planes":
+        note += " A group is about two parts of the face."
+    if labels_per_image is not None:
+        note += f" A training image carries {labels_per_image} of {n_tasks} labels."
+    return TaskData(
+        "toy_faces",
+        tuple(Task(cut.name) for cut in cuts),
+        *splits,
+        planted_groups=[[cut.name for cut in cuts if cut.group == g] for g in range(n_groups)],
+        note=note,
+    )
+
+
+def plan_cuts(n_tasks: int, n_groups: int) -> list[Cut]:
+    """Spread N tasks over G groups, and each group's tasks over cuts of its latent.
+
+    A group of three cuts its u ~ N(0, 1) at -0.6, 0 and 0.6. Cuts below 0 ask "less than", cuts
+    above ask "more than", and the cut at 0 alternates between groups, so positives are never the
+    majority and labels of one group correlate with both signs.
+
+    Args:
+        n_tasks: N >= 1.
+        n_groups: G, from 1 to the smaller of N and ``len(PARTS)``; sizes differ by at most one.
+
+    Returns:
+        N cuts in the order of the groups; names are unique.
+
+    Raises:
+        ValueError: If N or G is out of range.
+    """
+    cuts = []
+    for group, size in enumerate(_split_evenly(n_tasks, n_groups)):
+        part = PARTS[group]
+        reach = 0.6 if size <= 3 else 0.9
+        thresholds = np.linspace(-reach, reach, size) if size > 1 else np.zeros(1)
+        above = (thresholds > 1e-9) | ((np.abs(thresholds) < 1e-9) & (group % 2 == 0))
+        for is_above in (False, True):
+            # Strictness counts from the centre outwards: "light" before "very light".
+            side = sorted(thresholds[above == is_above], key=abs)
+            for level, threshold in enumerate(side):
+                word = part.high if is_above else part.low
+                name = f"{word}_{part.noun}"
+                if len(side) == 2 and level == 1:
+                    name = f"very_{name}"
+                elif len(side) > 2:
+                    name = f"{name}_{level + 1}"
+                cuts.append(Cut(name, group, (float(threshold),), is_above))
+    return cuts
+
+
+def plan_bits(n_tasks: int, n_groups: int) -> list[Cut]:
+    """Spread N tasks over G groups so that all N labels are independent fair coins.
+
+    With t = Phi(u), which is uniform from 0 to 1, the tasks of a group are the bits of the Gray
+    code of
+    t: the first changes at 1/2 ("light"), the second at 1/4 and 3/4 ("medium": neither dark nor
+        light),
+    the third at 1/8, 3/8, 5/8 and 7/8 ("in-between": next to a cut of "medium"). A group of three
+    thus
+    cuts t into 8 equal bins, and every bin has its own three bits: nothing follows from the others.
+
+    Args:
+        n_tasks: N >= 1, at most 3 for every group.
+        n_groups: G, from 1 to the smaller of N and ``len(PARTS)``; sizes differ by at most one.
+
+    Returns:
+        N cuts in the order of the groups; names are unique.
+
+    Raises:
+        ValueError: If N or G is out of range, or a group has more than 3 tasks.
+    """
+    sizes = _split_evenly(n_tasks, n_groups)
+    if max(sizes) > 3:
+        raise ValueError(
+            f"groups of independent labels hold at most 3 tasks, {n_tasks} tasks in {n_groups} "
+            "groups make "
+            f"{max(sizes)}: a fourth would cut the picture finer than it shows. Use more groups."
+        )
+    cuts = []
+    for group, size in enumerate(sizes):
+        for bit, word in enumerate((PARTS[group].high, "medium", "in_between")[:size], 1):
+            at = [NormalDist().inv_cdf((2 * i + 1) / 2**bit) for i in range(2 ** (bit - 1))]
+            cuts.append(Cut(f"{word}_{PARTS[group].noun}", group, tuple(at), True))
+    return cuts
+
+
+def plan_planes(n_tasks: int, n_groups: int) -> list[Cut]:
+    """Spread N tasks over G groups that drive two parts each, by independent u, v ~ N(0, 1).
+
+    A task draws a line through the origin of the plane of (u, v) and asks on which side a face
+    lies: cos(a) u + sin(a) v > 0, true of half the faces. A group of m spreads its angles a over
+        half a turn
+    in steps of 180/m degrees, and starts so that all stay as far from the axes as they can: no task
+    is about one part alone. Three ask at 15, 75 ("light hair, full moustache") and 135 degrees
+    ("dark hair, full moustache"). No two share a direction, so two of them need both numbers.
+
+    Args:
+        n_tasks: N >= 1.
+        n_groups: G, from 1 to the smaller of N and half of ``len(PARTS)``; sizes differ by at most
+            one.
+
+    Returns:
+        N cuts in the order of the groups; names are unique.
+
+    Raises:
+        ValueError: If N or G is out of range.
+    """
+    cuts = []
+    for group, size in enumerate(_split_evenly(n_tasks, n_groups, parts_each=2)):
+        first, second = PARTS[2 * group : 2 * group + 2]
+        # From u's axis on, half a step to the first line. For an odd number that would put the
+        # middle line on v's axis; a quarter step leaves a quarter at either axis.
+        start = 1 / 4 if size % 2 else 1 / 2
+        angles = (np.arange(size) + start) * np.pi / size
+        sides = {first.high: angles[angles < np.pi / 2], first.low: angles[angles > np.pi / 2]}
+        for word, side in sides.items():
+            for level, angle in enumerate(side, 1):
+                name = f"{word}_{first.noun}_{second.high}_{second.noun}"
+                name += f"_{level}" if len(side) > 1 else ""
+                cuts.append(
+                    Cut(name, group, (0.0,), True, (float(np.cos(angle)), float(np.sin(angle))))
+                )
+    return cuts
+
+
+def _split_evenly(n_tasks: int, n_groups: int, *, parts_each: int = 1) -> list[int]:
+    """Sizes of G groups of N tasks; the larger ones come first."""
+    if n_tasks < 1:
+        raise ValueError(f"`n_tasks` must be >= 1, got {n_tasks}.")
+    most = len(PARTS) // parts_each
+    if not 1 <= n_groups <= most:
+        raise ValueError(
+            f"`n_groups` must be 1 to {most}, got {n_groups}: "
+            f"a face has {len(PARTS)} parts and a group drives {parts_each}."
+        )
+    if n_groups > n_tasks:
+        raise ValueError(
+            f"`n_groups` must be at most `n_tasks`: {n_groups} groups for {n_tasks} tasks. "
+            "Every group needs at least one task."
+        )
+    return [len(rows) for rows in np.array_split(np.arange(n_tasks), n_groups)]
+
+
+def apply_cuts(latents: np.ndarray, cuts: list[Cut]) -> np.ndarray:
+    """The true labels of latents (n, G or 2 G) under N cuts: int64, shape (n, N), 0 or 1."""
+    columns = []
+    for cut in cuts:
+        own = latents.reshape(len(latents), -1, len(cut.weights))[
+            :, cut.group
+        ]  # (n, latents of a group)
+        u = (own * cut.weights).sum(1, keepdims=True)  # (n, 1)
+        passed = (u > np.array(cut.thresholds)).sum(1)  # (n,), how many lie below u
+        columns.append(passed % 2 == cut.is_above)
+    return np.stack(columns, 1).astype(np.int64)
+
+
+def draw_faces(
+    latents: np.ndarray, *, size: int = 32, seed: int | np.random.Generator = 0
+) -> torch.Tensor:
+    """Draw one face per row of latents; everything the latents leave open is random.
+
+    Skin, background, the style of each part (hue of the hair, goatee, colour of the hat), a shift
+    of
+    one pixel and pixel noise are nuisance: an encoder has to learn to look past them.
+
+    Args:
+        latents: Shape (n, P), P at most ``len(PARTS)``; useful from about -2 to 2. Column p drives
+            part p, and parts beyond P rest.
+        size: Height and width in pixels: 16, 32 or 64.
+        seed: Seed or generator of the nuisance.
+
+    Returns:
+        uint8, shape (n, 3, size, size).
+
+    Raises:
+        ValueError: If the latents are not (n, P) with P in range, or the size is unknown.
+    """
+    latents = np.asarray(latents, dtype=np.float32)
+    if latents.ndim != 2 or not 1 <= latents.shape[1] <= len(PARTS):
+        raise ValueError(f"`latents` must have shape (n, 1 to {len(PARTS)}), got {latents.shape}.")
+    if size not in SIZES:
+        raise ValueError(f"`size` must be one of {SIZES} pixels, got {size}.")
+    rng = np.random.default_rng(seed)
+    n, n_latents = latents.shape
+    amounts = np.tile(np.array([part.rest for part in PARTS], np.float32), (n, 1))  # (n, parts)
+    amounts[:, :n_latents] = 1 / (1 + np.exp(-1.7 * latents))  # near the normal CDF: about uniform
+    styles = rng.random((n, len(PARTS)), dtype=np.float32)
+    scenery = rng.random((n, 4), dtype=np.float32)
+    step = max(1, size // 32)  # one pixel at 32, the same distance at 64
+    shifts = step * rng.integers(0, 3, (n, 2))  # 0 to 2 steps into a canvas that is 2 steps larger
+    faces = np.empty((n, 3, size, size), np.uint8)
+    for start in range(0, n, CHUNK):
+        rows = slice(start, start + CHUNK)
+        canvas = _paint(amounts[rows], styles[rows], scenery[rows], size, step)
+        for face, picture, (top, left) in zip(faces[rows], canvas, shifts[rows], strict=True):
+            noise = rng.standard_normal(face.shape, dtype=np.float32) * PIXEL_NOISE
+            pixels = picture[:, top : top + size, left : left + size] + noise
+            face[...] = (pixels * 255 + 0.5).clip(0, 255)
+    return torch.from_numpy(faces)
+
+
+def _paint(
+    amounts: np.ndarray, styles: np.ndarray, scenery: np.ndarray, size: int, margin: int
+) -> np.ndarray:
+    """Paint faces from back to front: float32, shape (n, 3, size + 2 margin, size + 2 margin)."""
+    pixel = 2 / size
+    axis = ((np.arange(-margin, size + margin) + 0.5) * pixel - 1).astype(np.float32)
+    x, y = axis[None, :], axis[:, None]  # the face fills -1 to 1; y points down
+    side = np.abs(x)  # eyes, ears and cheeks come in pairs
+
+    def ellipse(cx, cy, rx, ry):
+        """Distance to the edge of an ellipse, roughly; negative inside."""
+        u = side if cx else x
+        return (np.hypot((u - cx) / rx, (y - cy) / ry) - 1) * min(rx, ry)
+
+    def pill(cx, cy, half):
+        """Distance to a horizontal line from cx - half to cx + half; exact, so it may grow."""
+        u = side if cx else x
+        return np.hypot(np.maximum(np.abs(u - cx) - half, 0), y - cy)
+
+    def column(values):
+        return np.asarray(values, np.float32).reshape(-1, 1, 1)
+
+    def mix(first, second, share):
+        """Colours between two, (n, 3, 1, 1)."""
+        first, second = (np.asarray(c, np.float32).reshape(-1, 3, 1, 1) for c in (first, second))
+        return first + (second - first) * column(share)[:, None]
+
+    def paint(colour, opacity, *shapes, blur=0.0):
+        """Blend a colour into the overlap of shapes (distance, growth), edges a pixel or blur soft."""
+        edge = max(pixel, blur)
+        touched = np.ones((len(axis), len(axis)), bool)
+        for distance, growth in shapes:
+            touched &= distance < np.max(growth) + edge
+        if not touched.any():
+            return
+        rows, columns = (np.flatnonzero(touched.any(axis)) for axis in (1, 0))
+        window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        mask = column(opacity)
+        for distance, growth in shapes:
+            distance = np.broadcast_to(distance, touched.shape)[window]
+            mask = mask * ((column(growth) - distance) / edge + 0.5).clip(0, 1)
+        under = canvas[(slice(None), slice(None), *window)]
+        under += mask[:, None] * (colour - under)
+
+    amount = dict(zip((part.noun for part in PARTS), amounts.T, strict=True))
+    style = dict(zip((part.noun for part in PARTS), styles.T, strict=True))
+    in_use = {noun: value > 0 for noun, value in amount.items()}
+
+    # Background: a pastel hue, a little darker towards the bottom.
+    hue = scenery[:, :1] * 2 * np.pi + np.array([0, 2.1, 4.2], np.float32)
+    pastel = 0.66 + 0.16 * np.cos(hue) + 0.12 * (scenery[:, 1:2] - 0.5)
+    canvas = pastel[:, :, None, None] * (0.97 - 0.07 * y) * np.ones_like(x)
+    canvas = np.ascontiguousarray(canvas, np.float32)
+
+    skin = mix((0.98, 0.84, 0.73), (0.68, 0.48, 0.37), scenery[:, 2])
+    shade = skin * np.array([0.86, 0.80, 0.78], np.float32)[:, None, None]
+    light = mix((0.98, 0.87, 0.58), (0.95, 0.70, 0.48), style["hair"])  # blond to strawberry
+    hair = mix((0.13, 0.09, 0.08), light, 0.18 + 0.42 * amount["hair"])
+    dark = mix((0.11, 0.07, 0.07), (0.30, 0.15, 0.10), style["moustache"])
+    felt = mix((0.20, 0.32, 0.60), (0.66, 0.18, 0.24), style["hat"])
+    frame = mix((0.10, 0.10, 0.12), (0.50, 0.12, 0.16), style["glasses"])
+    silk = mix((0.55, 0.10, 0.20), (0.12, 0.12, 0.15), style["bow_tie"])
+    metal = mix((0.98, 0.80, 0.20), (0.85, 0.90, 0.98), style["earrings"])
+    cloth = mix((0.80, 0.92, 0.98), (0.98, 0.90, 0.78), style["shirt"])
+    shirt = mix((0.13, 0.18, 0.34), cloth, 0.2 + 0.5 * amount["shirt"])
+
+    skull = ellipse(0, -0.04, 0.60, 0.74)
+    under_hat = (-0.54 - y, np.where(in_use["hat"], 0, 2))  # nothing sticks out above the brim
+    paint(hair, 1, (skull, 0), (y - 0.10, 0), under_hat)
+    paint(shade, 1, (np.maximum(side - 0.20, np.abs(y - 0.75) - 0.25), 0))  # neck
+    paint(shirt, 1, (ellipse(0, 1.34, 0.92, 0.62), 0))
+    paint(shade, 1, (ellipse(0.55, 0.12, 0.09, 0.14), 0))  # ears
+    paint(metal, in_use["earrings"], (pill(0.61, 0.36, 0), 0.01 + 0.145 * amount["earrings"]))
+    width = 0.04 + 0.30 * amount["bow_tie"]
+    paint(silk, in_use["bow_tie"], (side, width), (np.abs(y - 0.86) - 0.05 - 0.25 * side, 0))
+    paint(skin, 1, (ellipse(0, 0.14, 0.53, 0.66), 0))
+
+    blush = mix((0.90, 0.12, 0.16), (0.92, 0.18, 0.34), style["cheeks"])
+    paint(blush, amount["cheeks"], (ellipse(0.31, 0.32, 0.20, 0.18), 0), blur=0.12)
+    paint(shade, 0.9, (ellipse(0, 0.24, 0.075, 0.11), 0))  # nose
+
+    lips = mix((0.76, 0.34, 0.34), (0.64, 0.20, 0.24), style["mouth"])
+    paint(lips, 1, (pill(0, 0.59, 0.13), 0.045 + 0.09 * amount["mouth"]))
+    paint(lips * 0.3, 1, (pill(0, 0.59, 0.12), 0.005 + 0.09 * amount["mouth"]))
+    paint(dark, amount["moustache"], (pill(0, 0.43, 0.22), 0.085))
+    paint(
+        dark, in_use["moustache"] * (style["moustache"] > 0.5), (ellipse(0, 0.75, 0.11, 0.07), 0)
+    )  # goatee
+
+    paint(np.float32(1), 1, (ellipse(0.22, 0.06, 0.12, 0.085), 0))
+    iris = mix((0.22, 0.38, 0.55), (0.25, 0.16, 0.10), scenery[:, 3])
+    paint(iris, 1, (pill(0.22, 0.06, 0), 0.062))
+    paint(dark, 1, (pill(0.22, -0.15, 0.12), 0.005 + 0.09 * amount["eyebrows"]))
+    rims = np.abs(ellipse(0.23, 0.07, 0.20, 0.18))
+    bridge = np.maximum(np.abs(y - 0.03), side - 0.05)
+    paint(frame, in_use["glasses"], (np.minimum(rims, bridge), 0.005 + 0.045 * amount["glasses"]))
+
+    paint(hair, 1, (skull, 0), (y + 0.38 - 0.50 * side**2, 0), under_hat)  # fringe
+    crown = (-0.54 - y, 0.14 + 0.20 * amount["hat"])
+    paint(felt, in_use["hat"], (side - 0.50, 0), (y + 0.54, 0), crown)
+    paint(felt * 0.75, in_use["hat"], (np.maximum(side - 0.74, np.abs(y + 0.51) - 0.06), 0))
+    return canvas

@@ -1,0 +1,1 @@
+"""How HOA, TAG and MTG-Net search: trials and affinities first, then an exact choice of groups."""

@@ -1,0 +1,316 @@
+"""How well do tasks go together? (N, N) affinities from labels or a Naive MTL run, and their
+clusters.
+
+Groups of a clustering do not overlap; the overlapping choice of groups that TAG makes is `methods`'
+business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmtg_lite.core.assignment import groups_from_labels
+from dmtg_lite.core.batches import Batch, Batches
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.runs.metrics import correlate_labels
+from dmtg_lite.runs.state import TrainState, derive_seed
+from dmtg_lite.runs.train import build_network, train_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """What was measured along one Naive MTL run, and what it cost.
+
+    Args:
+        matrix: Shape (N, N), on the CPU: the mean over all measurements.
+        network: The Naive MTL network after the run; measuring has not changed it.
+        encoder_macs: Encoder multiply-adds in the unit of `TrainState.encoder_macs`, which counts a
+            training step as its forward pass; so a forward pass alone is a third of it, a backward
+            pass two thirds. Training and measuring together.
+    """
+
+    matrix: Tensor
+    network: GroupedNetwork
+    encoder_macs: int
+
+
+def label_correlation(data: TaskData) -> Tensor:
+    """|Pearson correlation| of the training labels: no image, no network.
+
+    A pair is compared on the images where both tasks are observed (target >= 0). Class numbers are
+    taken as numbers, which says little about a task of more than two unordered classes.
+
+    Returns:
+        Shape (N, N), float64; diagonal 1, and 0 for a pair that is never observed together or of
+        which one label is constant where they are.
+
+    Raises:
+        ValueError: If the tasks are dense.
+    """
+    if data.tasks[0].is_dense:
+        raise ValueError(
+            f"{data.name!r} has a picture for each task, and labels are correlated image by image. "
+            "`gradient_cosine` and `tag_affinity` serve dense tasks too."
+        )
+    labels = torch.stack([data.train.targets[name] for name in data.task_names]).cpu()  # (N, n)
+    correlation = torch.from_numpy(np.abs(np.nan_to_num(correlate_labels(labels.numpy()))))
+    return correlation.fill_diagonal_(1.0)
+
+
+def compute_gradient_cosine(network: GroupedNetwork, images: Tensor, targets: Tensor) -> Tensor:
+    """Cosine of the angle between two tasks' gradients in the encoder, on one batch.
+
+    Gradients are those of each task's loss by all parameters of stem and branch together, batch
+    norm's
+    included and heads not. Positive: the two pull the encoder in like directions. The network stays
+        as
+    it is.
+
+    Args:
+        network: With one branch, in training mode.
+        images: uint8, or float in [0, 1], shape (B, 3, H, W).
+        targets: int64, shape (B, N); -1 is not observed.
+
+    Returns:
+        Shape (N, N); nan for a task without gradient, because it is not observed in this batch or
+        its loss has come to 0.
+
+    Source:
+        The cosine baseline of Fifty et al. (2021), whose code leaves biases and batch norm out.
+    """
+    gradients = _probe(network, images, targets)[2]
+    gradients = torch.stack([torch.cat([part.flatten() for part in one]) for one in gradients])
+    norms = gradients.norm(dim=1)  # (N,)
+    units = gradients / torch.where(norms > 0, norms, torch.nan)[:, None]
+    return units @ units.T
+
+
+def compute_lookahead(
+    network: GroupedNetwork, images: Tensor, targets: Tensor, *, lr: float
+) -> Tensor:
+    """TAG's affinity on one batch: Z[i, j] = 1 - L_j(after a step on task i alone) / L_j(before).
+
+    The step is plain gradient descent on the parameters of stem and branch; heads stay, and the
+    loss after it is read on the same batch. Row i is whose step it was, column j whose loss;
+    positive: the step of i helps j. The network stays as it is.
+
+    Args:
+        network: With one branch, in training mode: batch norm uses the batch, here as in a step.
+        images: uint8, or float in [0, 1], shape (B, 3, H, W).
+        targets: int64, shape (B, N); -1 is not observed.
+        lr: Size of the step. For a small one Z[i, j] is lr * (gradient i . gradient j) / L_j.
+
+    Returns:
+        Shape (N, N); nan in row and column of a task that is not observed in this batch or whose
+        loss is 0.
+
+    Source:
+        Fifty et al., Efficiently Identifying Task Groupings for Multi-Task Learning (2021), section
+        3.
+    """
+    probe, losses, gradients = _probe(network, images, targets)
+    before = torch.where(losses > 0, losses, torch.nan)  # (N,)
+    encoder = _encoder(probe)
+    start = [weight.detach().clone() for weight in encoder]
+    rows = []
+    with torch.no_grad():
+        for gradient in gradients:
+            for weight, origin, slope in zip(encoder, start, gradient, strict=True):
+                weight.copy_(origin - lr * slope)
+            after = probe.compute_loss_matrix(images, targets)[:, 0]
+            rows.append(
+                1 - after.where(~after.isnan(), torch.inf) / before
+            )  # an overflow is no gap
+    return torch.where(before.isnan()[:, None], torch.nan, torch.stack(rows))
+
+
+def _encoder(network: GroupedNetwork) -> list[Tensor]:
+    """The parameters that all tasks share."""
+    return [*network.stem.parameters(), *network.branches.parameters()]
+
+
+def _probe(
+    network: GroupedNetwork, images: Tensor, targets: Tensor
+) -> tuple[GroupedNetwork, Tensor, list[tuple[Tensor, ...]]]:
+    """A copy to measure on, its losses (N,) and each one's gradient by the copy's encoder."""
+    if network.n_groups != 1:
+        raise ValueError(
+            f"affinities are measured in a network with one branch, this has {network.n_groups}: "
+            "tasks in different branches share no encoder to compare them in."
+        )
+    probe = deepcopy(
+        network
+    )  # batch norm counts every forward pass: in the copy, not in the network
+    with torch.enable_grad():
+        losses = probe.compute_loss_matrix(images, targets)[:, 0]
+    encoder = _encoder(probe)
+    gradients = [torch.autograd.grad(loss, encoder, retain_graph=True) for loss in losses]
+    return probe, losses.detach(), gradients
+
+
+def gradient_cosine(data: TaskData, config: TrainConfig, *, every: int = 10) -> Affinity:
+    """Mean of `compute_gradient_cosine` along one Naive MTL run, from its first step on.
+
+    Args:
+        data: The tasks and their images.
+        config: As for `methods.naive`, whose run this is, pretraining and main steps together.
+        every: Steps from one measurement to the next. Each is on a random batch of its own.
+
+    Raises:
+        ValueError: If ``every`` is below 1.
+        FloatingPointError: If training or a step ahead diverged, or no batch had labels of two
+            tasks.
+    """
+    # one forward pass, N backward passes
+    passes = (1 + 2 * len(data.tasks)) / 3
+    return _measure(
+        data,
+        config,
+        every,
+        lambda network, batch, lr: compute_gradient_cosine(network, *batch),
+        passes,
+    )
+
+
+def tag_affinity(
+    data: TaskData, config: TrainConfig, *, every: int = 10, divide_by_lr: bool = False
+) -> Affinity:
+    """Mean of `compute_lookahead` along one Naive MTL run, at the learning rate of the run.
+
+    Args:
+        data: The tasks and their images.
+        config: As for `methods.naive`, whose run this is, pretraining and main steps together.
+            Whatever its optimiser, the step ahead is plain gradient descent.
+        every: Steps from one measurement to the next. Each is on a random batch of its own.
+        divide_by_lr: Divide each measurement by its learning rate, as the released code does and
+            the paper's formula does not; late ones then weigh more under a schedule that lowers the
+            rate.
+
+    Raises:
+        ValueError: If ``every`` is below 1, or the learning rate is 0.
+        FloatingPointError: If training or a step ahead diverged, or no batch had labels of two
+            tasks.
+    """
+    if not config.lr:
+        raise ValueError("`lr` is 0: a step ahead would go nowhere. Give the config a rate > 0.")
+
+    def measure(network: GroupedNetwork, batch: Batch, lr: float) -> Tensor:
+        return compute_lookahead(network, *batch, lr=lr) / (lr if divide_by_lr else 1)
+
+    # one forward pass, then for each task a backward pass and the forward pass after its step
+    passes = (1 + 3 * len(data.tasks)) / 3
+    return _measure(data, config, every, measure, passes)
+
+
+def _measure(
+    data: TaskData,
+    config: TrainConfig,
+    every: int,
+    measure: Callable[[GroupedNetwork, Batch, float], Tensor],
+    passes: float,
+) -> Affinity:
+    """Train as Naive MTL does and average what ``measure(network, batch, learning rate)`` gives."""
+    if type(every) is not int or every < 1:
+        raise ValueError(f"`every` must be a whole number >= 1, got {every!r}.")
+    split, n_steps = data.train, sum(config.count_steps(len(data.train)))
+    batch_size = min(config.batch_size, len(split))
+    network = build_network(data, config)
+    state = TrainState(
+        network, config, seed=derive_seed(config.seed, 4)
+    )  # the run of `methods.naive`
+    steps = train_steps(network, data, config, n_steps=n_steps, state=state)
+    batches = Batches(split, data.tasks, network.device)
+    own_batches = torch.Generator().manual_seed(
+        derive_seed(config.seed, 20)
+    )  # none of the run's streams
+    total = torch.zeros(len(data.tasks), len(data.tasks), device=network.device)
+    count, measurements = torch.zeros_like(total), 0
+    diverged = torch.zeros((), dtype=torch.bool, device=network.device)
+    while state.step < n_steps:
+        rows = torch.randperm(len(split), generator=own_batches)[:batch_size].to(
+            split.images.device
+        )
+        one = measure(network, batches.take(rows), config.lr * state.lr_scale)  # (N, N)
+        total += one.where(~one.isnan(), 0.0)
+        count += ~one.isnan()
+        measurements += 1
+        for record in islice(steps, every):
+            diverged |= ~record.task_losses.isfinite().all()
+    matrix = (total / count).cpu()
+    if diverged:
+        raise FloatingPointError("training diverged: a loss is not finite. Lower `lr`.")
+    if not matrix.isfinite().all():
+        i, j = (~matrix.isfinite()).nonzero()[0].tolist()
+        raise FloatingPointError(
+            f"the affinity of {data.task_names[i]!r} to {data.task_names[j]!r} is {matrix[i, j]} "
+            "after "
+            f"{measurements} measurements. nan: no batch had labels of both; raise `batch_size`, "
+            "or measure "
+            "more often. Infinite: the step ahead is too long; lower `lr`."
+        )
+    batch_macs = count_macs(network, data.image_shape)["encoder"] * batch_size
+    return Affinity(matrix, network, state.encoder_macs + round(batch_macs * passes * measurements))
+
+
+def cluster_affinity(matrix: Tensor, n_groups: int, task_names: Sequence[str]) -> list[list[str]]:
+    """Spectral clustering of the tasks by their affinities; deterministic.
+
+    A pair's affinity is the mean of its two directions. A negative one is read as 0: the tasks harm
+    each other, so nothing ties them. (Shifting all values up until none is negative would turn
+    strangers into friends, by as much as the worst pair disagrees.) The scale of the matrix does
+    not matter, nor
+    does its diagonal: a task says nothing about others by agreeing with itself.
+
+    Args:
+        matrix: Shape (N, N); larger is better together.
+        n_groups: K, from 1 to N.
+        task_names: The N names, in row order.
+
+    Raises:
+        ImportError: If scikit-learn is not installed.
+        ValueError: If the matrix is not (N, N) and finite, K is out of range, or no affinity
+            between two tasks is positive, so that any grouping would be as good.
+
+    Source:
+        scikit-learn's ``SpectralClustering``: k-means on eigenvectors of the normalised Laplacian.
+    """
+    n_tasks = len(task_names)
+    if tuple(matrix.shape) != (n_tasks, n_tasks) or not torch.isfinite(matrix).all():
+        raise ValueError(
+            f"`matrix` must be finite and of shape ({n_tasks}, {n_tasks}) for {n_tasks} tasks, "
+            "got shape "
+            f"{tuple(matrix.shape)} with {int((~torch.isfinite(matrix)).sum())} entries not finite."
+        )
+    if type(n_groups) is not int or not 1 <= n_groups <= n_tasks:
+        raise ValueError(
+            f"`n_groups` must be a whole number from 1 to {n_tasks}, got {n_groups!r}."
+        )
+    if n_groups in (1, n_tasks):  # nothing to choose
+        return groups_from_labels([n % n_groups for n in range(n_tasks)], task_names)
+    ties = matrix.detach().cpu().double()
+    ties = ((ties + ties.T) / 2).clamp_min(0).fill_diagonal_(0)
+    if not ties.any():
+        raise ValueError(
+            "`matrix` holds no positive affinity between two tasks, so there is nothing to "
+            "cluster by."
+        )
+    try:
+        from sklearn.cluster import SpectralClustering
+    except ImportError as error:
+        raise ImportError(
+            "Clustering needs scikit-learn, which is not installed. Run: pip install "
+            '"dmtg-lite[data]"'
+        ) from error
+    # a thread between all keeps the graph in one piece, as the eigenvectors want it
+    ties = ties.clamp_min(1e-6 * float(ties.max())).fill_diagonal_(0)
+    clustering = SpectralClustering(n_groups, affinity="precomputed", random_state=0)
+    return groups_from_labels(clustering.fit_predict(ties.numpy()).tolist(), task_names)

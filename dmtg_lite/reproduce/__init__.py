@@ -1,9 +1,0 @@
-"""The paper's tables beside ours: `specs` say what a table is made of, `plan` which runs it needs, `measure`
-what they say, `page` what it looks like."""
-
-from dmtg_lite.reproduce.page import render_text, write_reproduction
-from dmtg_lite.reproduce.reproduction import Reproduction, reproduce_table
-from dmtg_lite.reproduce.setting import Setting
-from dmtg_lite.reproduce.specs import SPECS
-
-__all__ = ["SPECS", "Reproduction", "Setting", "render_text", "reproduce_table", "write_reproduction"]

@@ -1,0 +1,139 @@
+"""How a grouping is judged: sums over tasks, and NormGain against Naive MTL (section 4.1).
+
+Plain numbers in and out; the loop that collects losses and errors is `train.evaluate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from dmtg_lite.core.tasks import HIGHER_IS_BETTER
+
+
+def norm_gains(
+    error: Sequence[float],
+    reference_error: Sequence[float],
+    *,
+    higher_is_better: Sequence[bool] | bool = False,
+) -> np.ndarray:
+    """Relative improvement of every task over its reference, in percent, shape (N,).
+
+    Args:
+        error: Loss or error of each task, shape (N,).
+        reference_error: The same for the reference, Naive MTL in the paper, shape (N,), not 0.
+        higher_is_better: Tasks whose number is a score such as mIoU: the gain is then the relative
+            change of the score, as in Table A2.
+
+    Returns:
+        Percent, shape (N,); positive is better than the reference.
+
+    Raises:
+        ValueError: If the lengths differ, a value is not finite, or a reference is 0.
+
+    Source:
+        The terms of equations (7) and (8).
+    """
+    error, reference = np.asarray(error, np.float64), np.asarray(reference_error, np.float64)
+    if error.shape != reference.shape or error.ndim != 1 or not error.size:
+        raise ValueError(
+            "`error` and `reference_error` must be of one shape (N,), "
+            f"got {error.shape} and {reference.shape}."
+        )
+    if not (np.isfinite(error).all() and np.isfinite(reference).all()):
+        raise ValueError(f"errors must be finite, got {error.tolist()} and {reference.tolist()}.")
+    if (reference == 0).any():
+        raise ValueError(
+            f"`reference_error` is 0 at task {int((reference == 0).argmax())}: a relative gain "
+            "does not "
+            "exist there. Evaluate on more images, or compare the errors themselves."
+        )
+    gains = 100.0 * (reference - error) / reference
+    return np.where(np.broadcast_to(higher_is_better, gains.shape), -gains, gains)
+
+
+def norm_gain(
+    error: Sequence[float],
+    reference_error: Sequence[float],
+    *,
+    higher_is_better: Sequence[bool] | bool = False,
+) -> float:
+    """NormGain in percent: the mean over tasks of the relative improvement (equations 7 and 8).
+
+    ``error`` may hold losses (NormGain_L) or errors (NormGain_E). See `norm_gains` for arguments.
+
+    Example:
+        >>> norm_gain([1.0, 3.0], [2.0, 4.0])
+        37.5
+    """
+    return float(norm_gains(error, reference_error, higher_is_better=higher_is_better).mean())
+
+
+def pair_gains(
+    own: Mapping[str, float],
+    reference: Mapping[str, float],
+    metrics: Mapping[str, str] | None = None,
+) -> dict[str, float]:
+    """The terms of a NormGain by task, paired by name: ``{task: percent}``.
+
+    Args:
+        own, reference: Losses or errors, ``{task: value}``.
+        metrics: ``{task: metric}`` of errors; scores such as mIoU gain by relative change.
+            ``None``: losses.
+
+    Returns:
+        In the order of ``own``; nan where the reference is 0, so that no relative gain exists.
+
+    Raises:
+        ValueError: If the two are of different tasks, or a value is not finite.
+    """
+    if sorted(own) != sorted(reference):
+        raise ValueError(
+            f"the results are of different tasks: {sorted(own)} and {sorted(reference)}."
+        )
+    gains = dict.fromkeys(own, float("nan"))
+    names = [name for name in own if reference[name] != 0]
+    if names:
+        scores = [bool(metrics) and metrics[name] in HIGHER_IS_BETTER for name in names]
+        values = norm_gains(
+            [own[name] for name in names],
+            [reference[name] for name in names],
+            higher_is_better=scores,
+        )
+        gains |= dict(zip(names, values.tolist(), strict=True))
+    return gains
+
+
+def sum_errors(errors: Mapping[str, float], metrics: Mapping[str, str]) -> float:
+    """Total error in points; nan where tasks have different metrics and no sum means anything."""
+    return total(errors) if set(metrics.values()) == {"error_percent"} else float("nan")
+
+
+def total(per_task: Mapping[str, float]) -> float:
+    """Total loss or total error: the plain sum over tasks, as the paper's tables report it."""
+    return float(sum(per_task.values()))
+
+
+def correlate_labels(labels: np.ndarray) -> np.ndarray:
+    """Pearson correlation of every two tasks' labels, on the images that carry both.
+
+    Args:
+        labels: Class numbers, shape (N, n); -1 where an image carries no label.
+
+    Returns:
+        Shape (N, N), from -1 to 1; nan for a pair never seen together, or of which one label is
+        constant where both are.
+    """
+    seen = (np.asarray(labels) >= 0).astype(np.float64)
+    values = np.asarray(labels, np.float64) * seen
+    n_both, sums = (
+        seen @ seen.T,
+        values @ seen.T,
+    )  # images with both labels; the row's sum over them
+    covariance = (
+        n_both * (values @ values.T) - sums * sums.T
+    )  # times n_both squared: exact whole numbers
+    variance = n_both * (values**2 @ seen.T) - sums**2
+    with np.errstate(invalid="ignore"):  # 0 / 0
+        return covariance / np.sqrt(variance * variance.T)

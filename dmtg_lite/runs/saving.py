@@ -1,0 +1,68 @@
+"""What a long run leaves behind on its way, and whether it shows how far it is: the same for every method."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dmtg_lite.files import write_atomically
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """Checkpoints of a method, and its progress bar.
+
+    Args:
+        folder: Where checkpoints go; a run found there is continued, a finished one not run again.
+            ``None``: none are kept.
+        every: Steps between checkpoints; there is always one at the end.
+        progress: Show a progress bar (needs tqdm).
+    """
+
+    folder: str | Path | None = None
+    every: int = 500
+    progress: bool = False
+
+    def below(self, name: str) -> Saving:
+        """The same in a folder of its own."""
+        return self if self.folder is None else replace(self, folder=Path(self.folder) / name)
+
+    def path(self, name: str) -> Path | None:
+        """A file in the folder, if there is one."""
+        return None if self.folder is None else Path(self.folder) / name
+
+    def remember(self, name: str, settings: str, compute: Callable[[], Any]) -> Any:
+        """What ``compute`` gave the first time, read back from the folder: numbers as JSON takes
+        them.
+
+        So a search that is resumed chooses what it has chosen, on whatever machine.
+
+        Raises:
+            ValueError: If what is there was computed with other settings.
+        """
+        path = self.path(f"{name}.json")
+        if path is None:
+            return compute()
+        if not path.exists():
+            write_atomically(path, json.dumps({"settings": settings, "value": compute()}).encode())
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["settings"] != settings:
+            raise ValueError(
+                f"{path} was made with {found['settings']}; this run has {settings}. "
+                "Resume with the same data and settings, or start in a new folder."
+            )
+        return found["value"]
+
+    def of(self, name: str, label: str) -> dict[str, Any]:
+        """What `train.fit` and `train.pretrain` want to know: keyword arguments for one run."""
+        return {
+            "checkpoint": self.path(f"{name}.safetensors"),
+            "checkpoint_every": self.every,
+            "progress": label if self.progress else None,
+        }
+
+
+UNSAVED = Saving()

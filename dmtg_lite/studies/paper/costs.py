@@ -1,0 +1,82 @@
+"""Multiply-adds of one image through everything a method trains, as Table A1 counts them. Nothing
+is trained.
+
+Encoders and heads are counted once, on a Naive MTL network; the rest is arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.tasks import Task
+from dmtg_lite.encoders import build_encoder
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Multiply-adds of the parts, and of what methods make of them.
+
+    Args:
+        n_tasks: N.
+        stem: The shared first stages.
+        branch: The other stages, of one branch.
+        heads: All N heads of one branch.
+    """
+
+    n_tasks: int
+    stem: int
+    branch: int
+    heads: int
+
+    @property
+    def naive(self) -> int:
+        """One whole network with N heads."""
+        return self.stem + self.branch + self.heads
+
+    @property
+    def heads_percent(self) -> float:
+        """The heads' share of `naive`."""
+        return 100 * self.heads / self.naive
+
+    def dmtg(self, n_groups: int) -> int:
+        """One stem, K branches, each with all N heads."""
+        return self.stem + n_groups * (self.branch + self.heads)
+
+    def tag(self, n_groups: int) -> int:
+        """One network of all tasks, then K encoders with one head a task."""
+        return self.naive + self._final(n_groups)
+
+    def hoa(self, n_groups: int) -> int:
+        """A network for every pair of tasks, then K encoders with one head a task.
+
+        The N single networks, which HOA needs as well, are left out, as in the paper's figures (36
+        + K).
+        """
+        encoder = self.stem + self.branch
+        pairs = comb(self.n_tasks, 2) * encoder + (self.n_tasks - 1) * self.heads
+        return pairs + self._final(n_groups)
+
+    def _final(self, n_groups: int) -> int:
+        return n_groups * (self.stem + self.branch) + self.heads
+
+
+def count_costs(
+    tasks: Sequence[Task], image_shape: tuple[int, int, int], config: TrainConfig
+) -> Costs:
+    """Count the parts of the networks that a config describes.
+
+    Args:
+        tasks: The N tasks.
+        image_shape: (3, H, W).
+        config: Its encoder, ``capacity``, ``shared`` and ``head_hidden`` count.
+    """
+    encoder = build_encoder(config.encoder, image_shape, capacity=config.capacity)
+    network = GroupedNetwork.naive(
+        tasks, encoder, shared=config.shared, head_hidden=config.head_hidden
+    )
+    macs = count_macs(network, image_shape)
+    return Costs(len(tasks), macs["stem"], macs["branches"], macs["heads"])

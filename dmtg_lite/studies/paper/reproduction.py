@@ -1,0 +1,137 @@
+"""A table of the paper beside ours: run what it needs, and gather what its runs say."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dmtg_lite.studies.cells import run_cells
+from dmtg_lite.studies.paper.measure import (
+    add_ratio,
+    make_frame,
+    tabulate_costs,
+    tabulate_gains,
+    tabulate_groups,
+    tabulate_numbers,
+)
+from dmtg_lite.studies.paper.plan import TOY_SHARED, Results, Row, find_runs, list_cells, plan_row
+from dmtg_lite.studies.paper.setting import Setting
+from dmtg_lite.studies.paper.specs import SPECS, load_paper
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A table of the paper beside ours.
+
+    Args:
+        table: Its name, e.g. ``"table3"``.
+        title: What it is about.
+        kind: See `Spec`.
+        doubts: Why the two must not be compared; empty if they may.
+        notes: What a reader has to know.
+        frame: Tidy rows; the first column, ``comparable``, is in every one of them.
+    """
+
+    table: str
+    title: str
+    kind: str
+    doubts: tuple[str, ...]
+    notes: tuple[str, ...]
+    frame: pd.DataFrame
+
+    @property
+    def is_comparable(self) -> bool:
+        return not self.doubts
+
+
+def reproduce_table(
+    table: str,
+    folder: str | Path,
+    *,
+    setting: Setting,
+    seeds: Sequence[int] = (0,),
+    jobs: int = 1,
+    progress: bool = False,
+) -> Reproduction:
+    """Run what a table of the paper needs, and put our numbers beside the paper's.
+
+    Args:
+        table: A key of `SPECS`.
+        folder: Where finished runs are kept, a JSON file each, and on real data their checkpoints:
+            a reproduction that was killed continues, and tables share runs.
+        setting: Data and configs.
+        seeds: One run per row and seed. Toy images stay the same.
+        jobs: Processes of one thread each.
+        progress: Show a progress bar (needs tqdm).
+
+    Raises:
+        ValueError: If there are no data, the table is unknown, or the reference of every gain
+            failed.
+    """
+    if table not in SPECS:
+        raise ValueError(f"`table` must be one of {tuple(SPECS)}, got {table!r}.")
+    spec, paper = SPECS[table], load_paper()["tables"][table]
+    notes = [*spec.notes, *([paper["note"]] if "note" in paper else [])]
+    if spec.kind == "costs":
+        rows, opened = tabulate_costs(paper["rows"], setting, Path(folder)), None
+    else:
+        setting.check(spec.suite)
+        planned = [plan_row(row, spec, setting) for row in paper["rows"]]
+        opened = setting.open(spec.suite)
+        notes += [
+            _count_seeds(seeds),
+            f"Our data: {opened!r}",
+            f"Our preset: {setting.config(spec.suite)}",
+        ]
+        cells = list_cells(planned, spec, setting, seeds)
+        # this process has the data already; others, and rows on other data, open theirs
+        is_one = jobs == 1 and {cell.data for cell in cells} == {spec.suite}
+        numbers = run_cells(
+            cells,
+            opened if is_one else setting.open,
+            folder=folder,
+            jobs=jobs,
+            progress=progress,
+            keep_checkpoints=not setting.is_toy,
+        )
+        results = dict(zip(cells, numbers, strict=True))
+        notes += _report(planned, results, seeds)
+        tabulator = {
+            "numbers": tabulate_numbers,
+            "groups": tabulate_groups,
+            "gains": tabulate_gains,
+        }
+        rows = tabulator[spec.kind](planned, spec, results, seeds)
+        if table == "appendixD":
+            rows.append(add_ratio(rows))
+        if table == "table6" and setting.is_toy:
+            pairs = ", ".join(f"{own} for {papers}" for papers, own in TOY_SHARED.items())
+            notes.append(f"Shared here, of the small encoder's 7 stages: {pairs}.")
+    doubts = tuple(setting.doubts(spec.suite, opened))
+    return Reproduction(
+        table, paper["title"], spec.kind, doubts, tuple(notes), make_frame(table, rows, not doubts)
+    )
+
+
+def _count_seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) == 1:
+        return f"One seed, {seeds[0]}: no spread is known. --seeds asks for more."
+    return f"Ours: mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
+
+
+def _report(planned: Sequence[Row], results: Results, seeds: Sequence[int]) -> list[str]:
+    """Rows that have no run, or one that failed; refuse a table without any, or without its reference."""
+    lines = [f"{row.label}: not available." for row in planned if not row.is_available]
+    failed = {cell: run["failed"] for cell, run in results.items() if "failed" in run}
+    lines += [
+        f"{cell.method}, K={cell.k}, seed {cell.seed} failed: {why}" for cell, why in failed.items()
+    ]
+    has_runs = any(find_runs(row, results, seeds) for row in planned)
+    if not has_runs or any(cell.method == "naive" for cell in failed):
+        raise ValueError("; ".join(lines))
+    return list(dict.fromkeys(lines))

@@ -1,0 +1,372 @@
+"""A run one can start, pause, step and turn knobs on while it trains, in one background thread.
+
+No widgets and no drawing: the dashboard, a test and a script are callers alike. The session never
+changes torch's number of threads, since that belongs to the whole process and changes sums.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf, isfinite
+
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.runs.history import History
+from dmtg_lite.runs.spare import check_closings
+from dmtg_lite.runs.state import TrainState, derive_seed
+from dmtg_lite.runs.train import (
+    Knobs,
+    StepRecord,
+    branch_out,
+    build_network,
+    record_to_history,
+    train_steps,
+)
+
+WATCHABLE = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=900)
+AT_REST = frozenset({"idle", "paused", "finished", "failed", "closed"})
+_FLUSH_EVERY = (
+    0.1  # seconds between transfers from device to history: more often than anyone paints
+)
+
+_sessions: dict[str, LiveSession] = {}  # by name, so that a cell run again replaces its session
+
+
+class _Reset(BaseException):
+    """Leaves a run wherever it stands; no `except Exception` on the way may swallow it."""
+
+
+class _Close(BaseException):
+    """The same, for good."""
+
+
+class LiveSession:
+    """One DMTG run under remote control.
+
+    Every method only leaves a command for the training thread and returns at once; commands act
+    between two optimisation steps, in order. Making another session of the same name closes this
+    one, so running a notebook cell twice leaves one training thread.
+
+    Args:
+        data: What to train on.
+        n_groups: K, a number: the one thing that a live run is not asked to find.
+        config: ``spare_branches`` are opened, and close while one watches. ``restarts`` is ignored:
+            a live run is a single run. ``None``: a recipe for toy faces that settles within a
+                minute at
+            the default speed.
+        name: Of the session, see above.
+        steps_per_second: So that a class can watch; ``None``: as fast as the machine can.
+
+    Attributes:
+        pretrained: Naive MTL steps taken for this seed.
+        state: ``idle``, ``pretraining``, ``running``, ``paused``, ``finished``, ``failed`` or
+            ``closed``.
+        error: Why it failed, for people; empty otherwise.
+        history: The recorded steps; a new object after each reset.
+        network: The network in training, or None before the first step. Touch it only at rest.
+        knobs: Temperature and learning rate of S in use; see `turn`.
+        listeners: Called with no argument, from the training thread, when anything above changed.
+    """
+
+    def __init__(
+        self,
+        data: TaskData,
+        n_groups: int = 3,
+        *,
+        config: TrainConfig | None = None,
+        name: str = "default",
+        steps_per_second: float | None = 30.0,
+    ) -> None:
+        config = config or WATCHABLE
+        _check_n_groups(n_groups)
+        # complain here, not in the thread
+        n_steps = config.count_steps(len(data.train))[1]
+        check_closings(config, *config.count_branches(n_groups, len(data.tasks)), n_steps)
+        if previous := _sessions.pop(name, None):
+            previous.close()
+        self.data, self.config, self.name = data, config, name
+        self.n_groups, self.seed = n_groups, config.seed
+        self.knobs = Knobs()
+        self.steps_per_second = steps_per_second
+        self.state, self.error, self.pretrained = "idle", "", 0
+        self.network: GroupedNetwork | None = None
+        self.history = self._new_history()
+        self.listeners: set[Callable[[], None]] = set()
+        self._naive: dict[int, GroupedNetwork] = {}  # by seed: kept, so that Reset is at once
+        self._pending: list[StepRecord] = []  # steps taken, not yet in the history
+        self._commands: queue.Queue[tuple[str, dict]] = queue.Queue()
+        self._changed = threading.Condition()
+        self._waiting = 0  # commands given and not yet acted on
+        self._credit: float = 0  # steps the loop may take: 0 paused, inf running
+        self._due = self._flushed = 0.0  # next step not before, last flush at; time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="dmtg-train", daemon=True)
+        _sessions[name] = self
+        self._thread.start()
+
+    def __repr__(self) -> str:
+        return f"<{self.config_line}: {self.state}, {len(self.history)} steps>"
+
+    @property
+    def config_line(self) -> str:
+        """The run as one line to paste, with the knobs as they stand now.
+
+        As long as no knob was turned on the way, that line gives this run again, number by number.
+        """
+        knobs = {"tau": self.knobs.tau, "lr_assignment": self.knobs.lr_assignment}
+        turned = {name: value for name, value in knobs.items() if value is not None}
+        config = replace(self.config, seed=self.seed, restarts=1, **turned)
+        return f"methods.dmtg(data, n_groups={self.n_groups}, config={config})"
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of a whole run, after pretraining."""
+        return self.config.count_steps(len(self.data.train))[1]
+
+    # ------------------------------------------------------------------ for the caller's thread
+    def start(self) -> None:
+        """Train until paused or finished; pretrains first if this seed has not been."""
+        self._command("start")
+
+    def pause(self) -> None:
+        """Stop after the step in progress."""
+        self._command("pause")
+
+    def step(self, n: int = 1) -> None:
+        """Take exactly ``n`` steps and pause (after pretraining, if that is still to do)."""
+        self._command("step", n=n)
+
+    def reset(
+        self,
+        n_groups: int | None = None,
+        seed: int | None = None,
+        spare_branches: int | str | None = None,
+    ) -> None:
+        """Back to step 0, with another K, seed or setting of spare branches if given.
+
+        Naive MTL weights of a seed are kept.
+
+        Raises:
+            ValueError: If ``n_groups`` < 1, ``seed`` < 0, or ``spare_branches`` is nothing that
+                `TrainConfig` takes.
+        """
+        if n_groups is not None:
+            _check_n_groups(n_groups)
+        if seed is not None and seed < 0:
+            raise ValueError(f"`seed` must be >= 0, got {seed}.")
+        if spare_branches is not None:
+            replace(self.config, spare_branches=spare_branches)
+        self._command("reset", n_groups=n_groups, seed=seed, spare_branches=spare_branches)
+
+    def turn(self, **knobs: float | None) -> None:
+        """Turn ``tau`` or ``lr_assignment``; it acts at the next step and survives a reset.
+
+        ``None`` follows the config again. The value used is recorded with each step.
+
+        Raises:
+            ValueError: If ``tau`` <= 0, ``lr_assignment`` < 0, or there is no such knob.
+        """
+        for name, value in knobs.items():
+            if name not in ("tau", "lr_assignment"):
+                raise ValueError(
+                    f"unknown knob {name!r}; a live run has `tau` and `lr_assignment`."
+                )
+            if value is None:
+                continue
+            if not (isfinite(value) and (value >= 0 if name == "lr_assignment" else value > 0)):
+                least = "> 0" if name == "tau" else ">= 0"
+                raise ValueError(f"`{name}` must be a finite number {least}, got {value}.")
+        for name, value in knobs.items():
+            setattr(self.knobs, name, None if value is None else float(value))
+        self._tell()
+
+    def close(self, timeout: float = 5.0) -> None:
+        """End the training thread; the history stays readable."""
+        self._command("close")
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        if _sessions.get(self.name) is self:
+            del _sessions[self.name]
+
+    def wait(self, timeout: float | None = None) -> str:
+        """Block until every command given so far is done and the session rests; return the state.
+
+        Not for a cell above a live view: it would keep the buttons waiting. Interrupting it
+        pauses the run.
+
+        Args:
+            timeout: Seconds; after them the state is returned as it is, e.g. ``"running"``.
+        """
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: not self._waiting and self.state in AT_REST, timeout)
+        except KeyboardInterrupt:
+            self.pause()
+            return self.wait(5.0)
+        return self.state
+
+    def run_if_headless(self, timeout: float = 600.0) -> None:
+        """Train to the end and wait, if the environment variable DMTG_HEADLESS is set.
+
+        For a notebook that is executed with nobody there to press Start.
+
+        Raises:
+            RuntimeError: If the run failed or did not end in time, so that the notebook fails too.
+        """
+        if not os.environ.get("DMTG_HEADLESS"):
+            return
+        self.steps_per_second = None
+        self.start()
+        if self.wait(timeout) != "finished":
+            raise RuntimeError(
+                f"the live run is {self.state} after {len(self.history)} steps. {self.error}"
+            )
+
+    # ------------------------------------------------------------------ in the training thread
+    def _command(self, name: str, **arguments: int | str | None) -> None:
+        with self._changed:
+            if self.state != "closed":
+                self._waiting += 1
+                self._commands.put((name, arguments))
+
+    def _tell(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        for listener in tuple(self.listeners):
+            listener()
+
+    def _new_history(self) -> History:
+        n_branches, _ = self.config.count_branches(self.n_groups, len(self.data.tasks))
+        return History(
+            self.data.task_names,
+            n_branches,
+            meta={
+                "title": f"{self.data.name}, seed {self.seed}",
+                "method": "DMTG",
+                "seed": self.seed,
+                "data": self.data.name,
+                "planted_groups": self.data.planted_groups,
+            },
+        )
+
+    def _run(self) -> None:
+        while True:
+            try:
+                try:
+                    self._train()
+                    self.state = "finished"
+                except Exception as error:  # noqa: BLE001  shown to people instead of dying unseen
+                    self.state, self.error = "failed", f"{type(error).__name__}: {error}"
+                self._credit = 0
+                self._gate(None)
+            except _Reset:
+                continue
+            except _Close:
+                break
+        self._tell()
+
+    def _train(self) -> None:
+        data, config = self.data, self.config
+        n_pretrain, n_steps = config.count_steps(len(data.train))
+        seed = derive_seed(self.seed, 6, 0)  # that of the first restart of `methods.dmtg`
+        if self.seed not in self._naive:
+            self._gate("pretraining")
+            naive = build_network(data, config, seed=seed)
+            record = None
+            for record in train_steps(
+                naive, data, config, n_steps=n_pretrain, seed=derive_seed(seed, 3)
+            ):
+                self.pretrained = record.step
+                self._gate("pretraining")
+            if record is not None:  # raises here if the loss has stopped being finite
+                record_to_history(History(data.task_names, 1), [record])
+            self._naive[self.seed] = naive
+        self._gate("running")
+        self.network = branch_out(self._naive[self.seed], self.n_groups, config, seed=seed)
+        state = TrainState(self.network, config, seed=derive_seed(seed, 4))
+        steps = train_steps(
+            self.network, data, config, n_steps=n_steps, knobs=self.knobs, state=state
+        )
+        for _ in range(n_steps):
+            self._gate("running", cost=1)
+            self._pending.append(next(steps))
+            if state.elbow is not None:
+                self.history.meta["elbow"] = state.elbow
+        self._flush()
+        self.history.meta |= {"config": self.config_line, "groups": self.history.groups()}
+
+    def _gate(self, active: str | None, *, cost: int = 0) -> None:
+        """Return when the loop may go on as ``active``; commands act here and nowhere else."""
+        while True:
+            now = time.monotonic()
+            if not self._credit:
+                if active:
+                    self._flush()
+                if self.state in ("pretraining", "running"):
+                    self.state = "paused"
+                self._tell()
+            elif now - self._flushed > _FLUSH_EVERY:
+                self._flush()
+                self._tell()
+            wait = self._due - now if cost and self._credit == inf else 0
+            try:
+                command = self._commands.get(timeout=max(0, wait) if self._credit else None)
+            except queue.Empty:
+                if self.state != active:
+                    self.state = active
+                    self._tell()
+                if cost and self.steps_per_second:
+                    self._due = time.monotonic() + 1 / self.steps_per_second
+                self._credit -= cost
+                return
+            with self._changed:  # one piece: nobody sees the command gone and the state as before
+                self._waiting -= 1
+                self._obey(active, *command)
+
+    def _obey(self, active: str | None, name: str, arguments: dict) -> None:
+        if name == "close":
+            self.state = "closed"
+            raise _Close
+        if name == "reset":
+            self.n_groups = arguments["n_groups"] or self.n_groups
+            self.seed = self.seed if arguments["seed"] is None else arguments["seed"]
+            if arguments["spare_branches"] is not None:
+                self.config = replace(self.config, spare_branches=arguments["spare_branches"])
+            self.history, self.network, self._pending = self._new_history(), None, []
+            self.state, self.error, self.pretrained, self._credit = "idle", "", 0, 0
+            raise _Reset
+        if active is None:  # finished or failed: only the two above lead on
+            return
+        if name == "pause":
+            self._credit = 0
+        elif name == "start":
+            self._credit = inf
+        elif name == "step":
+            self._credit = arguments["n"] + (0 if self._credit == inf else self._credit)
+        if self._credit:
+            self.state = active
+
+    def _flush(self) -> None:
+        self._flushed = time.monotonic()
+        records, self._pending = self._pending, []
+        record_to_history(self.history, records)
+
+
+def _check_n_groups(n_groups: int) -> None:
+    if isinstance(n_groups, bool) or not isinstance(n_groups, int) or n_groups < 1:
+        raise ValueError(f"`n_groups` must be >= 1, and a number, got {n_groups!r}.")
+
+
+def close_all() -> None:
+    """Close every session: called at exit, since a thread inside torch must not outlive it."""
+    for session in tuple(_sessions.values()):
+        session.close()
+
+
+atexit.register(close_all)

@@ -1,0 +1,116 @@
+"""What the dense decoder and the scaling of gradients promise."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from dmtg_lite.core.decoders import Decoder
+from dmtg_lite.core.gradient import ScaleGradient
+
+PAPER = (128, 64, 48, 32)
+
+
+@pytest.mark.parametrize(
+    ("n_outputs", "parameters", "gmacs"),
+    [(1, 520_225, 0.912), (3, 520_803, 0.950), (18, 525_138, 1.233)],
+)
+def test_sizes_of_the_paper_decoder(n_outputs: int, parameters: int, gmacs: float) -> None:
+    """A head of the Taskonomy network, from 512 channels at 16x16 to 256x256, counted by hand."""
+    with torch.device("meta"):
+        decoder, features = Decoder(512, PAPER, n_outputs).eval(), torch.zeros(1, 512, 16, 16)
+    with FlopCounterMode(display=False) as counter:
+        output = decoder(features)
+    assert output.shape == (1, n_outputs, 256, 256)
+    assert sum(weight.numel() for weight in decoder.parameters()) == parameters
+    assert counter.get_total_flops() / 2e9 == pytest.approx(gmacs, abs=0.0005)
+
+
+def plain(decoder: Decoder, x: Tensor, n_widths: int) -> Tensor:
+    """The layer table with torch's functions, weights in the order of the table; nothing in place."""
+    weights = iter(decoder.parameters())
+
+    def norm_relu(x: Tensor) -> Tensor:
+        return F.relu(F.batch_norm(x, None, None, next(weights), next(weights), training=True))
+
+    for n in range(n_widths):
+        x = norm_relu(F.conv_transpose2d(x, next(weights), next(weights), stride=2))
+        if n < n_widths - 1:
+            x = norm_relu(F.conv2d(x, next(weights), next(weights), padding=1))
+    return F.conv2d(x, next(weights), next(weights), padding=1)
+
+
+@pytest.mark.parametrize("widths", [(5,), (6, 5, 4)])
+def test_the_decoder_is_its_layer_table(widths: tuple[int, ...]) -> None:
+    """Values and gradients of the table written down plainly; every width doubles the resolution."""
+    torch.manual_seed(0)
+    decoder, features = Decoder(7, widths, 2), torch.randn(3, 7, 4, 6)
+    output = decoder(features)
+    assert output.shape == (3, 2, 4 * 2 ** len(widths), 6 * 2 ** len(widths))
+    assert (output < 0).any()  # no ReLU at the end
+    expected = plain(decoder, features, len(widths))
+    torch.testing.assert_close(output, expected)
+    pull, weights = torch.randn(output.shape), list(decoder.parameters())
+    own, other = (torch.autograd.grad((y * pull).sum(), weights) for y in (output, expected))
+    for mine, theirs in zip(own, other, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_decoders_of_several_tasks_may_read_the_same_features() -> None:
+    """A decoder leaves its input as it was, although its ReLUs work in place."""
+    features = torch.randn(2, 4, 3, 3)
+    before = features.clone()
+    Decoder(4, (3, 2), 1)(features)
+    assert torch.equal(features, before)
+
+
+def test_a_decoder_needs_a_width() -> None:
+    """Without a width there is nothing to decode."""
+    with pytest.raises(ValueError, match="`widths` is empty"):
+        Decoder(4, (), 1)
+
+
+# ---------------------------------------------------------------- gradients
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_scaling_touches_gradients_only(n: int) -> None:
+    """Forward: the same values. Backward: the gradient over sqrt(n); what lies behind keeps its own."""
+    x = torch.randn(4, 3, requires_grad=True)
+    y = ScaleGradient(n)(x)
+    assert torch.equal(y, x)
+    weight = torch.randn(4, 3, requires_grad=True)
+    (y * weight).sum().backward()
+    torch.testing.assert_close(x.grad, weight.detach() / n**0.5)
+    assert torch.equal(weight.grad, x.detach())
+
+
+def test_every_scaling_has_its_own_number() -> None:
+    """Two in one graph, the second made after the first: 1 / sqrt(4 * 9); the release would take one n."""
+    x = torch.ones((), requires_grad=True)
+    first, second = ScaleGradient(4), ScaleGradient(9)
+    second(first(x)).backward()
+    assert x.grad.item() == pytest.approx(1 / 6)
+
+
+def test_scaling_keeps_the_size_of_summed_independent_gradients() -> None:
+    """The reason for the square root: 16 gradients of norm about 32 sum to one of about 128, scaled
+    to 32.
+
+    1024 numbers: the norm varies by 1 / sqrt(2 * 1024), about 2 %, so 10 % is far off.
+    """
+    rng = torch.Generator().manual_seed(0)
+    x = torch.zeros(1024, requires_grad=True)
+    y = ScaleGradient(16)(x)
+    sum((y * torch.randn(1024, generator=rng)).sum() for _ in range(16)).backward()
+    assert x.grad.norm().item() == pytest.approx(32, rel=0.1)
+
+
+def test_scaling_by_less_than_one_gradient_is_refused() -> None:
+    """n counts gradients."""
+    with pytest.raises(ValueError, match="`n` must be >= 1, got 0"):
+        ScaleGradient(0)
+    assert "n=3" in repr(nn.Sequential(ScaleGradient(3)))

@@ -1,0 +1,404 @@
+"""What the meta-learner promises: absent tasks are absent, combinations are asked for as described,
+and
+on published gains it predicts better than a mean does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from math import inf, nan
+from pathlib import Path
+from statistics import median
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dmtg_lite.methods.search import meta_learner
+from dmtg_lite.methods.search.meta_learner import (
+    GainTable,
+    MetaLearner,
+    choose_next,
+    fit_meta_learner,
+    learn_gains,
+    list_combinations,
+)
+
+MASKS = list_combinations(4)  # (15, 4)
+
+
+def make_learner(n_tasks: int = 4, *, width: int = 8) -> MetaLearner:
+    """Not fitted; its embeddings are far apart, so that tasks differ."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        learner = MetaLearner(n_tasks, width=width).double()
+        torch.nn.init.normal_(learner.tasks.weight)
+    return learner.requires_grad_(False)
+
+
+def rows_of(masks: Tensor) -> list[tuple[int, ...]]:
+    return [tuple(mask.nonzero()[:, 0].tolist()) for mask in masks]
+
+
+def give_zeros(group: tuple[int, ...]) -> list[float]:
+    return [0.0] * len(group)
+
+
+# --- the network
+
+
+def test_renamed_tasks_gain_the_same() -> None:
+    """Tasks have no order: permuting embeddings and masks permutes the predictions."""
+    learner, renamed, order = make_learner(), make_learner(), [2, 0, 3, 1]
+    renamed.tasks.weight.copy_(learner.tasks.weight[order])
+    expected = learner(MASKS)[:, order]
+    torch.testing.assert_close(renamed(MASKS[:, order]), expected, equal_nan=True)
+    assert learner(MASKS).nan_to_num().std() > 0.1  # there is something to permute
+
+
+def test_absent_tasks_have_no_part() -> None:
+    """To the last bit: what an absent task is changes nothing. It might as well not exist."""
+    mask = torch.tensor([[True, False, True, False]])
+    learner, other, smaller = make_learner(), make_learner(), make_learner(2)
+    other.tasks.weight[[1, 3]] = torch.tensor([[100.0], [-7.0]], dtype=torch.float64)
+    found = learner(mask)[mask]
+    assert torch.equal(other(mask)[mask], found)
+    smaller.load_state_dict({**learner.state_dict(), "tasks.weight": learner.tasks.weight[[0, 2]]})
+    torch.testing.assert_close(smaller(torch.tensor([[True, True]]))[0], found)
+    assert learner(mask)[~mask].isnan().all()
+
+
+def test_a_task_alone_listens_to_itself() -> None:
+    """By hand: all attention is on the task's own value, whatever the scores are."""
+    learner = make_learner()
+    token = learner.tasks.weight[2]
+    for layer in learner.layers:
+        token = layer.norm_attention(token + layer.mix(layer.value(token)))
+        token = layer.norm_feed_forward(token + layer.feed_forward(token))
+    found = learner(torch.tensor([[False, False, True, False]]))[0]
+    torch.testing.assert_close(found[2], learner.read_gain(token)[0])
+    assert found.isnan().tolist() == [True, True, False, True]
+
+
+def test_attention_is_torchs_own() -> None:
+    """Oracle: torch's scaled dot product attention, with scores over sqrt(d) and over 0.2."""
+    learner = make_learner(width=16)
+    layer, tokens = learner.layers[0], learner.tasks.weight.expand(len(MASKS), -1, -1)
+    heard = F.scaled_dot_product_attention(
+        layer.query(tokens),
+        layer.key(tokens),
+        layer.value(tokens),
+        attn_mask=MASKS[:, None, :].expand(-1, 4, -1),
+        scale=1 / (16**0.5 * 0.2),
+    )
+    expected = layer.norm_attention(tokens + layer.mix(heard))
+    expected = layer.norm_feed_forward(expected + layer.feed_forward(expected))
+    torch.testing.assert_close(layer(tokens, MASKS)[MASKS], expected[MASKS])
+
+
+# --- fitting
+
+
+def test_a_fit_is_its_seeds() -> None:
+    """The same seed gives the same learner, another seed another; the caller's stream goes on as it was."""
+    gains = torch.linspace(-1, 1, 60).view(15, 4)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one, same, other = (
+        fit_meta_learner(MASKS, gains, seed=s, epochs=5)(MASKS)[MASKS] for s in (1, 1, 2)
+    )
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+def test_gains_of_absent_tasks_are_not_read() -> None:
+    """Zeros, nan or anything outside the mask: the same learner."""
+    gains = torch.linspace(-1, 1, 60).view(15, 4)
+    one = fit_meta_learner(MASKS, gains, seed=0, epochs=5)
+    other = fit_meta_learner(MASKS, gains.where(MASKS, nan), seed=0, epochs=5)
+    assert torch.equal(one(MASKS)[MASKS], other(MASKS)[MASKS])
+
+
+def test_friends_and_foes_are_found() -> None:
+    """Two camps, each task gains from its own and loses by the others: from a third of the groups,
+    the rest.
+
+    A mean is wrong by the spread of the gains. Four draws of the known groups left 0.49 to 0.68 of
+    that
+    error, chance would leave all of it: 0.8 is the bound.
+    """
+    camp = torch.tensor([1.0, 1, 1, -1, -1, -1], dtype=torch.float64)
+    masks = list_combinations(6)
+    friends = (
+        masks.double() @ torch.outer(camp, camp) - 1
+    )  # friends less foes of each task, itself left out
+    gains = 0.3 * friends / (masks.sum(1, keepdim=True) - 1).clamp_min(1)
+    order = torch.randperm(len(masks), generator=torch.Generator().manual_seed(0))
+    known, rest = order[:21], order[21:]
+    with torch.no_grad():
+        learners = [fit_meta_learner(masks[known], gains[known], seed=seed) for seed in range(4)]
+        predicted = torch.stack([learner(masks[rest]) for learner in learners]).mean(0)
+    present = masks[rest]
+    error = (predicted - gains[rest])[present].abs().mean()
+    error_of_mean = (gains[rest][present] - gains[known][masks[known]].mean()).abs().mean()
+    assert error < 0.8 * error_of_mean
+
+
+def test_ten_times_the_gains_are_ten_times_the_predictions() -> None:
+    """Percents or shares: the unit of the gains decides nothing. All zeros are learnt as they are."""
+    gains = torch.linspace(-1, 1, 60).view(15, 4).double()
+    with torch.no_grad():
+        one, ten = (
+            fit_meta_learner(MASKS, size * gains, seed=0, epochs=20)(MASKS)[MASKS]
+            for size in (1, 10)
+        )
+        nothing = fit_meta_learner(MASKS, 0 * gains, seed=0)(MASKS)[MASKS]
+    torch.testing.assert_close(ten, 10 * one)
+    assert nothing.abs().mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    "masks, gains, message",
+    [
+        (torch.ones(2, 3, dtype=torch.bool), torch.zeros(3, 2), r"got \(2, 3\) and \(3, 2\)"),
+        (torch.ones(0, 3, dtype=torch.bool), torch.zeros(0, 3), "with a row or more"),
+        (torch.tensor([[True, True], [False, False]]), torch.zeros(2, 2), "no task in row 1"),
+        (torch.tensor([[True, False]]), torch.tensor([[nan, 0.0]]), "`gains` must be finite"),
+    ],
+)
+def test_a_fit_refuses_what_it_cannot_learn(masks: Tensor, gains: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        fit_meta_learner(masks, gains, seed=0)
+
+
+# --- which combination comes next
+
+TRIPLE = list_combinations(3)  # 0, 1, 2, 01, 02, 12, 012
+SINGLES = TRIPLE.sum(1) == 1
+PREDICTED = torch.tensor(
+    [
+        [9.0, nan, nan], [nan, 9.0, nan], [nan, nan, 9.0],  # singles, known anyway
+        [0.1, 0.5, nan], [-0.4, nan, 0.2], [nan, -0.6, 0.1], [0.3, 0.3, 0.3],
+    ]
+)  # fmt: skip
+
+
+def test_tasks_take_turns_and_ask_where_they_expect_most() -> None:
+    """By hand: |gain|, not gain; only combinations with the task in it; never a known one."""
+    known = SINGLES.clone()
+    assert [choose_next(TRIPLE, PREDICTED, known, round_) for round_ in (0, 1, 2, 3)] == [
+        4,
+        5,
+        6,
+        4,
+    ]
+    known[4] = True
+    assert choose_next(TRIPLE, PREDICTED, known, 0) == 6
+
+
+def test_a_task_with_nothing_to_ask_passes_its_turn_on() -> None:
+    """All of task 0 is known, so task 1 asks in its place."""
+    known = torch.tensor([True, True, True, True, True, False, True])
+    assert choose_next(TRIPLE, PREDICTED, known, 0) == 5
+    with pytest.raises(ValueError, match="all are known"):
+        choose_next(TRIPLE, PREDICTED, torch.ones(7, dtype=torch.bool), 0)
+
+
+def test_of_equals_the_first_is_asked() -> None:
+    """So that the same predictions lead to the same questions."""
+    assert choose_next(TRIPLE, torch.zeros(7, 3), SINGLES, 1) == 3
+
+
+# --- the loop
+
+
+def test_the_loop_asks_in_the_described_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hand-made predictor: all tasks first, then as the table above says, refitted each round."""
+    fitted_on = []
+
+    def fit(masks: Tensor, gains: Tensor, *, seed: int) -> Callable[[Tensor], Tensor]:
+        fitted_on.append(rows_of(masks))
+        return lambda masks: PREDICTED.double()
+
+    monkeypatch.setattr(meta_learner, "fit_meta_learner", fit)
+    asked = []
+
+    def measure(group: tuple[int, ...]) -> list[float]:
+        asked.append(group)
+        return [0.7] * len(group)
+
+    table = learn_gains(measure, 3, 2, seed=0, n_learners=1)
+    assert asked == [(0, 1, 2), (0, 2), (1, 2)]
+    singles = [(0,), (1,), (2,)]
+    assert [sorted(rows) for rows in fitted_on] == [sorted(singles + asked[:n]) for n in (1, 2, 3)]
+    assert table.is_measured.tolist() == [False, False, False, False, True, True, True]
+    expected = [
+        [0, nan, nan], [nan, 0, nan], [nan, nan, 0],
+        [0.1, 0.5, nan], [0.7, nan, 0.7], [nan, 0.7, 0.7], [0.7, 0.7, 0.7],
+    ]  # fmt: skip
+    torch.testing.assert_close(table.gains, torch.tensor(expected).double(), equal_nan=True)
+
+
+def test_no_combination_is_asked_for_twice() -> None:
+    """More rounds than combinations: each of two tasks or more exactly once, with progress to the end."""
+    asked, seen = [], []
+
+    def measure(group: tuple[int, ...]) -> list[float]:
+        asked.append(group)
+        return [0.1 * len(group) * (task - 1) for task in group]
+
+    table = learn_gains(
+        measure, 4, 100, seed=0, n_learners=1, progress=lambda done, n: seen.append((done, n))
+    )
+    assert sorted(asked) == sorted(row for row in rows_of(MASKS) if len(row) > 1)
+    assert asked[0] == (0, 1, 2, 3)
+    assert seen == [(done, 11) for done in range(1, 12)]
+    assert table.is_measured.tolist() == [len(row) > 1 for row in rows_of(MASKS)]
+
+
+@pytest.mark.parametrize("n_tasks, n_asked", [(2, 1), (3, 4), (4, 7)])
+def test_the_default_costs_what_pairs_cost(n_tasks: int, n_asked: int) -> None:
+    """N(N-1)/2 rounds beside the group of all; two tasks have one group only."""
+    table = learn_gains(give_zeros, n_tasks, seed=0, n_learners=1)
+    assert int(table.is_measured.sum()) == n_asked
+
+
+def test_zero_rounds_measure_all_tasks_only() -> None:
+    table = learn_gains(give_zeros, 3, 0, seed=0, n_learners=1)
+    assert table.is_measured.tolist() == [False] * 6 + [True]
+
+
+def test_what_was_measured_stays() -> None:
+    """Measured gains to the last bit, 0 for singles, a finite prediction for all else, nan for the absent."""
+    measured = {}
+
+    def measure(group: tuple[int, ...]) -> list[float]:
+        measured[group] = [1 / 3 - 0.1 * task for task in group]
+        return measured[group]
+
+    table = learn_gains(measure, 4, 3, seed=0, n_learners=1)
+    assert torch.equal(table.masks, MASKS)
+    assert torch.equal(table.gains.isfinite(), MASKS)
+    assert torch.equal(table.gains.isnan(), ~MASKS)
+    for row, group in enumerate(rows_of(MASKS)):
+        gains = table.gains[row, MASKS[row]].tolist()
+        assert bool(table.is_measured[row]) == (group in measured)
+        if group in measured:
+            assert gains == measured[group]
+        elif len(group) == 1:
+            assert gains == [0.0]
+    assert table.gains.dtype == torch.float64
+
+
+def test_a_loop_is_its_seeds() -> None:
+    """The same seed and the same answers: the same table."""
+
+    def measure(group: tuple[int, ...]) -> list[float]:
+        return [0.1 * task - 0.05 * len(group) for task in group]
+
+    one, same, other = (learn_gains(measure, 4, 1, seed=seed, n_learners=2) for seed in (3, 3, 4))
+    assert torch.equal(one.is_measured, same.is_measured)
+    assert torch.equal(one.gains[MASKS], same.gains[MASKS])
+    assert not torch.equal(one.gains[MASKS], other.gains[MASKS])
+
+
+def test_a_prediction_is_the_mean_of_the_learners(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three hand-made learners that predict 0, 1 and 5, each with a seed of its own."""
+    seeds, answers = [], iter([0.0, 1.0, 5.0])
+
+    def fit(masks: Tensor, gains: Tensor, *, seed: int) -> Callable[[Tensor], Tensor]:
+        seeds.append(seed)
+        answer = next(answers)
+        return lambda masks: torch.full(masks.shape, answer, dtype=torch.float64).where(masks, nan)
+
+    monkeypatch.setattr(meta_learner, "fit_meta_learner", fit)
+    table = learn_gains(give_zeros, 3, 0, seed=0, n_learners=3)
+    assert table.gains[3].tolist()[:2] == [2.0, 2.0]
+    assert len(set(seeds)) == 3
+
+
+@pytest.mark.parametrize("answer", [[0.1], [0.1, nan, 0.2], [0.1, inf, 0.2], 0.5])
+def test_an_answer_that_is_no_gain_for_each_task_is_refused(answer: Sequence[float]) -> None:
+    with pytest.raises(ValueError, match=r"a finite gain for each of the tasks \(0, 1, 2\), got"):
+        learn_gains(lambda group: answer, 3, seed=0)
+
+
+@pytest.mark.parametrize(
+    "n_tasks, n_rounds, message",
+    [
+        (13, None, r"from 1 to 12, got 13.*2\^N - 1 combinations"),
+        (0, None, "from 1 to 12, got 0"),
+        (1, None, "one task has nobody to gain from"),
+        (3, -1, "`n_rounds` must be a whole number >= 0 or None, got -1"),
+        (3, 1.5, "got 1.5"),
+    ],
+)
+def test_a_loop_refuses_what_it_cannot_do(n_tasks: int, n_rounds: int | None, message: str) -> None:
+    """Before anything is measured."""
+
+    def measure(group: tuple[int, ...]) -> list[float]:
+        raise AssertionError("measured too early")
+
+    with pytest.raises(ValueError, match=message):
+        learn_gains(measure, n_tasks, n_rounds, seed=0)
+    with pytest.raises(ValueError, match="`n_learners` must be a whole number >= 1, got 0"):
+        learn_gains(measure, 3, seed=0, n_learners=0)
+
+
+# --- the published gains of five Taskonomy tasks: all 31 combinations, so that predictions can be
+# checked
+
+PUBLISHED = json.loads((Path(__file__).parent / "mtgnet_taskonomy_gains.json").read_text())
+GAINS = {
+    tuple(map(PUBLISHED["tasks"].index, row["tasks"])): row["gains"] for row in PUBLISHED["groups"]
+}
+TASKONOMY = list_combinations(5)
+TRUE = torch.full(TASKONOMY.shape, nan, dtype=torch.float64)
+for _mask, _row in zip(TASKONOMY, TRUE, strict=True):
+    _row[_mask] = torch.tensor(GAINS[tuple(_mask.nonzero()[:, 0].tolist())], dtype=torch.float64)
+ORACLE = PUBLISHED["oracle_mean_gain_of_3_groups"]
+
+
+def gain_of_best_three(predicted: Tensor) -> float:
+    """Mean true gain of the three groups that promise most, each task in the group that promises it most."""
+    promised = predicted.nan_to_num(-99.0)
+    triples = torch.tensor(list(combinations(range(len(promised)), 3)))  # (4495, 3)
+    best = promised[triples].amax(1).sum(1).argmax()
+    served_by = triples[best][promised[triples[best]].argmax(0)]  # (N,)
+    return float(TRUE[served_by, torch.arange(5)].mean())
+
+
+def compute_errors(table: GainTable) -> tuple[float, float]:
+    """Mean absolute error on all that is not known: of the predictions, and of the mean of the known."""
+    is_known = table.is_measured | (TASKONOMY.sum(1) == 1)
+    unknown = TASKONOMY & ~is_known[:, None]
+    mean = TRUE[TASKONOMY & is_known[:, None]].mean()
+    return float((table.gains - TRUE)[unknown].abs().mean()), float(
+        (TRUE[unknown] - mean).abs().mean()
+    )
+
+
+def test_the_published_figures_are_whole() -> None:
+    """31 combinations, and three groups chosen with all gains known reach the published oracle."""
+    assert len(GAINS) == 31
+    assert gain_of_best_three(TRUE) == pytest.approx(ORACLE, abs=1e-9)
+
+
+@pytest.mark.slow
+def test_published_gains_are_learnt_from_eleven_groups() -> None:
+    """From 11 of 26 groups it predicts the others better than a mean, and finds groups near the
+    oracle's.
+
+    Better by about a tenth: three gains near -1 that nothing foretells make a third of any error.
+        Near: 8 %
+    below in the median, where measuring the ten pairs and choosing among what was measured gives 11
+    % below. None of the five seeds took part in choosing a default; seeds 100 to 119 did.
+    """
+    tables = [learn_gains(GAINS.__getitem__, 5, seed=seed) for seed in range(5)]
+    for error, error_of_mean in map(compute_errors, tables):
+        assert error < error_of_mean
+    assert median(gain_of_best_three(table.gains) for table in tables) > 0.9 * ORACLE

@@ -1,0 +1,172 @@
+"""The arrows of the package point one way, and what may load lazily does.
+
+ALLOWED is the layout as a table: a row says what a module may import from inside the package.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dmtg_lite
+
+PACKAGE = Path(dmtg_lite.__file__).parent
+
+# One row a folder: what its files may import besides each other. The longest row that fits a file counts.
+ALLOWED: dict[str, set[str]] = {
+    "files": set(),
+    "core": set(),
+    "encoders": {"core", "files"},
+    "data": {"core", "files"},
+    "runs": {"core", "encoders", "files"},
+    "methods": {"core", "runs", "files"},
+    "views.plots": {"core", "runs"},
+    "views": {"core", "runs", "files"},
+    "studies": {"core", "encoders", "runs", "methods", "data", "views.plots", "files"},
+    "experiments": {"runs", "studies"},  # the front door: names only
+    "cli": {
+        "experiments",
+        "core",
+        "runs",
+        "methods",
+        "data",
+        "studies",
+        "views.plots",
+        "views.replay",
+        "files",
+    },
+    "__main__": {"cli"},
+    "__init__": {"core", "runs", "methods", "experiments", "data"},  # loaded on first use
+}
+
+
+def module_name(path: Path) -> str:
+    """Dotted name below the package: data/celeba.py is data.celeba, data/__init__.py is data."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
+
+
+MODULES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def covers(row: str, module: str) -> bool:
+    return module == row or module.startswith(f"{row}.")
+
+
+def imported_inside(path: Path) -> set[str]:
+    """Modules of this package that a file imports, anywhere in it; "" stands for the root."""
+    package = "dmtg_lite." + ".".join(path.relative_to(PACKAGE).parts[:-1])
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:  # relative: one dot is the package the file lies in
+                parents = package.rstrip(".").split(".")
+                base = ".".join(
+                    [*parents[: len(parents) - node.level + 1], *base.split(".")]
+                ).rstrip(".")
+            for alias in node.names:  # `from dmtg_lite.data import celeba` may name a module
+                whole = f"{base}.{alias.name}"
+                found.add(whole if whole.removeprefix("dmtg_lite.") in MODULES else base)
+    return {
+        name.removeprefix("dmtg_lite").lstrip(".") for name in found if covers("dmtg_lite", name)
+    }
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_what_the_layout_allows(module: str) -> None:
+    """Every file has a row in ALLOWED and keeps to it."""
+    rows = [row for row in ALLOWED if covers(row, module)]
+    assert rows, f"dmtg_lite/{module} has no row in ALLOWED: say what it may import"
+    allowed = ALLOWED[max(rows, key=len)]
+    imported = imported_inside(MODULES[module])
+    assert "" not in imported or module == "__init__", (
+        f"{module} imports the root: import the module that defines the name"
+    )
+    folder = module.partition(".")[0]
+    others = {name for name in imported - {""} if not covers(folder, name)}
+    wrong = {name for name in others if not any(covers(row, name) for row in allowed)}
+    assert not wrong, f"{module} may import {sorted(allowed)}, but imports {sorted(wrong)}"
+
+
+def test_the_table_has_no_cycle() -> None:
+    """Following the arrows never leads back to where one started."""
+
+    def reachable(row: str, seen: frozenset[str] = frozenset()) -> None:
+        assert row not in seen, f"{row} reaches itself through {sorted(seen)}"
+        for target in ALLOWED.get(row, set()) - {row, "__init__"}:
+            if not covers(target, row):  # inside one folder, files may use each other
+                reachable(target, seen | {row})
+
+    for row in ALLOWED:
+        reachable(row)
+
+
+def run_without(blocked: set[str], code: str) -> list[str]:
+    """Run code in a new interpreter where some packages cannot be imported; return its output words."""
+    block = f"""
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked!r}:
+            raise ImportError(name + " is blocked by the test", name=name)
+sys.meta_path.insert(0, Block())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", block + code], capture_output=True, text=True, cwd=PACKAGE.parent
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+EXTRAS = {
+    "IPython", "PIL", "anywidget", "ipywidgets", "jupyterlab", "jupytext", "matplotlib", "pandas", "plotly",
+    "pyarrow", "scipy", "sklearn", "tqdm",
+}  # fmt: skip
+
+
+def exists(name: str) -> bool:
+    home = dmtg_lite._HOME.get(name, name)
+    return home in MODULES
+
+
+@pytest.mark.parametrize("name", dmtg_lite.__all__)
+def test_a_public_name_loads(name: str) -> None:
+    """Every name that the root offers is there."""
+    if not exists(name):
+        pytest.skip(f"the module of {name} is not written yet")
+    assert getattr(dmtg_lite, name) is not None
+    assert name in dir(dmtg_lite)
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    """A typing error says what the package offers."""
+    with pytest.raises(AttributeError, match="no attribute 'GroupNetwork'; it offers"):
+        dmtg_lite.GroupNetwork  # noqa: B018
+
+
+def test_the_public_names_need_torch_numpy_and_safetensors_only() -> None:
+    """All of `from dmtg_lite import *` works with every extra missing."""
+    names = [name for name in dmtg_lite.__all__ if exists(name)]
+    code = f"import dmtg_lite\nfor name in {names!r}: getattr(dmtg_lite, name)\nprint(*sys.modules)"
+    loaded = {name.partition(".")[0] for name in run_without(EXTRAS, code)}
+    assert "torch" in loaded
+    assert not loaded & EXTRAS
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["", "core.tasks", "runs.history", "views.plots", "views.replay", "views.widgets.dashboard"],
+)
+def test_a_recorded_run_needs_no_torch(module: str) -> None:
+    """Looking at a run, its plots and its replay works where torch is not installed."""
+    name = f"dmtg_lite.{module}".rstrip(".")
+    if module and module not in MODULES:
+        pytest.skip(f"{name} is not written yet")
+    run_without({"torch"}, f"import {name}")

@@ -1,0 +1,222 @@
+"""The course runs: every notebook from top to bottom, with its exercises open and with them solved.
+
+What a notebook looks like (length, tags, one live figure) is checked without running it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import shutil
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
+LIVE_FIGURES = {
+    "Dashboard",
+    "TauExplorer",
+    "FigureWidget",
+}  # each holds one FigureWidget: 5 MB in a browser
+
+_spec = importlib.util.spec_from_file_location(
+    "solutions", ROOT / "notebooks" / "tools" / "solutions.py"
+)
+solutions = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(solutions)
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> NotebookNode:
+    return jupytext.read(path)
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def printed(notebook: NotebookNode, tag: str | None = None) -> list[str]:
+    """What each code cell (with a tag) printed."""
+    cells = [cell for cell in code_cells(notebook) if tag is None or solutions.has_tag(cell, tag)]
+    return ["".join(o.text for o in cell.outputs if o.output_type == "stream") for cell in cells]
+
+
+def execute(notebook: NotebookNode, folder: Path, monkeypatch: pytest.MonkeyPatch) -> NotebookNode:
+    """Run all cells as a student's Run All does, in a folder of its own, with nobody to press Start."""
+    monkeypatch.setenv("DMTG_HEADLESS", "1")
+    monkeypatch.delenv("DMTG_CELEBA", raising=False)
+    monkeypatch.delenv("DMTG_TASKONOMY", raising=False)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    shutil.copytree(
+        ROOT / "notebooks", folder, ignore=shutil.ignore_patterns("prepared", ".*", "*.ipynb")
+    )
+    notebook = notebook.copy()
+    start = time.perf_counter()
+    client = NotebookClient(
+        notebook,
+        timeout=90,
+        kernel_name="python3",
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
+    )
+    client.execute()  # raises at the first cell that fails
+    print(f"{time.perf_counter() - start:.0f} s")
+    return notebook
+
+
+@pytest.mark.slow
+@each_notebook
+def test_run_all_works_with_the_exercises_open(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No error, no warning, and each check says that its exercise is still open."""
+    done = execute(solutions.strip_solutions(read(path)), tmp_path / "run", monkeypatch)
+    complaints = [o for c in code_cells(done) for o in c.outputs if o.get("name") == "stderr"]
+    assert not complaints, complaints
+    assert all(
+        "is still open; the rest of the notebook runs without it" in t
+        for t in printed(done, "check")
+    )
+
+
+@pytest.mark.slow
+@each_notebook
+def test_the_solutions_are_right(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the solutions in the exercises' place, every check says correct."""
+    done = execute(solutions.solve(read(path)), tmp_path / "run", monkeypatch)
+    checks = printed(done, "check")
+    assert checks, "a notebook has at least one exercise"
+    assert all("correct" in text for text in checks), checks
+
+
+@pytest.mark.slow
+def test_the_notebook_on_celeba_says_that_its_faces_are_fake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without prepared images, notebook 3 says FAKE where it loads them and NOT COMPARABLE at the table."""
+    path = ROOT / "notebooks" / "03_celeba9.py"
+    said = "".join(
+        printed(execute(solutions.strip_solutions(read(path)), tmp_path / "run", monkeypatch))
+    )
+    assert "FAKE, NOT CelebA" in said
+    assert "NOT COMPARABLE with the paper" in said
+
+
+@pytest.mark.slow
+def test_the_notebook_on_taskonomy_says_that_its_rooms_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so where it makes them, before any number."""
+    notebook = read(ROOT / "notebooks" / "04_taskonomy5.py")
+    notebook.cells = notebook.cells[:5]
+    said = "".join(printed(execute(notebook, tmp_path / "run", monkeypatch)))
+    assert said.startswith("DRAWN ROOMS, NOT TASKONOMY")
+
+
+def test_run_all_never_starts_days_of_training() -> None:
+    """The paper's run on Taskonomy waits until somebody says that it is meant in earnest."""
+    (cell,) = [
+        c.source
+        for c in code_cells(read(ROOT / "notebooks" / "04_taskonomy5.py"))
+        if "PAPER" in c.source
+    ]
+    assert cell.startswith("in_earnest = False")
+    assert "if in_earnest and prepared and torch.cuda.is_available():" in cell
+
+
+@each_notebook
+def test_a_notebook_is_short_and_in_small_pieces(path: Path) -> None:
+    """25 to 45 cells (notebook 0 may be shorter), 12 lines of code or 80 words of prose in one."""
+    notebook = read(path)
+    assert (15 if path.stem.startswith("00") else 25) <= len(notebook.cells) <= 45
+    assert not [c.source for c in code_cells(notebook) if len(c.source.splitlines()) > 12]
+    assert not [
+        c.source for c in prose_cells(notebook) if len(re.findall(r"\w[\w'-]*", c.source)) > 80
+    ]
+
+
+@each_notebook
+def test_a_notebook_has_the_rhythm(path: Path) -> None:
+    """A question first, predictions and things to notice on the way, three skills and a link at the end."""
+    prose = [cell.source for cell in prose_cells(read(path))]
+    assert "**Question.**" in prose[0]
+    assert sum("Predict" in text for text in prose) >= 1
+    assert sum("What to notice" in text for text in prose) >= 2
+    skills, _, rest = prose[-1].partition("**Next:**")
+    assert "You can now" in skills
+    assert skills.count("\n- ") == 3
+    assert rest
+
+
+@each_notebook
+def test_every_exercise_has_a_number_a_check_and_a_solution(path: Path) -> None:
+    """Exercise, check and solution come in this order, and solutions start folded."""
+    notebook = read(path)
+    solutions.solve(notebook)  # raises if one of the three is missing
+    tagged = [cell for cell in code_cells(notebook) if solutions.has_tag(cell, "exercise")]
+    numbers = re.findall(
+        r"### Exercise (\d)\.(\d)", "\n".join(c.source for c in prose_cells(notebook))
+    )
+    assert numbers == [(str(int(path.stem[:2])), str(n + 1)) for n in range(len(tagged))]
+    for cell in code_cells(notebook):
+        if solutions.has_tag(cell, "solution"):
+            assert cell.metadata["jupyter"]["source_hidden"]
+
+
+@each_notebook
+def test_a_notebook_makes_one_live_figure(path: Path) -> None:
+    """Each FigureWidget costs the browser 5 MB, so there is exactly one."""
+    trees = [ast.parse(cell.source) for cell in code_cells(read(path))]
+    calls = [
+        ast.unparse(n.func) for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Call)
+    ]
+    assert sum(call.rpartition(".")[2] in LIVE_FIGURES for call in calls) == 1
+
+
+@each_notebook
+def test_a_notebook_installs_and_hides_nothing(path: Path) -> None:
+    """No shell or magic line, no filter on warnings."""
+    code = "\n".join(cell.source for cell in code_cells(read(path)))
+    assert not re.search(r"^\s*[!%]|warnings", code, re.MULTILINE)
+
+
+@each_notebook
+def test_links_between_notebooks_lead_somewhere(path: Path) -> None:
+    """Every relative link names a notebook that is there."""
+    text = "\n".join(cell.source for cell in prose_cells(read(path)))
+    for target in re.findall(r"\]\(([^):]+)\)", text):
+        assert (ROOT / "notebooks" / target).exists(), target
+
+
+def test_students_get_everything_but_the_solutions(tmp_path: Path) -> None:
+    """The students' copies hold the exercises and their checks, and open as notebooks."""
+    assert solutions.main(["--out", str(tmp_path)]) == 0
+    copies = sorted(tmp_path.glob("*.ipynb"))
+    assert [copy.stem for copy in copies] == [path.stem for path in NOTEBOOKS]
+    for copy in copies:
+        cells = nbformat.read(copy, as_version=4).cells
+        assert not [cell for cell in cells if solutions.has_tag(cell, "solution")]
+        assert [cell for cell in cells if solutions.has_tag(cell, "check")]
+
+
+def test_an_exercise_without_a_solution_is_refused() -> None:
+    """The tool says which cell is to blame."""
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell("x = None", metadata={"tags": ["exercise"]})]
+    )
+    with pytest.raises(ValueError, match="exercise in cell 0"):
+        solutions.solve(notebook)

@@ -1,0 +1,241 @@
+"""What tables promise: every run in its row, gains against the right seed, whatever the processes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import isnan
+from pathlib import Path
+
+import pandas
+import pytest
+
+from dmtg_lite import data
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.experiments import (
+    PAPER,
+    TOY,
+    compare,
+    run_all,
+    run_method,
+    summarise,
+    tabulate,
+    tabulate_tasks,
+)
+from dmtg_lite.studies import cells
+from dmtg_lite.studies.cells import make_cells, run_cells
+
+FACES = data.toy_faces(n_train=200, n_val=50, n_test=80)
+CONFIG = TrainConfig(steps=20, pretrain=10, batch_size=32)
+METHODS = ("naive", "random", "dmtg")
+METHODS_BY_NAME = dict(cells.METHODS)
+
+
+@pytest.fixture(scope="module")
+def results() -> list:
+    return run_all(FACES, METHODS, 3, CONFIG, [0, 1])
+
+
+def test_runs_come_in_order_each_with_its_seed(results: list) -> None:
+    """Seeds outside, methods inside; a run alone is the same run."""
+    assert [(r.config.seed, r.method) for r in results] == [(s, m) for s in (0, 1) for m in METHODS]
+    alone = run_method(FACES, "dmtg", 3, CONFIG, seed=1)
+    assert alone.task_losses == results[5].task_losses
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(results: list) -> None:
+    """Numbers and weights, bit for bit, when the one process has one thread like theirs."""
+    for own, other in zip(results, run_all(FACES, METHODS, 3, CONFIG, [0, 1], jobs=2), strict=True):
+        assert {**own.to_json(), "seconds": None} == {**other.to_json(), "seconds": None}
+        for first, second in zip(own.network.parameters(), other.network.parameters(), strict=True):
+            assert first.equal(second)
+
+
+def test_the_table_by_hand(results: list) -> None:
+    """One row a run: sums over tasks, gains against Naive MTL of the same seed."""
+    table = tabulate(results)
+    assert list(table["method"]) == [*METHODS, *METHODS]
+    for row, result in zip(table.to_dict("records"), results, strict=True):
+        naive = results[3 * row["seed"]]
+        assert row["total_error"] == pytest.approx(sum(result.task_errors.values()))
+        gains = [
+            (naive.task_errors[n] - e) / naive.task_errors[n] for n, e in result.task_errors.items()
+        ]
+        assert row["norm_gain_error"] == pytest.approx(100 * sum(gains) / 9)
+        assert row["n_groups"] == len(result.groups) == row["groups"].count("|") + 1
+    assert (table.loc[table["method"] == "naive", ["norm_gain_error", "norm_gain_loss"]] == 0).all(
+        axis=None
+    )
+
+
+def test_the_table_by_task_by_hand(results: list) -> None:
+    """One row a run and task; the gains are the terms whose mean the table by run reports."""
+    by_run, by_task = tabulate(results), tabulate_tasks(results)
+    assert len(by_task) == len(results) * 9
+    for row, result in zip(by_run.to_dict("records"), results, strict=True):
+        own = by_task[(by_task["method"] == row["method"]) & (by_task["seed"] == row["seed"])]
+        assert list(own["task"]) == FACES.task_names
+        assert list(own["error"]) == list(result.task_errors.values())
+        assert own["gain_error"].mean() == pytest.approx(row["norm_gain_error"])
+        assert own["gain_loss"].mean() == pytest.approx(row["norm_gain_loss"])
+        assert set(own["group"]) == {", ".join(group) for group in result.groups}
+    with pytest.raises(ValueError, match="no 'naive' run with seed 0"):
+        tabulate_tasks(results[1:3])
+
+
+def test_the_summary_by_hand(results: list) -> None:
+    """Mean and standard deviation over two seeds: half the sum, and the difference over the root of two."""
+    table = tabulate(results)
+    summary = summarise(table)
+    assert list(summary.index) == list(METHODS)
+    a, b = table.loc[table["method"] == "dmtg", "total_error"]
+    assert summary.loc["dmtg", "total_error"] == pytest.approx((a + b) / 2)
+    assert summary.loc["dmtg", "total_error_std"] == pytest.approx(abs(a - b) / 2**0.5)
+    assert (summary["seeds"] == 2).all()
+
+
+def test_one_seed_has_no_spread(results: list) -> None:
+    """nan, not a 0 that looks like certainty."""
+    assert summarise(tabulate(results[:3]))["total_error_std"].isna().all()
+
+
+def test_data_without_planted_groups_have_no_agreement() -> None:
+    """The column is empty, and the table still works."""
+    hidden = replace(FACES, planted_groups=None)
+    summary = summarise(compare(hidden, methods=["random"], seeds=[0], config=CONFIG))
+    assert list(summary.index) == ["naive", "random"]  # the reference is added
+    assert summary["agreement"].isna().all()
+
+
+def test_bad_requests_are_refused(results: list) -> None:
+    """An unknown method before anything is trained, and a gain without its reference."""
+    with pytest.raises(ValueError, match=r"unknown methods \['tga'\]"):
+        run_all(FACES, ["naive", "tga"], 3, CONFIG, [0])
+    with pytest.raises(ValueError, match="unknown method 'tga'"):
+        run_method(FACES, "tga", 3, CONFIG)
+    with pytest.raises(ValueError, match=r"methods \['random'\] need a number of groups"):
+        run_all(FACES, ["naive", "random"], "auto", CONFIG, [0])
+    with pytest.raises(ValueError, match="`n_groups` must be >= 1"):
+        run_all(FACES, ["naive", "dmtg"], 0, CONFIG, [0])
+    with pytest.raises(ValueError, match="no 'naive' run with seed 0"):
+        tabulate(results[1:3])
+
+
+def test_presets_can_be_run() -> None:
+    """Each says how long it trains and names an encoder that fits its suite."""
+    for preset in (*PAPER.values(), *TOY.values()):
+        assert preset.count_steps(1000)[1] > 0
+
+
+def test_a_flawless_reference_costs_one_column_not_the_table(results: list) -> None:
+    """Naive MTL without an error on a task has no NormGain_E: the row says so and keeps the rest."""
+    naive = next(result for result in results if result.method == "naive")
+    first = next(iter(naive.task_errors))
+    flawless = replace(naive, task_errors={**naive.task_errors, first: 0.0})
+    row = tabulate([flawless]).iloc[0]
+    assert isnan(row["norm_gain_error"])
+    assert row["norm_gain_loss"] == 0
+    assert first in row["note"]
+
+
+# ---------------------------------------------------------------------- cells that are kept
+
+
+def test_a_comparison_continues_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Methods x groups x seeds; interrupted and asked again: the same table, and no run twice."""
+    ask = {"methods": ["random", "dmtg"], "n_groups": [2, 3], "seeds": [0, 1], "config": CONFIG}
+    ran = []
+
+    def count(name: str):
+        method = METHODS_BY_NAME[name]
+
+        def run(data, n_groups, config, **kwargs):
+            if len(ran) == 4:
+                ran.append(None)
+                raise KeyboardInterrupt
+            ran.append((name, n_groups, config.seed))
+            return method(data, n_groups, config, **kwargs)
+
+        return run
+
+    for name in ("naive", "random", "dmtg"):
+        monkeypatch.setitem(cells.METHODS, name, count(name))
+    with pytest.raises(KeyboardInterrupt):
+        compare(FACES, folder=tmp_path, **ask)
+    assert len(list(tmp_path.glob("*.json"))) == 4
+    table = compare(FACES, folder=tmp_path, **ask)
+    done = [entry for entry in ran if entry]
+    assert len(done) == len(set(done)) == 2 * (1 + 2 * 2)  # Naive MTL asks for no K: once a seed
+    whole = compare(FACES, **ask)
+    pandas.testing.assert_frame_equal(
+        table.drop(columns=["cpu_seconds", "wall_seconds"]),
+        whole.drop(columns=["cpu_seconds", "wall_seconds"]),
+    )
+    assert list(summarise(table).index) == [
+        ("naive", pytest.approx(float("nan"), nan_ok=True)),
+        ("random", 2),
+        ("random", 3),
+        ("dmtg", 2),
+        ("dmtg", 3),
+    ]
+
+
+def test_other_settings_are_other_cells(tmp_path: Path) -> None:
+    """Another config, K or data in the same folder neither reuse nor overwrite what is there."""
+    compare(FACES, methods=["naive"], seeds=[0], config=CONFIG, folder=tmp_path)
+    compare(FACES, methods=["naive"], seeds=[0], config=replace(CONFIG, lr=0.01), folder=tmp_path)
+    other = data.toy_faces(n_train=200, n_val=50, n_test=80, seed=1)
+    compare(other, methods=["naive"], seeds=[0], config=CONFIG, folder=tmp_path)
+    assert len(list(tmp_path.glob("naive_K_seed0_*.json"))) == 3
+
+
+def test_a_cell_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
+    """Its row says why and has no numbers; it is not kept, so that it is tried again."""
+    broken = make_cells(["naive", "dmtg"], [2], [0], CONFIG) + make_cells(
+        ["stl"], [2], [0], replace(CONFIG, shared=9)
+    )
+    table = tabulate(run_cells(broken, FACES, folder=tmp_path))
+    assert list(table["method"]) == ["naive", "dmtg", "stl"]
+    last = table.iloc[2]
+    assert "`shared` must be in" in last["note"]
+    assert isnan(last["total_loss"])
+    assert table["total_loss"].notna().sum() == 2
+    assert len(list(tmp_path.glob("*.json"))) == 2
+    assert set(tabulate_tasks(run_cells(broken, FACES, folder=tmp_path))["method"]) == {
+        "naive",
+        "dmtg",
+    }
+
+
+def make_faces(seed: int):
+    """Data of a cell, made where it runs."""
+    return data.toy_faces(n_train=100, n_val=40, n_test=40, seed=seed)
+
+
+@pytest.mark.slow
+def test_cells_with_data_of_their_own_in_two_processes(tmp_path: Path) -> None:
+    """Numbers are those of one process; finished cells are read, not run."""
+    work = [
+        replace(cell, data=cell.seed)
+        for cell in make_cells(["naive", "random"], [3], [0, 1], CONFIG)
+    ]
+    alone = run_cells(work, make_faces)
+    beside = run_cells(work, make_faces, jobs=2, folder=tmp_path)
+    assert [{**one, "seconds": 0} for one in alone] == [{**one, "seconds": 0} for one in beside]
+    assert run_cells(work, make_faces, folder=tmp_path) == beside
+
+
+def test_a_reference_that_failed_leaves_the_numbers_without_gains() -> None:
+    """The table is there, gains are not, and the note says why; a mean counts the runs behind it."""
+    naive, dmtg = (
+        run_method(FACES, name, 2, CONFIG, seed=0).to_json() for name in ("naive", "dmtg")
+    )
+    failed = {"method": "naive", "k": None, "seed": 1, "failed": "out of memory"}
+    other = {**dmtg, "config": {**dmtg["config"], "seed": 1}}
+    table = tabulate([naive, dmtg, failed, other])
+    assert table["note"].iloc[3] == "no gains: naive failed with this seed"
+    assert isnan(table["norm_gain_loss"].iloc[3])
+    assert table["total_loss"].iloc[3] == table["total_loss"].iloc[1]
+    assert summarise(table)["seeds"].to_dict() == {"naive": 1, "dmtg": 2}

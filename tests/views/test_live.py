@@ -1,0 +1,259 @@
+"""What a live session promises, without a browser: it does what the buttons say, and no more."""
+
+from __future__ import annotations
+
+import ast
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dmtg_lite import methods
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.data.toys.faces import toy_faces
+from dmtg_lite.views.live import LiveSession
+
+CONFIG = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=20, steps=60, batch_size=16)
+FACES = toy_faces(n_tasks=6, n_groups=3, size=16, n_train=200, n_val=50, n_test=50)
+
+
+@pytest.fixture
+def session() -> Iterator[LiveSession]:
+    session = LiveSession(FACES, n_groups=3, config=CONFIG, name="test", steps_per_second=None)
+    yield session
+    session.close()
+
+
+def threads() -> int:
+    return sum(thread.name == "dmtg-train" for thread in threading.enumerate())
+
+
+def test_start_runs_to_the_end_and_records_every_step(session: LiveSession) -> None:
+    """Start, wait: finished, with one record per step and the groups in the description."""
+    session.start()
+    assert session.wait(60) == "finished"
+    assert session.history.steps.tolist() == list(range(1, 61))
+    assert session.history.meta["groups"] == session.history.groups()
+
+
+def test_a_live_run_is_the_run_its_line_says(session: LiveSession) -> None:
+    """Watching changes nothing: with pauses and single steps, still `methods.dmtg` bit for bit."""
+    session.step(7)
+    session.wait(60)
+    session.start()
+    session.wait(60)
+    assert session.config_line == f"methods.dmtg(data, n_groups=3, config={CONFIG})"
+    result = methods.dmtg(FACES, n_groups=3, config=CONFIG)
+    np.testing.assert_array_equal(session.history.probabilities, result.history.probabilities)
+    np.testing.assert_array_equal(session.history.task_losses, result.history.task_losses)
+
+
+def test_step_is_exactly_one_step(session: LiveSession) -> None:
+    """Step takes one step and rests; two clicks in a row take two."""
+    session.step()
+    assert session.wait(60) == "paused"
+    assert len(session.history) == 1
+    session.step()
+    session.step()
+    assert session.wait(60) == "paused"
+    assert len(session.history) == 3
+
+
+def test_pause_stops_within_half_a_second() -> None:
+    """Pause acts between two steps, also while the speed limit makes the loop wait."""
+    session = LiveSession(FACES, config=CONFIG, name="slow", steps_per_second=0.5)
+    session.start()
+    while not len(session.history):
+        time.sleep(0.01)
+    start = time.monotonic()
+    session.pause()
+    assert session.wait(5) == "paused"
+    assert time.monotonic() - start < 0.5
+    done = len(session.history)
+    time.sleep(0.05)
+    assert len(session.history) == done
+    session.close()
+
+
+def test_pause_and_go_on_while_pretraining(session: LiveSession) -> None:
+    """Pretraining can be paused and continued; it is not done twice."""
+    session.start()
+    session.pause()
+    assert session.wait(60) == "paused"
+    session.start()
+    assert session.wait(60) == "finished"
+    assert session.pretrained == CONFIG.pretrain
+
+
+def test_knobs_reach_the_loop_and_the_recording(session: LiveSession) -> None:
+    """tau and the learning rate of S act at the next step and are recorded with it."""
+    session.step(2)
+    session.wait(60)
+    session.turn(tau=4.0, lr_assignment=0.5)
+    session.step()
+    session.wait(60)
+    np.testing.assert_allclose(session.history.tau, [1.0, 1.0, 4.0])
+    np.testing.assert_allclose(session.history.lr_assignment, [0.03, 0.03, 0.5])
+    assert "n_groups=3" in session.config_line
+    assert "tau=4.0" in session.config_line
+
+
+def test_reset_with_another_k_is_at_once(session: LiveSession) -> None:
+    """Reset keeps the Naive MTL weights of the seed, so another K starts without pretraining."""
+    session.step()
+    session.wait(60)
+    before = session.history
+    session.reset(n_groups=5)
+    assert session.wait(60) == "idle"
+    assert session.history is not before
+    assert len(session.history) == 0
+    assert (session.history.n_groups, len(before)) == (5, 1)
+    states: list[str] = []
+    session.listeners.add(lambda: states.append(session.state))
+    session.step()
+    assert session.wait(60) == "paused"
+    assert "pretraining" not in states
+    assert session.history.probabilities.shape == (1, 6, 5)
+
+
+def test_reset_with_another_seed_is_another_run(session: LiveSession) -> None:
+    """The seed is the run: the same one repeats it exactly, another one does not."""
+    runs = []
+    for seed in (1, 2, 1):
+        session.reset(seed=seed)
+        session.step(5)
+        session.wait(60)
+        runs.append(session.history.probabilities.copy())
+    np.testing.assert_array_equal(runs[0], runs[2])
+    assert not np.array_equal(runs[0], runs[1])
+
+
+def test_a_cell_run_again_leaves_one_thread() -> None:
+    """A new session of the same name closes the old one, even while it trains."""
+    for _ in range(3):
+        session = LiveSession(FACES, config=CONFIG, name="again", steps_per_second=20)
+        session.start()
+    assert threads() == 1
+    session.close()
+    assert threads() == 0
+    assert session.state == "closed"
+    session.start()  # a closed session ignores its buttons
+    assert session.wait(1) == "closed"
+
+
+def test_a_loss_that_blows_up_stops_with_words_and_reset_revives() -> None:
+    """A NaN loss ends in the state failed, names task, step and tau; Reset makes it idle again."""
+    config = TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0, optimiser="sgd")
+    session = LiveSession(FACES, config=config, name="nan", steps_per_second=None)
+    session.start()
+    assert session.wait(60) == "failed"
+    assert "loss of task" in session.error
+    assert "tau" in session.error
+    session.start()
+    assert session.wait(60) == "failed"
+    session.reset()
+    assert session.wait(60) == "idle"
+    assert not session.error
+    session.close()
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda s: s.turn(tau=0.0), "tau"),
+        (lambda s: s.turn(tau=float("nan")), "tau"),
+        (lambda s: s.turn(lr_assignment=-1.0), "lr_assignment"),
+        (lambda s: s.reset(n_groups=0), "n_groups"),
+        (lambda s: s.reset(seed=-1), "seed"),
+    ],
+)
+def test_bad_settings_are_refused_by_name(session: LiveSession, call, name: str) -> None:
+    """A wrong value is refused where it is given, not later in the thread."""
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        call(session)
+
+
+def test_wait_times_out_with_the_state() -> None:
+    """wait(timeout) returns what the session is doing, so that a caller can look and decide."""
+    session = LiveSession(FACES, config=CONFIG, name="wait", steps_per_second=1)
+    session.start()
+    assert session.wait(0.3) in ("pretraining", "running")
+    session.close()
+
+
+SPARE = replace(CONFIG, spare_branches="double", close_from=20, close_every=10)
+
+
+@pytest.fixture
+def spare_session() -> Iterator[LiveSession]:
+    session = LiveSession(FACES, n_groups=2, config=SPARE, name="spare", steps_per_second=None)
+    yield session
+    session.close()
+
+
+def test_spare_branches_close_while_one_watches(spare_session: LiveSession) -> None:
+    """Four columns from the start; each closing is recorded at its step, and two branches are left."""
+    assert spare_session.history.n_groups == 4
+    spare_session.step(25)
+    spare_session.wait(60)
+    history = spare_session.history
+    (closing,) = history.closings
+    assert closing["step"] == 20
+    assert (history.closed_branches(18), history.closed_branches(19)) == ([], [closing["branch"]])
+    assert history.meta["elbow"]["n_branches"] == [4, 3, 2]
+    spare_session.start()
+    assert spare_session.wait(60) == "finished"
+    assert [closing["step"] for closing in history.closings] == [20, 30]
+    assert len(history.closed_branches()) == 2
+    assert len(history.groups()) <= 2
+
+
+def test_the_line_of_a_run_with_spare_branches_gives_it_again(spare_session: LiveSession) -> None:
+    """Pasted, it is the run that was watched, closings included, number by number."""
+    spare_session.step(21)
+    spare_session.start()
+    spare_session.wait(60)
+    line = spare_session.config_line
+    assert "spare_branches='double'" in line
+    given = {keyword.arg: keyword.value for keyword in ast.parse(line, mode="eval").body.keywords}
+    fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in given["config"].keywords}
+    result = methods.dmtg(FACES, ast.literal_eval(given["n_groups"]), TrainConfig(**fields))
+    np.testing.assert_array_equal(spare_session.history.probabilities, result.history.probabilities)
+    assert spare_session.history.closings == result.history.closings
+    assert spare_session.history.meta["elbow"] == result.history.meta["elbow"]
+
+
+def test_reset_opens_or_saves_the_spare_branches(spare_session: LiveSession) -> None:
+    """Reset takes another setting, keeps it until the next, and forgets the closings of the run before."""
+    spare_session.start()
+    spare_session.wait(60)
+    for spare, n_columns in ((0, 2), (None, 2), (1, 3), ("double", 4)):
+        spare_session.reset(spare_branches=spare)
+        assert spare_session.wait(60) == "idle"
+        assert spare_session.history.n_groups == n_columns
+        assert spare_session.history.closings == []
+        spare_session.step()
+        assert spare_session.wait(60) == "paused"
+        assert spare_session.history.probabilities.shape == (1, 6, n_columns)
+    assert "spare_branches='double'" in spare_session.config_line
+    with pytest.raises(ValueError, match="`spare_branches` must be"):
+        spare_session.reset(spare_branches="triple")
+    with pytest.raises(ValueError, match="`n_groups` must be"):
+        LiveSession(FACES, n_groups="auto", config=SPARE, name="spare")
+
+
+def test_closings_that_do_not_fit_the_run_are_said(spare_session: LiveSession) -> None:
+    """A run too short for its closings fails with words, and Reset without spare branches revives it."""
+    config = replace(SPARE, steps=25, spare_branches=1)
+    session = LiveSession(FACES, n_groups=2, config=config, name="spare", steps_per_second=None)
+    session.reset(spare_branches=2)
+    session.start()
+    assert session.wait(60) == "failed"
+    assert "`close_from`" in session.error
+    session.reset(spare_branches=0)
+    session.start()
+    assert session.wait(60) == "finished"
+    session.close()

@@ -1,0 +1,339 @@
+"""What the widgets promise, without a browser: their traits are the truth a browser draws."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.data.toys.faces import toy_faces
+from dmtg_lite.runs.history import History
+from dmtg_lite.views.live import LiveSession
+from dmtg_lite.views.widgets import Dashboard, HeadGraph, TauExplorer
+
+CONFIG = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=10, steps=40, batch_size=16)
+FACES = toy_faces(n_tasks=6, n_groups=3, size=16, n_train=100, n_val=20, n_test=20)
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait for the painter, which paints at its own pace."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the painter did not get there"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Dashboard]:
+    session = LiveSession(FACES, config=CONFIG, name="test", steps_per_second=None)
+    dashboard = Dashboard(session, name="test")
+    yield dashboard
+    dashboard.close()
+    session.close()
+
+
+@pytest.fixture
+def history() -> History:
+    """20 steps of two tasks in two groups; task 1 loses a head at step 11."""
+    p = np.full((20, 2, 2), 0.5)
+    p[:, 0] = np.stack([np.linspace(0.5, 0.99, 20), np.linspace(0.5, 0.01, 20)], -1)
+    p[10:, 1] = [1.0, 0.0]
+    history = History(["a", EVIL], 2, meta={"config": EVIL})
+    history.append(np.arange(1, 21), p, np.ones((20, 2)), np.full(20, 2.5), np.full(20, 0.1))
+    return history
+
+
+def test_before_the_first_step_everything_is_undecided(dashboard: Dashboard) -> None:
+    """A fresh dashboard shows 1/K everywhere and says that nothing has happened."""
+    assert dashboard.head_graph.probabilities[0] == [0.333] * 3
+    assert "idle" in dashboard.state.value
+    assert "no step" in dashboard.numbers.value
+
+
+def test_start_trains_to_the_end_and_prunes(dashboard: Dashboard) -> None:
+    """Start; at the end each task keeps one head and the words name the planted groups found."""
+    dashboard.start.click()
+    eventually(lambda: "finished" in dashboard.state.value)
+    eventually(lambda: "planted groups found" in dashboard.numbers.value)
+    assert all(sorted(row) == [0, 0, 1] for row in dashboard.head_graph.probabilities)
+    assert dashboard.scrub.value == CONFIG.steps - 1
+    np.testing.assert_allclose(
+        dashboard.figure.data[0].z, dashboard.session.history.probabilities[-1], atol=1e-4
+    )
+    dashboard.start.click()  # again: from the beginning, without pretraining
+    eventually(
+        lambda: "finished" in dashboard.state.value and len(dashboard.history) == CONFIG.steps
+    )
+
+
+def test_speed_goes_up_to_full(dashboard: Dashboard) -> None:
+    """The list shows what the session was made with, and sets it."""
+    assert dashboard.speed.label == "full speed"
+    dashboard.speed.label = "10 steps/s"
+    assert dashboard.session.steps_per_second == 10
+    dashboard.speed.label = "full speed"
+    assert dashboard.session.steps_per_second is None
+
+
+def test_knobs_reach_the_session_at_once(dashboard: Dashboard) -> None:
+    """Moving tau or the learning rate of S while paused changes the next step."""
+    dashboard.tau.value, dashboard.lr_assignment.value = 4.0, 0.3
+    dashboard.step.click()
+    dashboard.session.wait(20)
+    assert dashboard.history.tau.tolist() == [4.0]
+    np.testing.assert_allclose(dashboard.history.lr_assignment, [0.3])
+    eventually(lambda: "tau=4.0" in dashboard.config_line.value)
+
+
+def test_scrub_shows_the_past_and_the_end_follows_again(dashboard: Dashboard) -> None:
+    """Scrubbing moves the pictures, not the run; back at the end the newest step is shown."""
+    dashboard.session.step(30)
+    dashboard.session.wait(20)
+    eventually(lambda: dashboard.scrub.value == 29)
+    dashboard.scrub.value = 4
+    eventually(lambda: "step 5 of 30" in dashboard.numbers.value)
+    np.testing.assert_allclose(
+        dashboard.figure.data[0].z, dashboard.history.probabilities[4], atol=1e-4
+    )
+    dashboard.session.step(2)
+    dashboard.session.wait(20)
+    eventually(lambda: "step 5 of 32" in dashboard.numbers.value)
+    dashboard.scrub.value = 39
+    eventually(lambda: "step 32 of 32" in dashboard.numbers.value)
+    dashboard.step.click()
+    eventually(lambda: "step 33 of 33" in dashboard.numbers.value)
+
+
+def test_reset_takes_k_and_seed_from_the_controls(dashboard: Dashboard) -> None:
+    """K and seed wait for Reset; then every picture has the new shape."""
+    dashboard.step.click()
+    dashboard.n_groups.value, dashboard.seed.value = 5, 2
+    assert dashboard.session.n_groups == 3
+    dashboard.reset.click()
+    eventually(
+        lambda: "idle" in dashboard.state.value and len(dashboard.head_graph.probabilities[0]) == 5
+    )
+    eventually(lambda: np.shape(dashboard.figure.data[0].z) == (6, 5))  # painted after the graph
+    assert (dashboard.session.n_groups, dashboard.session.seed) == (5, 2)
+
+
+def test_mean_weight_differs_from_softmax(history: History) -> None:
+    """The switch shows E[Z], which at tau 2.5 is far from one-hot although softmax(S) is not."""
+    dashboard = Dashboard(history, name="test")
+    eventually(lambda: dashboard.head_graph.probabilities[0] == [0.99, 0.01])
+    dashboard.weights.value = "E[Z]"
+    eventually(lambda: dashboard.head_graph.probabilities[0][0] < 0.9)
+    assert dashboard.head_graph.probabilities[1] == [
+        1.0,
+        0.0,
+    ]  # a pruned head gets nothing either way
+    dashboard.close()
+
+
+def test_play_goes_through_the_past_and_stops_at_the_end(history: History) -> None:
+    """Play starts at the first record and ends, released, at the last."""
+    dashboard = Dashboard(history, name="test")
+    seen: set[int] = set()
+    dashboard.scrub.observe(lambda change: seen.add(change["new"]), names="value")
+    dashboard.play.value = True
+    eventually(lambda: not dashboard.play.value)
+    assert {1, 10, 19} <= seen
+    dashboard.close()
+
+
+def test_a_failed_run_is_said_in_the_dashboard() -> None:
+    """Errors of the training thread appear as an alert, in words."""
+    config = TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0, optimiser="sgd")
+    session = LiveSession(FACES, config=config, name="test", steps_per_second=None)
+    dashboard = Dashboard(session, name="test")
+    dashboard.start.click()
+    eventually(lambda: "loss of task" in dashboard.error.value)
+    assert 'role="alert"' in dashboard.error.value
+    assert "failed" in dashboard.state.value
+    dashboard.close()
+    session.close()
+
+
+def test_names_from_data_are_escaped(history: History) -> None:
+    """A task name or config that looks like markup stays text wherever HTML is shown."""
+    dashboard = Dashboard(history, name="test")
+    shown = dashboard.config_line.value + dashboard.numbers.value + dashboard.figure.to_json()
+    assert "<img" not in shown
+    dashboard.close()
+
+
+def test_a_cell_run_again_leaves_one_painter_and_closes_the_old_widgets() -> None:
+    """Three dashboards of a name: one painting thread, one training thread, old widgets gone."""
+    boxes = []
+    for _ in range(3):
+        session = LiveSession(FACES, config=CONFIG, name="again", steps_per_second=20)
+        dashboard = Dashboard(session, name="again")
+        boxes.append(dashboard.widget)
+        session.start()
+    counts = [
+        sum(t.name == name for t in threading.enumerate()) for name in ("dmtg-train", "dmtg-paint")
+    ]
+    assert counts == [1, 1]
+    assert [box.comm is None for box in boxes] == [True, True, False]
+    dashboard.close()
+    session.close()
+
+
+def test_a_teacher_can_hide_controls(history: History) -> None:
+    """hide= leaves controls out; a recording has nothing to steer in the first place."""
+
+    dashboard = Dashboard(history, hide=("task",), name="test")
+    visible, todo = [], [dashboard.widget]
+    while todo:
+        widget = todo.pop()
+        visible.append(widget.model_id)
+        todo += getattr(widget, "children", ())
+    assert dashboard.scrub.model_id in visible
+    assert not {dashboard.task.model_id, dashboard.start.model_id, dashboard.tau.model_id} & set(
+        visible
+    )
+    with pytest.raises(ValueError, match="unknown controls"):
+        Dashboard(history, hide=("taks",), name="test")
+    dashboard.close()
+
+
+def test_headless_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With DMTG_HEADLESS set, making the dashboard trains to the end: nobody is there to press Start."""
+    monkeypatch.setenv("DMTG_HEADLESS", "1")
+    session = LiveSession(FACES, config=CONFIG, name="test")
+    dashboard = Dashboard(session, name="test")
+    assert session.state == "finished"
+    assert "finished" in dashboard.state.value
+    dashboard.close()
+    session.close()
+
+
+def test_head_graph_keeps_pruned_and_tiny_apart() -> None:
+    """Exactly 0 is a pruned head; a head that is there never rounds to 0."""
+    graph = HeadGraph(tasks=["a"])
+    graph.show(np.array([[1e-6, 0.0, 0.999999]]))
+    assert graph.probabilities == [[0.001, 0.0, 1.0]]
+    graph.show(np.array([[1.0, 0.0, 0.0]]), [2])  # group 1 is empty, branch 2 is closed
+    assert graph.closed == [2]
+    graph.show(np.full((1, 3), np.nan))  # a run that has just blown up
+    assert graph.closed == []
+    assert graph.probabilities == [[0.0, 0.0, 0.0]]
+
+
+def test_tau_explorer_moves_the_draw_and_leaves_softmax_alone() -> None:
+    """The slider changes the first two pictures; the button draws new noise."""
+    explorer = TauExplorer(np.array([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]]))
+    before = [np.array(trace.z) for trace in explorer.figure.data]
+    explorer.tau.value = 0.1
+    after = [np.array(trace.z) for trace in explorer.figure.data]
+    assert not np.allclose(before[0], after[0])
+    assert not np.allclose(before[1], after[1])
+    np.testing.assert_array_equal(before[2], after[2])
+    explorer.noise.click()
+    assert not np.allclose(after[0], explorer.figure.data[0].z)
+    with pytest.raises(ValueError, match="`tau` must be one of"):
+        TauExplorer(np.zeros((2, 2)), tau=3.0)
+
+
+def test_a_recorded_run_is_shown_without_torch(tmp_path: Path, history: History) -> None:
+    """Dashboard over a saved History, with torch made impossible to import."""
+    path = history.save(tmp_path / "run.npz")
+    program = f"""
+import sys
+sys.modules["torch"] = None
+from dmtg_lite.runs.history import History
+from dmtg_lite.views.widgets import Dashboard
+assert Dashboard(History.load({str(path)!r})).head_graph.probabilities
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_missing_extra_is_named() -> None:
+    """Without ipywidgets the error says what to install."""
+    program = """
+import sys
+sys.modules["ipywidgets"] = None
+from dmtg_lite.views import widgets
+try:
+    widgets.Dashboard
+except ImportError as error:
+    assert "dmtg-lite[notebook]" in str(error), error
+else:
+    raise SystemExit("no error")
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_spare_branches_in_the_dashboard() -> None:
+    """K is the target, the words count open branches, closed ones are ghosts; in the past they are open."""
+    config = replace(CONFIG, spare_branches="double", close_from=20, close_every=10)
+    session = LiveSession(FACES, 2, config=config, name="spare", steps_per_second=None)
+    dashboard = Dashboard(session, name="spare")
+    assert (dashboard.n_groups.value, dashboard.spare.label) == (2, "as many as K")
+    assert "K=2, 4 of 4 branches open" in dashboard.numbers.value
+    assert dashboard.head_graph.closed == []
+    session.step(25)
+    session.wait(60)
+    branch = session.history.closings[0]["branch"]
+    eventually(lambda: "K=2, 3 of 4 branches open" in dashboard.numbers.value)
+    assert dashboard.head_graph.closed == [branch]
+    eventually(lambda: dashboard.figure.data[0].z[0][branch] is None)
+    assert "spare_branches=&#x27;double&#x27;" in dashboard.config_line.value
+    dashboard.scrub.value = 10
+    eventually(lambda: "K=2, 4 of 4 branches open" in dashboard.numbers.value)
+    assert dashboard.head_graph.closed == []
+    assert 0 not in dashboard.head_graph.probabilities[0]
+    session.start()
+    session.wait(60)
+    dashboard.scrub.value = config.steps - 1
+    eventually(lambda: "K=2, 2 of 4 branches open" in dashboard.numbers.value)
+    assert (
+        len(dashboard.head_graph.closed) == 2
+    )  # and the groups found are one-hot rows beside them
+    assert all(sorted(row) == [0, 0, 0, 1] for row in dashboard.head_graph.probabilities)
+    dashboard.spare.label, dashboard.n_groups.value = "none", 3
+    dashboard.reset.click()
+    eventually(lambda: len(dashboard.head_graph.probabilities[0]) == 3)
+    eventually(lambda: dashboard.numbers.value == "no step yet")
+    assert dashboard.head_graph.closed == []
+    dashboard.n_groups.value, dashboard.spare.label = 8, "as many as K"
+    dashboard.reset.click()
+    eventually(
+        lambda: "K=8, 8 of 8" in dashboard.numbers.value or len(dashboard.figure.data[0].z[0]) == 8
+    )
+    dashboard.close()
+    session.close()
+
+
+def test_a_recorded_closing_is_counted_from_the_first_record(history: History) -> None:
+    """A replay knows that branches will close: it counts the open ones before and after."""
+    p = np.full((20, 2, 3), 1 / 3)
+    p[10:] = [0.5, 0.0, 0.5]
+    closing = {
+        "step": 11,
+        "branch": 1,
+        "branches": [0, 1, 2],
+        "cost": 0,
+        "costs": [1, 0, 1],
+        "moved": {},
+    }
+    run = History(["a", "b"], 3, meta={"closings": [closing]})
+    run.append(history.steps, p, history.task_losses, history.tau, history.lr_assignment)
+    dashboard = Dashboard(run, name="test")
+    assert "2 of 3 branches open" in dashboard.numbers.value
+    dashboard.scrub.value = 3
+    eventually(lambda: "3 of 3 branches open" in dashboard.numbers.value)
+    assert dashboard.head_graph.closed == []
+    dashboard.close()
+    dashboard = Dashboard(history, name="test")
+    assert "branches open" not in dashboard.numbers.value
+    dashboard.close()
