@@ -39,7 +39,7 @@ SPARE: dict[str, Any] = PLAIN | {
 }
 DENSE: dict[str, Any] = PLAIN | {
     "encoder": "xception_small", "batch_size": 16, "pretrain": 20, "steps": 60, "shared": 1,
-    "prune_below": 0.32, "prune_from": 20, "scale_gradients": True,
+    "prune_below": 0.32, "prune_from": 20,
 }  # fmt: skip
 OVERLAP = [["a", "b", "c", "d"], ["d", "e", "f"], ["f", "g", "h", "i"]]
 
