@@ -17,9 +17,9 @@ from statistics import median
 import torch
 from step import CONFIG, describe_machine, make_data
 
-from dmtg_lite.core.network import count_macs
+from dmtg_lite.core.macs import count_macs
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.train import branch_out, build_network, train_steps
+from dmtg_lite.runs.fit import branch_out, build_network, train_steps
 
 BASE = (9, 3)
 SHAPES = ((9, 3), (20, 3), (40, 3), (9, 1), (9, 2), (9, 4), (9, 5), (40, 5))

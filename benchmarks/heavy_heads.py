@@ -21,13 +21,15 @@ import torch
 import torch.nn.functional as F
 from step import describe_machine, read_peak
 
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import Pruning, TrainConfig
 from dmtg_lite.core.data import Split, TaskData
-from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.state import TrainState
+from dmtg_lite.core.step import StepRecord
 from dmtg_lite.core.tasks import TASKONOMY_5
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.state import TrainState
-from dmtg_lite.runs.train import StepRecord, branch_out, build_network, train_steps
+from dmtg_lite.runs.fit import branch_out, build_network, train_steps
 
 CONFIG = TrainConfig(encoder="xception", tau=4.0, lr=1e-4, batch_size=2, steps=10**6)
 GROUP_OF = [0, 0, 1, 2, 2]  # where settled tasks are: no branch is empty
@@ -116,10 +118,10 @@ def print_own_memory(args: argparse.Namespace) -> None:
 def compare_unpruned(args: argparse.Namespace) -> bool:
     """Whether a run that looks for heads to drop and finds none ends as the one that does not look."""
     data = make_pictures(32, 2)
-    config = replace(CONFIG, encoder="xception_small", prune_from=1, steps=30)
+    config = replace(CONFIG, encoder="xception_small", pruning=Pruning(start=1), steps=30)
     ends = []
     for prune_below in (0.0, 1e-6):
-        one = replace(config, prune_below=prune_below)
+        one = replace(config, pruning=replace(config.pruning, below=prune_below))
         network = branch_out(build_network(data, one), 3, one)
         losses = [record.task_losses for record in train_steps(network, data, one)]
         ends.append(torch.stack(losses))

@@ -20,9 +20,9 @@ from heavy_heads import make_pictures
 from step import describe_machine, read_peak
 
 from dmtg_lite.core.config import TrainConfig
-from dmtg_lite.core.network import count_macs
+from dmtg_lite.core.macs import count_macs
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.train import branch_out, build_network, train_steps
+from dmtg_lite.runs.fit import branch_out, build_network, train_steps
 
 SIZE = 256
 TABLE_6 = {0: 56.89, 3: 49.68, 6: 42.67, 9: 33.36}  # shared stages -> the paper's "GFLOPs", K=3

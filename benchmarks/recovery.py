@@ -23,8 +23,8 @@ from scipy.stats import binomtest, t
 from tqdm import tqdm
 
 from dmtg_lite import data, methods
-from dmtg_lite.core.config import TrainConfig
-from dmtg_lite.core.network import count_macs
+from dmtg_lite.core.config import HeadOptions, Spare, TrainConfig
+from dmtg_lite.core.macs import count_macs
 from dmtg_lite.data import TaskData
 from dmtg_lite.experiments import TOY
 from dmtg_lite.methods import MethodResult
@@ -35,7 +35,7 @@ from dmtg_lite.methods.search.affinity import (
     label_correlation,
     tag_affinity,
 )
-from dmtg_lite.runs.train import build_network
+from dmtg_lite.runs.fit import build_network
 
 N_TEST = 4000  # the best errors are a few percent: 600 faces would measure chance
 
@@ -88,13 +88,17 @@ CASES = {
     "digits": Case(
         "real digits, no planted truth",
         3,
-        replace(TOY["digits"], **{name: getattr(FACES, name) for name in SPARE}, close_from=300),
+        replace(
+            TOY["digits"],
+            **{name: getattr(FACES, name) for name in SPARE},
+            spare=replace(TOY["digits"].spare, close_from=300),
+        ),
     ),
 }
 
 PLAIN = {
-    "spare_branches": 0,
-    "train_all_heads": False,
+    "spare": Spare(branches=0),
+    "heads": HeadOptions(train_all=False),
     "optimiser_assignment": None,
     "lr_assignment": 3e-2,
 }
@@ -143,7 +147,7 @@ def run_fixed(method: Callable) -> Callable:
 RUNS: dict[str, Callable] = {
     "spare branches": methods.dmtg,
     "spare branches, 3 K": lambda faces, k, config: methods.dmtg(
-        faces, k, replace(config, spare_branches=2 * k)
+        faces, k, replace(config, spare=replace(config.spare, branches=2 * k))
     ),
     "plain, S by Adam": run_plain,
     "plain, S by SGD": lambda faces, k, config: run_plain(
@@ -152,16 +156,16 @@ RUNS: dict[str, Callable] = {
     ),
     "plain, more steps": run_more_steps,
     "random branch closes": lambda faces, k, config: methods.dmtg(
-        faces, k, replace(config, close_rule="random")
+        faces, k, replace(config, spare=replace(config.spare, rule="random"))
     ),
     "none closes": lambda faces, k, config: methods.dmtg(
-        faces, config.count_branches(k, len(faces.tasks))[0], replace(config, spare_branches=0)
+        faces, config.count_branches(k, len(faces.tasks))[0], replace(config, spare=replace(config.spare, branches=0))
     ),
     "no spare branch, all else": lambda faces, k, config: methods.dmtg(
-        faces, k, replace(config, spare_branches=0)
+        faces, k, replace(config, spare=replace(config.spare, branches=0))
     ),
     "heads not all trained": lambda faces, k, config: methods.dmtg(
-        faces, k, replace(config, train_all_heads=False)
+        faces, k, replace(config, heads=HeadOptions(train_all=False))
     ),
     "spare, 300 pretraining steps": lambda faces, k, config: methods.dmtg(
         faces, k, replace(config, pretrain=300)
@@ -169,7 +173,7 @@ RUNS: dict[str, Callable] = {
     "plain, 300 pretraining "
     "steps": lambda faces, k, config: run_plain(faces, k, config, pretrain=300),
     "spare, 600 steps": lambda faces, k, config: methods.dmtg(
-        faces, k, replace(config, steps=600, close_every=20)
+        faces, k, replace(config, steps=600, spare=replace(config.spare, close_every=20))
     ),
     "spare, 1,400 steps": lambda faces, k, config: methods.dmtg(faces, k, replace(config, steps=1400)),
     "planted, 1,400 steps": lambda faces, k, config: methods.planted(

@@ -33,10 +33,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.state import derive_seed
-from dmtg_lite.runs.train import branch_out, build_network, train_steps
+from dmtg_lite.runs.fit import branch_out, build_network, train_steps
 
 CONFIG = TrainConfig(
     encoder="resnet", jitter=0.1, steps=10**6
@@ -131,7 +131,9 @@ def make_steps(
     if variant == "plain":
         images = data.train.images.float() / 255  # as a loader hands them over
         targets = torch.stack([data.train.targets[task.name] for task in data.tasks], 1)
-        return plain_steps(PlainModel(network), images, targets, seed=derive_seed(config.seed, 1))
+        return plain_steps(
+            PlainModel(network), images, targets, seed=derive_seed(config.seed, Stream.NOISE)
+        )
     return (record.task_losses.sum() for record in train_steps(network, data, config))
 
 

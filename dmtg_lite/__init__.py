@@ -17,7 +17,11 @@ __all__ = [
     "TASKONOMY_5",
     "Assignment",
     "GroupedNetwork",
+    "HeadOptions",
     "History",
+    "Pruning",
+    "Restarts",
+    "Spare",
     "Task",
     "TaskData",
     "TrainConfig",
@@ -40,8 +44,12 @@ _HOME = {  # public name -> the module that defines it; the names not listed are
     "sample_assignment": "core.assignment",
     "GroupedNetwork": "core.network",
     "TrainConfig": "core.config",
-    "train_steps": "runs.train",
-    "fit": "runs.train",
+    "Spare": "core.config",
+    "Restarts": "core.config",
+    "Pruning": "core.config",
+    "HeadOptions": "core.config",
+    "train_steps": "runs.fit",
+    "fit": "runs.fit",
     "History": "runs.history",
     "norm_gain": "runs.metrics",
 }
@@ -49,13 +57,13 @@ _HOME = {  # public name -> the module that defines it; the names not listed are
 if TYPE_CHECKING:  # what `__getattr__` does, for editors and type checkers
     from dmtg_lite import data, experiments, methods
     from dmtg_lite.core.assignment import Assignment, sample_assignment
-    from dmtg_lite.core.config import TrainConfig
+    from dmtg_lite.core.config import HeadOptions, Pruning, Restarts, Spare, TrainConfig
     from dmtg_lite.core.data import TaskData
     from dmtg_lite.core.network import GroupedNetwork
     from dmtg_lite.core.tasks import CELEBA_9, CELEBA_40, TASKONOMY_5, Task
     from dmtg_lite.runs.history import History
     from dmtg_lite.runs.metrics import norm_gain
-    from dmtg_lite.runs.train import fit, train_steps
+    from dmtg_lite.runs.fit import fit, train_steps
 
 
 def __getattr__(name: str) -> object:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pandas as pd
 
 from dmtg_lite import data, methods
-from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.runs.evaluate import evaluate
 from dmtg_lite.views import plots, recordings
 from dmtg_lite.views.live import WATCHABLE, LiveSession

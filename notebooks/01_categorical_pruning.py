@@ -13,8 +13,9 @@ import plotly.graph_objects as go
 import torch
 
 from dmtg_lite import TrainConfig, data, sample_assignment, train_steps
+from dmtg_lite.runs.fit import branch_out
 from dmtg_lite.runs.history import compute_mean_assignment
-from dmtg_lite.runs.train import branch_out, pretrain
+from dmtg_lite.runs.run import pretrain
 from dmtg_lite.views import plots
 from dmtg_lite.views.widgets import TauExplorer
 

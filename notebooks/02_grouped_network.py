@@ -12,12 +12,14 @@ import torch
 import torch.nn.functional as F
 
 from dmtg_lite import GroupedNetwork, TrainConfig, data, fit, methods, norm_gain
-from dmtg_lite.core.assignment import compute_agreement, sample_assignment
-from dmtg_lite.core.network import count_macs
+from dmtg_lite.core.assignment import sample_assignment
+from dmtg_lite.core.groups import compute_agreement
+from dmtg_lite.core.macs import count_macs
 from dmtg_lite.core.tasks import CELEBA_9
 from dmtg_lite.encoders import resnet, toy
 from dmtg_lite.runs.evaluate import evaluate
-from dmtg_lite.runs.train import branch_out, pretrain
+from dmtg_lite.runs.fit import branch_out
+from dmtg_lite.runs.run import pretrain
 from dmtg_lite.views import recordings
 from dmtg_lite.views.widgets import Dashboard
 

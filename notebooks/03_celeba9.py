@@ -19,10 +19,10 @@ import torch
 
 # %% tags=["setup"]
 from dmtg_lite import TrainConfig, data, experiments, methods, train_steps
-from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.data.celeba.prepare import prepare_celeba
 from dmtg_lite.data.stand_ins.celeba_files import make_fake_celeba
-from dmtg_lite.runs.train import build_network
+from dmtg_lite.runs.fit import build_network
 from dmtg_lite.views import plots
 from dmtg_lite.views.widgets import Dashboard
 

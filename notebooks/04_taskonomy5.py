@@ -19,14 +19,14 @@ import torch.nn.functional as F
 
 # %% tags=["setup"]
 from dmtg_lite import GroupedNetwork, data, experiments, methods
-from dmtg_lite.core.assignment import compute_agreement
 from dmtg_lite.core.batches import decode
+from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.core.losses import sum_loss
-from dmtg_lite.core.network import count_macs
+from dmtg_lite.core.macs import count_macs
 from dmtg_lite.core.tasks import METRIC_LABELS
 from dmtg_lite.data.taskonomy.load import taskonomy
 from dmtg_lite.encoders import xception, xception_small
-from dmtg_lite.runs.train import build_network
+from dmtg_lite.runs.fit import build_network
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.plots.pictures import CLASS_COLOURS, plot_predictions, plot_task_gains
 from dmtg_lite.views.widgets import Dashboard

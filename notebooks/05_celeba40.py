@@ -19,13 +19,13 @@ import plotly.graph_objects as go
 
 # %% tags=["setup"]
 from dmtg_lite import CELEBA_40, GroupedNetwork, TrainConfig, data, experiments, methods
-from dmtg_lite.core.assignment import compute_agreement
-from dmtg_lite.core.network import count_macs
+from dmtg_lite.core.groups import compute_agreement
+from dmtg_lite.core.macs import count_macs
 from dmtg_lite.data.celeba.prepare import prepare_celeba
 from dmtg_lite.data.stand_ins.celeba_files import make_fake_celeba
 from dmtg_lite.encoders import resnet
 from dmtg_lite.methods.search import affinity
-from dmtg_lite.runs.train import branch_out, build_network, train_steps
+from dmtg_lite.runs.fit import branch_out, build_network, train_steps
 from dmtg_lite.views import plots
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.plots.pictures import plot_task_gains

@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 import torch
 
 # %% tags=["setup"]
-from dmtg_lite import GroupedNetwork, data, experiments, methods
+from dmtg_lite import GroupedNetwork, HeadOptions, data, experiments, methods
 from dmtg_lite.core.encoder import Encoder
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.methods.hoa import measure_pairs
@@ -336,7 +336,7 @@ print("planted:", " | ".join(", ".join(group) for group in hidden.planted_groups
 look(hidden, "|correlation| of independent labels", affinity.label_correlation(hidden), maximise=True)
 
 # %%
-bent = replace(config, head_hidden=32)  # "medium" is no straight cut: heads need hidden units
+bent = replace(config, heads=HeadOptions(hidden=32))  # "medium" is no straight cut: heads need hidden units
 hidden_pairs, _ = measure_pairs(hidden, bent)
 look(hidden, "HOA: loss of the row beside the column", hidden_pairs, maximise=False, singles="diagonal")
 

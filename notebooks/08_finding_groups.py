@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dmtg_lite import data, methods
-from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite import Spare, data, methods
+from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.data.toys.faces import apply_cuts, draw_faces, plan_bits
 from dmtg_lite.experiments import TOY
 from dmtg_lite.methods.search import affinity
-from dmtg_lite.runs import closing
+from dmtg_lite.runs import spare as closing
 from dmtg_lite.views import plots, recordings
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.widgets import Dashboard
@@ -150,7 +150,7 @@ for n_branches, branch, cost in zip(elbow.n_branches, elbow.branches, elbow.cost
 
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, size=16, seed=0)
-session = LiveSession(faces, n_groups=3, config=replace(TOY["faces"], close_every=100, steps=700, seed=1))
+session = LiveSession(faces, n_groups=3, config=replace(TOY["faces"], spare=Spare(branches="double", close_every=100), steps=700, seed=1))
 Dashboard(session)
 
 # %% [markdown]
@@ -190,8 +190,8 @@ tell(session.history)
 # %%
 secret = int(np.random.default_rng(8).integers(2, 6))  # 2 to 5: do not print it yet
 mystery = data.toy_faces(n_tasks=12, n_groups=secret, size=16, seed=0)
-quick = replace(TOY["faces"], steps=500, close_every=14)  # the preset, but shorter
-auto = methods.dmtg(mystery, n_groups="auto", config=replace(quick, spare_branches=7))
+quick = replace(TOY["faces"], steps=500, spare=Spare(branches="double", close_every=14))  # the preset, but shorter
+auto = methods.dmtg(mystery, n_groups="auto", config=replace(quick, spare=Spare(branches=7, close_every=14)))
 [round(cost, 2) for cost in auto.elbow["costs"]]  # of closing 8 -> 7, 7 -> 6, ..., 2 -> 1 branches
 
 # %% [markdown]
@@ -249,7 +249,7 @@ run("missed least closes", quick)
 # **Predict:** which of the two is closer to the rule?
 
 # %%
-run("random closes", replace(quick, close_rule="random"))
+run("random closes", replace(quick, spare=Spare(branches="double", close_every=14, rule="random")))
 plain = TOY["faces_plain"]
 steps = round((rows[0][2] - plain.pretrain) / 3)  # three branches from beginning to end
 run("no spare, more steps", replace(plain, steps=steps))
@@ -291,7 +291,7 @@ for name, faces_ in (("before", faces), ("independent labels", hidden)):
     by_labels = affinity.cluster_affinity(affinity.label_correlation(faces_), 3, faces_.task_names)
     print(f"{name}: agreement {compute_agreement(by_labels, faces_.planted_groups):.2f}")
 
-by_images = methods.dmtg(hidden, 3, replace(TOY["independent"], steps=500, close_every=20))
+by_images = methods.dmtg(hidden, 3, replace(TOY["independent"], steps=500, spare=Spare(branches="double", close_every=20)))
 print(f"independent labels, images and spare branches: agreement {by_images.agreement:.2f}")
 
 # %% [markdown]

@@ -1,25 +1,27 @@
-"""The categorical pruning core: who trains where, as one (N, K) matrix (section 3 of the paper).
+"""Who trains where, as one (N, K) matrix: the draw of section 3.2 and the module that holds S.
 
-Rows are tasks, columns are groups. Everything here is plain tensors: no images, no encoders, no
-optimiser.
+Rows are tasks, columns are groups. Plain tensors: no images, no encoders, no optimiser.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-ESTIMATORS = ("gumbel", "straight_through", "softmax")
+from dmtg_lite.core.groups import Groups, groups_from_labels
+
+Estimator = Literal["gumbel", "straight_through", "softmax"]
+ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 
 def sample_assignment(
     logits: Tensor,
     tau: float,
     *,
-    estimator: str = "gumbel",
+    estimator: Estimator = "gumbel",
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Draw one relaxed assignment Z of tasks to groups.
@@ -72,25 +74,27 @@ def sample_assignment(
 class Assignment(nn.Module):
     """Which group each task belongs to: learned logits S, or fixed once and for all.
 
-    A learned assignment starts at S = 1/K (section 3.4, Initialization). A fixed one turns the
-    same network into a baseline: one group is Naive MTL, N groups are STL.
+    A learned assignment starts at S = 1/K (section 3.4). A fixed one turns the same network into a
+    baseline: one group is Naive MTL, N groups are STL.
 
     Args:
         n_tasks: N.
         n_groups: K.
-        group_of: Group of each task, N integers in 0..K-1, to fix the assignment; ``None`` learns
-            it.
+        group_of: Group of each task, N integers in 0..K-1, to fix the assignment.
         members: Tasks of each group, K lists of integers in 0..N-1, to fix an assignment whose
-            groups may overlap; every task must be in one. ``None`` unless ``group_of`` is.
+            groups may overlap; every task must be in one. ``None`` for both learns it.
 
     Attributes:
         logits: S, shape (N, K): a parameter, or ``None`` when fixed.
         active: Heads that exist, bool of shape (N, K); a pruned head never comes back.
 
     Raises:
-        ValueError: If N or K is below 1, ``group_of`` or ``members`` has another length or range,
-            or a task is in no group.
+        ValueError: If N or K is below 1, ``group_of`` or ``members`` has another length or range, or
+            a task is in no group.
     """
+
+    logits: nn.Parameter | None
+    active: Tensor
 
     def __init__(
         self,
@@ -105,41 +109,29 @@ class Assignment(nn.Module):
             raise ValueError(
                 f"`n_tasks` and `n_groups` must be >= 1, got {n_tasks} and {n_groups}."
             )
-        if members is not None:
-            self.register_parameter("logits", None)
-            active = _mark_members(n_tasks, n_groups, members)
-        elif group_of is None:
-            self.logits = nn.Parameter(torch.full((n_tasks, n_groups), 1.0 / n_groups))
-            active = torch.ones(n_tasks, n_groups, dtype=torch.bool)
-        else:
-            group_of = [int(k) for k in group_of]
+        if group_of is not None:
             if len(group_of) != n_tasks or not all(0 <= k < n_groups for k in group_of):
                 raise ValueError(
                     f"`group_of` must hold {n_tasks} integers in 0..{n_groups - 1}, got {group_of}."
                 )
-            self.register_parameter("logits", None)
-            active = torch.zeros(n_tasks, n_groups, dtype=torch.bool)
-            active[torch.arange(n_tasks), torch.tensor(group_of)] = True
-        self.active: Tensor
-        self.register_buffer("active", active)  # (N, K)
+            members = [[n for n, own in enumerate(group_of) if own == k] for k in range(n_groups)]
+        learned = members is None
+        logits = torch.full((n_tasks, n_groups), 1.0 / n_groups)
+        self.register_parameter("logits", nn.Parameter(logits) if learned else None)
+        active = torch.ones_like(logits, dtype=torch.bool)
+        self.register_buffer(
+            "active", active if members is None else _mark(members, n_tasks, n_groups)
+        )
 
     @property
     def is_fixed(self) -> bool:
         return self.logits is None
 
-    @property
-    def n_tasks(self) -> int:
-        return self.active.shape[0]
-
-    @property
-    def n_groups(self) -> int:
-        return self.active.shape[1]
-
     def masked_logits(self) -> Tensor:
         """S with -inf at pruned heads, shape (N, K); a fixed assignment reads 0 and -inf."""
-        logits = (
-            torch.zeros_like(self.active, dtype=torch.float32) if self.is_fixed else self.logits
-        )
+        logits = self.logits
+        if logits is None:
+            logits = torch.zeros_like(self.active, dtype=torch.float32)
         return logits.masked_fill(~self.active, -torch.inf)
 
     def probabilities(self) -> Tensor:
@@ -147,9 +139,13 @@ class Assignment(nn.Module):
         return self.masked_logits().detach().softmax(-1)
 
     def sample(
-        self, tau: float, *, estimator: str = "gumbel", generator: torch.Generator | None = None
+        self,
+        tau: float,
+        *,
+        estimator: Estimator = "gumbel",
+        generator: torch.Generator | None = None,
     ) -> Tensor:
-        """One draw Z of shape (N, K); a fixed assignment returns its heads as 0 and 1 and draws nothing."""
+        """One draw Z, (N, K); a fixed assignment returns its heads as 0 and 1 and draws nothing."""
         if self.is_fixed:
             return self.active.to(torch.float32)
         return sample_assignment(
@@ -160,7 +156,7 @@ class Assignment(nn.Module):
         """Most probable group of each task, int64 of shape (N,)."""
         return self.probabilities().argmax(-1)
 
-    def groups(self, task_names: Sequence[str]) -> list[list[str]]:
+    def groups(self, task_names: Sequence[str]) -> Groups:
         """Task names by group; empty groups are dropped, since K is a maximum (section 3.1)."""
         return groups_from_labels(self.group_of().tolist(), task_names)
 
@@ -171,58 +167,15 @@ class Assignment(nn.Module):
         Stays on the device: no value travels to the host. The paper prunes once, at the end.
         """
         probabilities = self.probabilities()  # (N, K)
-        winner = torch.zeros_like(self.active).scatter_(
-            -1, probabilities.argmax(-1, keepdim=True), True
-        )
+        winner = torch.zeros_like(self.active)
+        winner = winner.scatter_(-1, probabilities.argmax(-1, keepdim=True), True)
         self.active &= (probabilities >= threshold) | winner
 
     @torch.no_grad()
     def choose(self, group_of: Tensor) -> None:
-        """Serve each task of a fixed assignment from one group: where groups overlap, until now
-        from several.
-
-        Args:
-            group_of: int64 of shape (N,), for each task a group that has it.
-        """
-        chosen = torch.zeros_like(self.active).scatter_(
-            1, group_of.to(self.active.device)[:, None], True
-        )
-        self.active &= chosen
-
-    @torch.no_grad()
-    def close(self, group: int, next_best: Tensor) -> None:
-        """Take a group out: its tasks go to their next best one, and S has a column less.
-
-        S keeps each moved task's wish: at its new group it is at least what it was at the old one.
-
-        Args:
-            group: The column to take out.
-            next_best: For each task the group it moves to if it must, int64 of shape (N,).
-        """
-        moved = (self.group_of() == group).nonzero().flatten()
-        heirs = next_best[moved]
-        if self.logits is not None:
-            wish = torch.maximum(self.logits[moved, heirs], self.logits[moved, group])
-            self.logits[moved, heirs] = wish
-            self.logits = nn.Parameter(drop_column(self.logits, group))
-        self.active[moved, heirs] = True
-        self.active = drop_column(self.active, group)
-
-
-def _mark_members(n_tasks: int, n_groups: int, members: Sequence[Sequence[int]]) -> Tensor:
-    """Which task is in which group: bool (N, K)."""
-    active = torch.zeros(n_tasks, n_groups, dtype=torch.bool)
-    if len(members) != n_groups or not all(0 <= n < n_tasks for group in members for n in group):
-        raise ValueError(
-            f"`members` must hold {n_groups} lists of integers in 0..{n_tasks - 1}, got {members}."
-        )
-    for k, group in enumerate(members):
-        active[list(group), k] = True
-    if not active.any(1).all():
-        raise ValueError(
-            f"`members` {members} leaves task {int((~active.any(1)).nonzero()[0])} without a group."
-        )
-    return active
+        """Serve each task of overlapping fixed groups from one of them: int64 (N,)."""
+        chosen = torch.zeros_like(self.active)
+        self.active &= chosen.scatter_(1, group_of.to(self.active.device)[:, None], True)
 
 
 def drop_column(matrix: Tensor, column: int) -> Tensor:
@@ -230,58 +183,16 @@ def drop_column(matrix: Tensor, column: int) -> Tensor:
     return torch.cat([matrix[:, :column], matrix[:, column + 1 :]], dim=1)
 
 
-def groups_from_labels(labels: Sequence[int], task_names: Sequence[str]) -> list[list[str]]:
-    """Turn one group label per task into lists of task names, in label order, without empty groups."""
-    if len(labels) != len(task_names):
+def _mark(members: Sequence[Sequence[int]], n_tasks: int, n_groups: int) -> Tensor:
+    """Which task is in which group: bool (N, K)."""
+    if len(members) != n_groups or not all(0 <= n < n_tasks for group in members for n in group):
         raise ValueError(
-            f"{len(labels)} labels for {len(task_names)} tasks; pass one label per task."
+            f"`members` must hold {n_groups} lists of integers in 0..{n_tasks - 1}, got {members}."
         )
-    return [
-        [name for name, own in zip(task_names, labels, strict=True) if own == label]
-        for label in sorted(set(labels))
-    ]
-
-
-def labels_from_groups(groups: Sequence[Sequence[str]], task_names: Sequence[str]) -> list[int]:
-    """Group index of every task, in the order of ``task_names``.
-
-    Raises:
-        ValueError: If the groups are not a partition of the tasks.
-    """
-    label_of = {name: k for k, group in enumerate(groups) for name in group}
-    if sorted(name for group in groups for name in group) != sorted(task_names):
-        raise ValueError(
-            f"`groups` must name each of the {len(task_names)} tasks {list(task_names)} exactly "
-            "once, "
-            f"got {[list(group) for group in groups]}."
-        )
-    return [label_of[name] for name in task_names]
-
-
-def compute_agreement(groups: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> float:
-    """Adjusted Rand index of two groupings of the same tasks: 1 identical, about 0 chance.
-
-    Source:
-        Hubert and Arabie (1985): pairs that both groupings put together, corrected for chance.
-        Two trivial groupings that are equal score 1.
-
-    Raises:
-        ValueError: If the two are not groupings of the same tasks.
-    """
-    names = sorted(name for group in groups for name in group)
-    others_names = sorted(name for group in others for name in group)
-    if names != others_names or len(set(names)) != len(names):
-        differing = sorted(set(names) ^ set(others_names))
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(
-            "the two groupings must name the same tasks, each once; "
-            f"in only one of them: {differing}, more than once: {twice}."
-        )
-    a, b = labels_from_groups(groups, names), labels_from_groups(others, names)
-    both = sum(comb(len(set(x) & set(y)), 2) for x in groups for y in others)
-    in_a, in_b = (sum(comb(len(group), 2) for group in grouping) for grouping in (groups, others))
-    expected = in_a * in_b / max(comb(len(names), 2), 1)
-    highest = (in_a + in_b) / 2
-    if highest == expected:  # all together or all apart in both
-        return float(len(set(a)) == len(set(b)))
-    return (both - expected) / (highest - expected)
+    active = torch.zeros(n_tasks, n_groups, dtype=torch.bool)
+    for k, group in enumerate(members):
+        active[list(group), k] = True
+    if not active.any(1).all():
+        alone = int((~active.any(1)).nonzero()[0])
+        raise ValueError(f"`members` {members} leaves task {alone} without a group.")
+    return active

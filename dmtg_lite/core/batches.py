@@ -1,7 +1,7 @@
 """Batches: rows of a split as the network wants them, on its device, the next one fetched ahead.
 
 Images stay where they are, in memory, on the device or in a mapped file; no DataLoader, no worker
-processes. Which rows make a batch is the training loop's business.
+processes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
+from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import Split
+from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.tasks import Task
 
 Targets = Tensor | list[Tensor]
@@ -34,7 +36,7 @@ class Batches:
         self.split, self.tasks, self.device = split, tuple(tasks), device
         self.is_dense = self.tasks[0].is_dense
         stored = [split.targets[task.name] for task in self.tasks]
-        self._targets = stored if self.is_dense else torch.stack(stored, dim=1)  # (n, N)
+        self._stored = stored if self.is_dense else [torch.stack(stored, dim=1)]  # or one (n, N)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -47,16 +49,14 @@ class Batches:
     def take(self, rows: Tensor | slice) -> Batch:
         """Images uint8 (B, 3, H, W), channels_last, and their targets.
 
-        Dense targets come as `decode` gives them: float32 with nan, or int64 with -1, without a
-            label.
+        Dense targets come as `decode` gives them: float32 with nan, or int64 with -1, where there
+        is no label.
         """
         images = self._fetch(self.split.images[rows]).contiguous(memory_format=torch.channels_last)
+        stored = [self._fetch(target[rows]) for target in self._stored]
         if not self.is_dense:
-            return images, self._fetch(self._targets[rows])
-        stored = [self._fetch(target[rows]) for target in self._targets]
-        return images, [
-            decode(task, target) for task, target in zip(self.tasks, stored, strict=True)
-        ]
+            return images, stored[0]
+        return images, [decode(task, own) for task, own in zip(self.tasks, stored, strict=True)]
 
     def _fetch(self, part: Tensor) -> Tensor:
         if not self.is_elsewhere:
@@ -99,6 +99,26 @@ def count_labels(targets: Targets, tasks: Sequence[Task]) -> Tensor:
             has_label = has_label[..., 1:-1, 1:-1].flatten(1).any(1)
         counts.append(has_label.sum())
     return torch.stack(counts)
+
+
+class Order:
+    """Rows of every batch: each epoch shuffles anew, from seed and epoch alone.
+
+    So a resumed run draws the same, and the batch of the next step can be fetched ahead.
+    """
+
+    def __init__(self, n_images: int, config: TrainConfig, seed: int, device: torch.device) -> None:
+        self._n_images, self._seed, self._device = n_images, seed, device
+        self._batch_size, self._per_epoch = config.batch_size, config.steps_per_epoch(n_images)
+        self._epoch, self._rows = -1, torch.empty(0)
+
+    def __call__(self, step: int) -> Tensor:
+        epoch, batch = divmod(step, self._per_epoch)
+        if epoch != self._epoch:
+            shuffle = torch.Generator().manual_seed(derive_seed(self._seed, Stream.ORDER, epoch))
+            self._rows = torch.randperm(self._n_images, generator=shuffle).to(self._device)
+            self._epoch = epoch
+        return self._rows[batch * self._batch_size : (batch + 1) * self._batch_size]
 
 
 class Lookahead:

@@ -5,17 +5,120 @@ K is not here: it is the argument of the method. Nothing here trains.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from math import isfinite
+from typing import Any, Literal, Self, get_args
 
-from dmtg_lite.core.assignment import ESTIMATORS
+from dmtg_lite.core.assignment import ESTIMATORS, Estimator
 
-CLOSE_RULES = ("missed_least", "random")
+NGroups = int | Literal["auto"]
+"""K, or the word that leaves it to the closing costs."""
+
+Optimiser = Literal["adam", "sgd"]
+Schedule = Literal["constant", "plateau", "multistep"]
+Precision = Literal["float32", "bfloat16"]
+CloseRule = Literal["missed_least", "random"]
 _MOST_BRANCHES = 12  # opened when K is to be found: memory grows with every one
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+def _print(self: Any) -> str:
+    """What differs from the defaults, as a line to paste."""
+    changed = []
+    for entry in fields(self):
+        value, make = getattr(self, entry.name), entry.default_factory
+        if value != (entry.default if make is MISSING else make()):
+            changed.append(f"{entry.name}={value!r}")
+    return f"{type(self).__name__}({', '.join(changed)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Spare:
+    """Branches opened beyond K and closed again while training. None in the paper.
+
+    Args:
+        branches: How many; ``"double"``: as many as K, but no more branches than tasks in all.
+        close_from: Step after which the first one closes.
+        close_every: Steps from one closing to the next, until K branches are left.
+        rule: Which branch closes: the one ``"missed_least"`` (see `runs.spare`), or a ``"random"``
+            one, as a control.
+    """
+
+    branches: int | Literal["double"] = 0
+    close_from: int = 400
+    close_every: int = 50
+    rule: CloseRule = "missed_least"
+
+    __repr__ = _print
+
+    def __post_init__(self) -> None:
+        if self.branches != "double":
+            _check_whole("spare.branches", self.branches, 0, ' or "double"')
+        _check_whole("spare.close_from", self.close_from, 1)
+        _check_whole("spare.close_every", self.close_every, 1)
+        _check_choice("spare.rule", self.rule, get_args(CloseRule))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Restarts:
+    """Train several times and keep the run with the lowest training loss. Once in the paper.
+
+    Args:
+        n: How often, pretraining included.
+        halve_every: Successive halving: every this many steps only the best quarter, by training
+            loss, goes on, until one is left. 0: all run to the end.
+    """
+
+    n: int = 1
+    halve_every: int = 0
+
+    __repr__ = _print
+
+    def __post_init__(self) -> None:
+        _check_whole("restarts.n", self.n, 1)
+        _check_whole("restarts.halve_every", self.halve_every, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Pruning:
+    """Heads that leave while training. In the paper they leave at the end only.
+
+    Args:
+        below: Drop heads whose probability falls below this; 0: none. Dropped decoders are not
+            computed any more, nor are branches left empty.
+        start: First step at which heads are dropped: early probabilities still reverse.
+    """
+
+    below: float = 0.0
+    start: int = 200
+
+    __repr__ = _print
+
+    def __post_init__(self) -> None:
+        if not (_is_number(self.below) and 0 <= self.below < 1):
+            raise ValueError(f"`pruning.below` must be in [0, 1), got {self.below!r}.")
+        _check_whole("pruning.start", self.start, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class HeadOptions:
+    """What heads are and when they learn.
+
+    Args:
+        hidden: Hidden units of each head; 0, the paper's on CelebA: linear.
+        train_all: Every head learns from every batch, on features it sends no gradient into; so the
+            loss matrix says what a branch could do for a task, not how rarely its head was trained.
+            Off in the paper, where the draw weighs heads and encoders alike.
+    """
+
+    hidden: int = 0
+    train_all: bool = False
+
+    __repr__ = _print
+
+    def __post_init__(self) -> None:
+        _check_whole("heads.hidden", self.hidden, 0)
+        _check_flag("heads.train_all", self.train_all)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -26,17 +129,14 @@ class TrainConfig:
     `dmtg_lite.experiments` (``PAPER``, ``TOY``).
 
     Args:
-        tau: Temperature of the draw: a number, or (start, end) to anneal geometrically over the
-            run.
+        tau: Temperature of the draw, or (start, end) to anneal geometrically over the run.
         estimator: ``"gumbel"``, ``"straight_through"`` or ``"softmax"``; see `sample_assignment`.
-        lr: Learning rate of the weights.
+        lr: Learning rate of the weights, by Adam.
         lr_assignment: Learning rate of S; ``None``: the same as ``lr``, the paper. A run of a few
             hundred steps needs about ten times more, since Adam moves S by at most this per step.
-        optimiser: ``"adam"`` (the paper), or ``"sgd"`` with momentum 0.9.
-        optimiser_assignment: The same for S; ``None``: as ``optimiser``, the paper. SGD moves S by
-            the size of its gradient, Adam by its sign: undecided tasks then wait instead of
-                following noise.
-            It wants losses of order 1 (see ``normalise_losses``) and a rate of 3 to 10.
+        optimiser_assignment: Rule for S: ``"adam"``, the paper, or ``"sgd"`` with momentum 0.9,
+            which moves S by the size of its gradient, not by its sign: undecided tasks then wait
+            instead of following noise. It wants losses of order 1 and a rate of 3 to 10.
         schedule: ``"constant"``; ``"plateau"``: halve the rates when the validation loss has not
             improved for 3 epochs (the paper says plateau and 0.5; the patience is ours);
             ``"multistep"``: halve them every 15 epochs, as the released code does.
@@ -45,34 +145,18 @@ class TrainConfig:
         pretrain: Naive MTL steps before branching out (epochs, if ``epochs`` is given).
         batch_size: B.
         shared: Encoder stages in the stem, shared by all groups.
-        restarts: Train this often, pretraining included, and keep the run with the lowest training
-            loss. 1 in the paper.
-        halve_every: Successive halving of the restarts: every this many steps only the best
-            quarter, by training loss, goes on, until one is left. 0: all restarts run to the end.
-        spare_branches: Branches opened beyond K and closed again while training; ``"double"``: as
-            many as K, but no more branches than tasks in all. 0 in the paper.
-        close_from: Step after which the first spare branch closes.
-        close_every: Steps from one closing to the next, until K branches are left.
-        close_rule: Which branch closes: the one ``"missed_least"`` (see `dmtg_lite.runs.closing`),
-            or a ``"random"`` one, as a control.
-        train_all_heads: Every head learns from every batch, on features it sends no gradient into;
-            so the loss matrix says what a branch could do for a task, not how rarely its head was
-            trained. Off in the paper, where the draw weighs heads and encoders alike.
+        restarts: See `Restarts`; off in the paper.
+        spare: See `Spare`; off in the paper.
+        heads: See `HeadOptions`.
         normalise_losses: Divide each task's loss by its mean over the branches, so that a task with
             a small loss trains the encoder as much as the others. Off in the paper.
-        scale_gradients: Scale gradients by 1 / sqrt(N) between branch and heads and by 1 / sqrt(K)
-            between stem and branches, as the released code means to on Taskonomy. Off in the paper.
-        prune_below: Drop heads whose probability falls below this while training; 0 (the paper):
-            only at the end. Dropped decoders are not computed any more, nor are branches left
-            empty.
-        prune_from: First step at which ``prune_below`` acts: early probabilities still reverse.
+        pruning: See `Pruning`; off in the paper.
         jitter: Relative noise on the copied branches; 0 in the paper.
         encoder: A name of `encoders.ENCODERS`: ``"toy"`` or ``"resnet"`` for whole images; for
             dense tasks ``"xception"`` and ``"vit_base"``, or their small siblings for a CPU.
-        pretrained: A local safetensors file with the encoder's first weights; see
+        pretrained: A local safetensors file with the encoder's first weights, see
             `encoders.pretrained`.
         capacity: Bottleneck of the toy encoder.
-        head_hidden: Hidden units of each head; 0 (the paper's CelebA heads): linear.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast; S, softmax and losses stay float32).
         seed: Of weights, batches and noise.
 
@@ -81,100 +165,104 @@ class TrainConfig:
     """
 
     tau: float | tuple[float, float] = 2.5
-    estimator: str = "gumbel"
+    estimator: Estimator = "gumbel"
     lr: float = 8e-4
     lr_assignment: float | None = None
-    optimiser: str = "adam"
-    optimiser_assignment: str | None = None
-    schedule: str = "constant"
+    optimiser_assignment: Optimiser = "adam"
+    schedule: Schedule = "constant"
     steps: int | None = None
     epochs: int | None = None
     pretrain: int = 0
     batch_size: int = 64
     shared: int = 0
-    restarts: int = 1
-    halve_every: int = 0
-    spare_branches: int | str = 0
-    close_from: int = 400
-    close_every: int = 50
-    close_rule: str = "missed_least"
-    train_all_heads: bool = False
+    restarts: Restarts = field(default_factory=Restarts)
+    spare: Spare = field(default_factory=Spare)
+    heads: HeadOptions = field(default_factory=HeadOptions)
     normalise_losses: bool = False
-    scale_gradients: bool = False
-    prune_below: float = 0.0
-    prune_from: int = 200
+    pruning: Pruning = field(default_factory=Pruning)
     jitter: float = 0.0
     encoder: str = "toy"
     pretrained: str | None = None
     capacity: int = 1
-    head_hidden: int = 0
-    precision: str = "float32"
+    precision: Precision = "float32"
     seed: int = 0
 
+    __repr__ = _print
+
     def __post_init__(self) -> None:
-        if isinstance(self.tau, list):  # as it comes back from JSON
-            object.__setattr__(self, "tau", tuple(self.tau))
-        start, end = (
-            self.tau if isinstance(self.tau, tuple) and len(self.tau) == 2 else (self.tau, self.tau)
-        )
-        if not all(_is_number(tau) and tau > 0 for tau in (start, end)):
+        taus = self.tau if isinstance(self.tau, tuple) else (self.tau, self.tau)
+        if len(taus) != 2 or not all(_is_number(tau) and tau > 0 for tau in taus):
             raise ValueError(
                 f"`tau` must be a number > 0 or (start, end), both > 0; got {self.tau!r}."
             )
-        for name, choices in (
-            ("estimator", ESTIMATORS),
-            ("optimiser", ("adam", "sgd")),
-            ("optimiser_assignment", (None, "adam", "sgd")),
-            ("close_rule", CLOSE_RULES),
-            ("schedule", ("constant", "plateau", "multistep")),
-            ("precision", ("float32", "bfloat16")),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"`{name}` must be one of {choices}, got {getattr(self, name)!r}.")
-        for name in ("lr", "lr_assignment"):
-            value = getattr(self, name)
-            if not (value is None and name == "lr_assignment") and not (
-                _is_number(value) and value >= 0
-            ):
-                raise ValueError(f"`{name}` must be a finite number >= 0, got {value!r}.")
+        _check_choice("estimator", self.estimator, ESTIMATORS)
+        _check_choice("optimiser_assignment", self.optimiser_assignment, get_args(Optimiser))
+        _check_choice("schedule", self.schedule, get_args(Schedule))
+        _check_choice("precision", self.precision, get_args(Precision))
+        _check_rate("lr", self.lr)
+        _check_rate("lr_assignment", self.lr if self.lr_assignment is None else self.lr_assignment)
+        _check_rate("jitter", self.jitter)
         for name, least in (
-            ("steps", 1), ("epochs", 1), ("pretrain", 0), ("batch_size", 1), ("shared", 0),
-            ("restarts", 1), ("halve_every", 0), ("prune_from", 0), ("capacity", 1), ("seed", 0),
-            ("close_from", 1), ("close_every", 1), ("head_hidden", 0), ("spare_branches", 0),
-        ):  # fmt: skip
-            value = getattr(self, name)
-            optional = value is None and name in ("steps", "epochs")
-            optional |= value == "double" and name == "spare_branches"
-            if not optional and (type(value) is not int or value < least):
-                hint = ' or "double"' if name == "spare_branches" else ""
-                raise ValueError(
-                    f"`{name}` must be a whole number >= {least}{hint}, got {value!r}."
-                )
+            ("pretrain", 0),
+            ("batch_size", 1),
+            ("shared", 0),
+            ("capacity", 1),
+            ("seed", 0),
+        ):
+            _check_whole(name, getattr(self, name), least)
+        for name in ("steps", "epochs"):
+            if getattr(self, name) is not None:
+                _check_whole(name, getattr(self, name), 1)
         if self.steps is not None and self.epochs is not None:
             raise ValueError(
                 f"give `steps` or `epochs`, not both (got {self.steps} and {self.epochs})."
             )
-        for name in ("normalise_losses", "train_all_heads", "scale_gradients"):
-            if not isinstance(getattr(self, name), bool):
-                raise ValueError(f"`{name}` must be True or False, got {getattr(self, name)!r}.")
+        _check_flag("normalise_losses", self.normalise_losses)
+        for name, kind in _GROUPED.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ValueError(
+                    f"`{name}` must be a {kind.__name__}(...), got {getattr(self, name)!r}."
+                )
         if not (isinstance(self.encoder, str) and self.encoder):
             raise ValueError(f"`encoder` must be the name of an encoder, got {self.encoder!r}.")
         if not (self.pretrained is None or (isinstance(self.pretrained, str) and self.pretrained)):
             raise ValueError(
                 f"`pretrained` must be a path as text, or None, got {self.pretrained!r}."
             )
-        if not (_is_number(self.prune_below) and 0 <= self.prune_below < 1):
-            raise ValueError(f"`prune_below` must be in [0, 1), got {self.prune_below!r}.")
-        if not (_is_number(self.jitter) and self.jitter >= 0):
-            raise ValueError(f"`jitter` must be a finite number >= 0, got {self.jitter!r}.")
 
-    def __repr__(self) -> str:
-        changed = ", ".join(
-            f"{field.name}={getattr(self, field.name)!r}"
-            for field in fields(self)
-            if getattr(self, field.name) != field.default
+    @classmethod
+    def from_json(cls, settings: Mapping[str, Any]) -> Self:
+        """The config that ``dataclasses.asdict`` turned into JSON, also by an older version.
+
+        Older versions had one flat list of fields; what has left must have been off.
+
+        Raises:
+            ValueError: If a field is unknown, or is one that left and was in use.
+        """
+        known: dict[str, Any] = {}
+        for name, value in settings.items():
+            if name in _LEFT:
+                if value != _LEFT[name]:
+                    raise ValueError(f"`{name}={value!r}` is no longer offered: see the changelog.")
+            elif name in _MOVED and not (name in _GROUPED and isinstance(value, Mapping)):
+                group, own = _MOVED[name]
+                known.setdefault(group, {})[own] = value
+            else:
+                known[name] = value
+        if known.get("optimiser_assignment", "") is None:  # once: as the weights
+            known["optimiser_assignment"] = "adam"
+        if isinstance(known.get("tau"), list):
+            known["tau"] = tuple(known["tau"])
+        if unknown := sorted(set(known) - {entry.name for entry in fields(cls)}):
+            raise ValueError(
+                f"unknown settings {unknown}; a config has {[f.name for f in fields(cls)]}."
+            )
+        return cls(
+            **{
+                name: _GROUPED[name](**value) if name in _GROUPED else value
+                for name, value in known.items()
+            }
         )
-        return f"TrainConfig({changed})"
 
     def tau_at(self, progress: float) -> float:
         """Temperature at a fraction of the run: 0 at the first step, 1 at the last."""
@@ -183,29 +271,24 @@ class TrainConfig:
         start, end = self.tau
         return float(start * (end / start) ** progress)
 
-    def count_branches(self, n_groups: int | str, n_tasks: int) -> tuple[int, int | None]:
+    def count_branches(self, n_groups: NGroups, n_tasks: int) -> tuple[int, int | None]:
         """(branches to open, how many of them are spare) for K groups of N tasks.
 
         With K ``"auto"`` the closing costs will say how many are spare: None. As many branches are
-        opened as there are tasks, at most 12, or ``spare_branches`` + 1 where that is a number > 0.
+        opened as there are tasks, at most 12, or ``spare.branches`` + 1 where that is a number > 0.
 
         Raises:
             ValueError: If ``n_groups`` is neither a whole number >= 1 nor ``"auto"``.
         """
+        spare = self.spare.branches
         if n_groups == "auto":
-            return (
-                self.spare_branches + 1 if self._spare_is_set() else min(n_tasks, _MOST_BRANCHES)
-            ), None
+            given = spare + 1 if isinstance(spare, int) and spare else None
+            return given or min(n_tasks, _MOST_BRANCHES), None
         if isinstance(n_groups, bool) or not isinstance(n_groups, int) or n_groups < 1:
             raise ValueError(f'`n_groups` must be >= 1 or "auto", got {n_groups!r}.')
-        if self.spare_branches == "double":
-            return max(n_groups, min(2 * n_groups, n_tasks)), max(
-                0, min(n_groups, n_tasks - n_groups)
-            )
-        return n_groups + self.spare_branches, self.spare_branches
-
-    def _spare_is_set(self) -> bool:
-        return isinstance(self.spare_branches, int) and self.spare_branches > 0
+        if spare == "double":
+            spare = max(0, min(n_groups, n_tasks - n_groups))
+        return n_groups + spare, spare
 
     def count_steps(self, n_images: int) -> tuple[int, int]:
         """(pretraining steps, steps after it) on ``n_images`` training images.
@@ -228,3 +311,43 @@ class TrainConfig:
     def steps_per_epoch(self, n_images: int) -> int:
         """Whole batches in one pass over the images, at least 1."""
         return max(1, n_images // self.batch_size)
+
+
+_GROUPED = {"spare": Spare, "restarts": Restarts, "pruning": Pruning, "heads": HeadOptions}
+_MOVED = {  # names of the flat configs of old, and where they are now
+    "spare_branches": ("spare", "branches"),
+    "close_from": ("spare", "close_from"),
+    "close_every": ("spare", "close_every"),
+    "close_rule": ("spare", "rule"),
+    "restarts": ("restarts", "n"),
+    "halve_every": ("restarts", "halve_every"),
+    "prune_below": ("pruning", "below"),
+    "prune_from": ("pruning", "start"),
+    "head_hidden": ("heads", "hidden"),
+    "train_all_heads": ("heads", "train_all"),
+}
+_LEFT = {"optimiser": "adam", "scale_gradients": False}  # and the value that changed nothing
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def _check_whole(name: str, value: object, least: int, hint: str = "") -> None:
+    if type(value) is not int or value < least:
+        raise ValueError(f"`{name}` must be a whole number >= {least}{hint}, got {value!r}.")
+
+
+def _check_rate(name: str, value: float) -> None:
+    if not (_is_number(value) and value >= 0):
+        raise ValueError(f"`{name}` must be a finite number >= 0, got {value!r}.")
+
+
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {choices}, got {value!r}.")
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"`{name}` must be True or False, got {value!r}.")

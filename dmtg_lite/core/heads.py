@@ -1,26 +1,89 @@
-"""Output layers. A branch's heads are one or two fused products, whatever N is.
+"""Output layers: one family, a branch's heads behind one interface, whatever the tasks are.
 
-Dense decoders for pictures are not here yet: a dense task is refused with a clear error.
+Heads of classifications are here, fused: one or two products whatever N is. Those of dense tasks,
+a decoder each, are in `dense`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from copy import deepcopy
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from dmtg_lite.core.tasks import Task
 
 
-class Heads(nn.Module):
-    """The classification heads of one branch, fused: linear, or with a hidden layer each.
+class Heads(nn.Module, ABC):
+    """The heads of one branch, for those tasks that have one there.
+
+    What `forward` returns is the family's own business; `split` and `compute_losses` read it.
+
+    Attributes:
+        tasks: The tasks served, in row order; possibly none.
+        served: Their rows in the loss matrix.
+        is_fused: The heads of several branches may be computed at once; see `stack_losses`.
+    """
+
+    is_fused: ClassVar[bool] = False
+    tasks: tuple[Task, ...]
+    served: list[int]
+    rows: Tensor  # `served`, as a buffer, so that no step copies it to the device
+
+    def place(self, row_of: dict[str, int]) -> None:
+        """Learn which rows of the loss matrix the tasks have."""
+        self.served = [row_of[task.name] for task in self.tasks]
+        device = next(self.parameters()).device if self.served else None
+        rows = torch.tensor(self.served, dtype=torch.long, device=device)
+        self.register_buffer("rows", rows, persistent=False)
+
+    @abstractmethod
+    def split(self, outputs: Any) -> dict[str, Tensor]:
+        """What `forward` returned, by task: logits, or numbers in the task's own unit."""
+
+    @abstractmethod
+    def compute_losses(self, outputs: Any, targets: Any) -> Tensor:
+        """Mean loss of every head over what carries a label in the batch, 0 where nothing does.
+
+        Args:
+            outputs: What `forward` returned.
+            targets: Of the tasks served, as `pick` gives them.
+
+        Returns:
+            Shape (number of tasks served,).
+        """
+
+    @abstractmethod
+    def pick(self, targets: Any) -> Any:
+        """Of a batch's targets those of the tasks served."""
+
+    @abstractmethod
+    def keep(self, places: Sequence[int]) -> Self:
+        """New heads for the tasks at these places only, with copies of their weights."""
+
+    def drop(self, places: Sequence[int]) -> list[nn.Parameter]:
+        """Let go of heads that are not needed; the weights that left, for the optimiser to forget.
+
+        Fused heads stay: they cost less than cutting them would.
+        """
+        return []
+
+    def forward_held(self, features: Tensor) -> Any:
+        """`forward` with the weights held still: gradients reach the features only."""
+        held = {name: weight.detach() for name, weight in self.named_parameters()}
+        return functional_call(self, held, (features,))
+
+
+class FlatHeads(Heads):
+    """Heads of classifications of whole images, fused: linear, or with a hidden layer each.
 
     A linear head on a single number can only cut it once. With ``hidden`` units of its own
-    (LeakyReLU 0.1) it can cut several times, so that tasks share a number without agreeing on a
-    cut.
+    (LeakyReLU 0.1) it can cut several times, so that tasks share a number without agreeing on a cut.
 
     Args:
         in_features: Width of the branch's output.
@@ -34,6 +97,8 @@ class Heads(nn.Module):
         Linear heads: the paper's CelebA network. Hidden units are ours.
     """
 
+    is_fused = True
+
     def __init__(self, in_features: int, tasks: Sequence[Task], *, hidden: int = 0) -> None:
         super().__init__()
         for task in tasks:
@@ -41,9 +106,8 @@ class Heads(nn.Module):
             if kind != ("cross_entropy", "error_percent", False) or task.n_outputs < 2:
                 raise ValueError(
                     f"task {task.name!r} (loss {task.loss!r}, metric {task.metric!r}, dense "
-                    f"{task.is_dense}, "
-                    f"{task.n_outputs} outputs) cannot be served: heads serve classifications "
-                    "of 2 or more classes with cross-entropy and error_percent."
+                    f"{task.is_dense}, {task.n_outputs} outputs) cannot be served: heads serve "
+                    "classifications of 2 or more classes with cross-entropy and error_percent."
                 )
         if hidden < 0:
             raise ValueError(f"`hidden` must be >= 0, got {hidden}. 0 means linear heads.")
@@ -60,13 +124,11 @@ class Heads(nn.Module):
     def _serve(self, tasks: Sequence[Task]) -> None:
         self.tasks = tuple(tasks)
         self.sizes = [task.n_outputs for task in tasks]
-        task_of = torch.arange(len(tasks)).repeat_interleave(
-            torch.tensor(self.sizes, dtype=torch.long)
-        )
-        self.register_buffer("_task_of", task_of.to(self.linear.weight.device), persistent=False)
+        place_of = torch.arange(len(tasks)).repeat_interleave(torch.tensor(self.sizes).long())
+        self.register_buffer("_place_of", place_of.to(self.linear.weight.device), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits of all heads side by side: (B, in_features) -> (B, sum of n_outputs), float32."""
+        """Logits side by side: (B, in_features) -> (B, sum of n_outputs), float32."""
         if self.hidden is None:
             return self.linear(features).float()
         units = F.leaky_relu(self.hidden(features), 0.1)  # (B, N * hidden)
@@ -76,61 +138,75 @@ class Heads(nn.Module):
             weight = weight.unflatten(0, (-1, self.sizes[0]))
             logits = torch.einsum("bnh,noh->bno", units, weight).flatten(1)
         else:
-            logits = torch.einsum("boh,oh->bo", units.index_select(1, self._task_of), weight)
+            logits = torch.einsum("boh,oh->bo", units.index_select(1, self._place_of), weight)
         return (logits + self.linear.bias).float()
 
-    def split(self, logits: Tensor) -> dict[str, Tensor]:
-        """Name the columns: {task name: (B, n_outputs)}."""
-        parts = logits.split(self.sizes, dim=-1)
+    def split(self, outputs: Tensor) -> dict[str, Tensor]:
+        parts = outputs.split(self.sizes, dim=-1)  # (B, n_outputs) each
         return {task.name: part for task, part in zip(self.tasks, parts, strict=True)}
 
-    def compute_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy of every head, mean over those images of the batch that carry its label.
+    def pick(self, targets: Tensor) -> Tensor:
+        return targets.index_select(1, self.rows)
+
+    def compute_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Cross-entropy, the mean over those images of the batch that carry the label.
 
         Args:
-            logits: (..., B, sum of n_outputs), from `forward`; leading dimensions are branches that
-                serve the same tasks.
+            outputs: Logits (..., B, sum of n_outputs); leading dimensions are branches that serve
+                the same tasks.
             targets: int64 class numbers, (B, number of tasks served); -1: no label.
 
         Returns:
-            Shape (..., number of tasks served); 0, without a gradient, where no image carries the
-            label.
+            Shape (..., number of tasks served); 0, without a gradient, where nothing is labelled.
         """
-        targets = targets.expand(*logits.shape[:-1], -1)  # (..., B, tasks)
+        targets = targets.expand(*outputs.shape[:-1], -1)  # (..., B, tasks)
         if len(set(self.sizes)) == 1:  # the common case: one kernel, not one per task
-            losses = _compute_cross_entropy(logits.unflatten(-1, (-1, self.sizes[0])), targets)
+            losses = _compute_cross_entropy(outputs.unflatten(-1, (-1, self.sizes[0])), targets)
         else:
-            parts = logits.split(self.sizes, dim=-1)
-            columns = [
-                _compute_cross_entropy(part, targets[..., n]) for n, part in enumerate(parts)
-            ]
+            parts = outputs.split(self.sizes, dim=-1)
+            columns = [_compute_cross_entropy(p, targets[..., n]) for n, p in enumerate(parts)]
             losses = torch.stack(columns, dim=-1)
         return losses.sum(-2) / (targets >= 0).sum(-2).clamp_min(1)
 
     @torch.no_grad()
-    def keep(self, served: Sequence[int]) -> Heads:
-        """New heads for the tasks at these positions only, with copies of their rows."""
+    def keep(self, places: Sequence[int]) -> Self:
         kept = deepcopy(self)  # not a new one, whose weights would be drawn in vain
-        kept._serve([self.tasks[n] for n in served])
-        _keep_rows(kept.linear, self.sizes, served)
+        kept._serve([self.tasks[n] for n in places])
+        _keep_rows(kept.linear, self.sizes, places)
         if kept.hidden is not None:
-            units = self.linear.in_features
-            _keep_rows(kept.hidden, [units] * len(self.tasks), served)
+            _keep_rows(kept.hidden, [self.linear.in_features] * len(self.tasks), places)
         return kept
 
 
+def stack_losses(heads: Sequence[Heads], outputs: Sequence[Any], targets: Any, n: int) -> Tensor:
+    """The loss matrix of N = ``n`` tasks from what all heads of K branches say: L, (N, K).
+
+    0 where a branch has no head for a task.
+    """
+    if all(head.is_fused and len(head.tasks) == n for head in heads):  # one kernel for all K
+        return heads[0].compute_losses(torch.stack(list(outputs)), targets).T.contiguous()
+    columns = []
+    for head, output in zip(heads, outputs, strict=True):
+        column = torch.zeros(n, device=head.rows.device)
+        if head.served:
+            losses = head.compute_losses(output, head.pick(targets))
+            column = column.index_copy(0, head.rows, losses)
+        columns.append(column)
+    return torch.stack(columns, dim=1)
+
+
 def _compute_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Without reduction and for any leading shape, 0 where there is no label: (..., n_outputs) -> (...)."""
+    """Any leading shape, 0 where there is no label: (..., n_outputs) -> (...)."""
     flat = F.cross_entropy(
         logits.flatten(0, -2), targets.flatten(), ignore_index=-1, reduction="none"
     )
     return flat.view(targets.shape)
 
 
-def _keep_rows(layer: nn.Linear, sizes: Sequence[int], served: Sequence[int]) -> None:
-    """Cut a fused layer down to the rows of the tasks served, in place; ``sizes`` are those before."""
+def _keep_rows(layer: nn.Linear, sizes: Sequence[int], places: Sequence[int]) -> None:
+    """Cut a fused layer down to the rows of the tasks at these places, in place."""
     rows = torch.arange(sum(sizes), device=layer.weight.device)
-    rows_of = rows.split(sizes)
-    rows = torch.cat([rows[:0], *(rows_of[n] for n in served)])  # possibly none
+    rows_of = rows.split(list(sizes))
+    rows = torch.cat([rows[:0], *(rows_of[n] for n in places)])  # possibly none
     layer.weight, layer.bias = nn.Parameter(layer.weight[rows]), nn.Parameter(layer.bias[rows])
     layer.out_features = len(rows)

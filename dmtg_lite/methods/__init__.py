@@ -10,7 +10,6 @@ from dmtg_lite.methods.hoa import hoa
 from dmtg_lite.methods.mtg_net import mtg_net
 from dmtg_lite.methods.naive import naive, stl
 from dmtg_lite.methods.random_groups import draw_groups, planted, random_groups
-from dmtg_lite.methods.result import MethodResult
 from dmtg_lite.methods.search import selection
 from dmtg_lite.methods.search.selection import (
     Candidate,
@@ -20,6 +19,7 @@ from dmtg_lite.methods.search.selection import (
 )
 from dmtg_lite.methods.tag import cosine, tag
 from dmtg_lite.methods.two_shot import prune_finetune, two_shot, two_shot_pretrained
+from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import Saving
 
 METHODS: dict[str, Callable[..., MethodResult]] = {

@@ -15,11 +15,10 @@ from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
-from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.evaluate import evaluate_heads
+from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
+from dmtg_lite.runs.run import Run
 from dmtg_lite.runs.saving import UNSAVED, Saving
-from dmtg_lite.runs.state import derive_seed
-from dmtg_lite.runs.train import build_network, fit, pretrain
 
 
 def train_groups(
@@ -54,30 +53,28 @@ def train_groups(
             empty.
     """
     stopwatch = stopwatch or Stopwatch()
-    members = find_members(groups, data.task_names)
-    saving = saving.below(method)
-    before, after = config.count_steps(len(data.train))
-    if from_scratch or not before:
-        naive, n_steps = build_network(data, config), before + after
-    else:
-        naive, state = pretrain(data, config, **saving.of("pretrain", "pretraining"))
-        spent, n_steps = spent + state.encoder_macs, after
-    network = naive.branch_out(len(groups), members=members)
-    history, state = fit(
-        network,
+    run = Run(
         data,
         config,
-        n_steps=n_steps,
-        seed=derive_seed(config.seed, 4),
-        **saving.of("main", method),
+        members=find_members(groups, data.task_names),
+        from_scratch=from_scratch,
+        saving=saving.below(method),
+        label=method,
     )
-    history.meta["trained_groups"] = [list(group) for group in groups]
+    run.train_until()
+    network = run.network
     if int(network.assignment.active.sum()) > len(data.tasks):
         network.assignment.choose(choose_by_validation(network, data))
     return make_result(
-        method, data, config, network, history,
-        encoder_macs=spent + state.encoder_macs, stopwatch=stopwatch,
-    )  # fmt: skip
+        method,
+        data,
+        config,
+        network,
+        run.history,
+        encoder_macs=spent + run.encoder_macs,
+        stopwatch=stopwatch,
+        trained_groups=[list(group) for group in groups],
+    )
 
 
 def find_members(groups: Sequence[Sequence[str]], task_names: Sequence[str]) -> list[list[int]]:

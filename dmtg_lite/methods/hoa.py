@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.fixed import train_groups
-from dmtg_lite.methods.result import MethodResult, Stopwatch
 from dmtg_lite.methods.search.selection import check_selectable, pairwise_candidates, select_groups
 from dmtg_lite.methods.search.trials import try_groups
+from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
@@ -43,8 +44,7 @@ def hoa(
         data, chosen.groups, config, method="hoa", from_scratch=True,
         saving=saving, spent=spent, stopwatch=stopwatch,
     )  # fmt: skip
-    result.history.meta["affinity"] = values.tolist()
-    return result
+    return replace(result, affinity=values.tolist())
 
 
 def measure_pairs(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.fixed import train_groups
-from dmtg_lite.methods.result import MethodResult, Stopwatch
 from dmtg_lite.methods.search.meta_learner import MAX_TASKS, learn_gains
 from dmtg_lite.methods.search.selection import Candidate, check_selectable, select_groups
 from dmtg_lite.methods.search.trials import try_groups
+from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
@@ -65,5 +67,4 @@ def mtg_net(
         data, chosen.groups, config, method="mtg_net", from_scratch=True,
         saving=saving, spent=spent, stopwatch=stopwatch,
     )  # fmt: skip
-    result.history.meta["n_trials"] = int(table.is_measured.sum())
-    return result
+    return replace(result, n_trials=int(table.is_measured.sum()))

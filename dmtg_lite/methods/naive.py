@@ -5,7 +5,7 @@ from __future__ import annotations
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.fixed import train_groups
-from dmtg_lite.methods.result import MethodResult
+from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 

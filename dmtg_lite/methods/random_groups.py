@@ -6,10 +6,10 @@ import torch
 
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.methods.fixed import train_groups
-from dmtg_lite.methods.result import MethodResult
+from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import UNSAVED, Saving
-from dmtg_lite.runs.state import derive_seed
 
 
 def draw_groups(task_names: list[str], n_groups: int, *, seed: int) -> list[list[str]]:
@@ -24,7 +24,7 @@ def draw_groups(task_names: list[str], n_groups: int, *, seed: int) -> list[list
             "tasks, "
             f"got {n_groups}."
         )
-    rng = torch.Generator().manual_seed(derive_seed(seed, 5))
+    rng = torch.Generator().manual_seed(derive_seed(seed, Stream.GROUPS))
     order = torch.randperm(len(task_names), generator=rng).tolist()
     return [[task_names[n] for n in sorted(order[k::n_groups])] for k in range(n_groups)]
 

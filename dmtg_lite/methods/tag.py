@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy as np
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.fixed import train_groups
-from dmtg_lite.methods.result import MethodResult, Stopwatch
 from dmtg_lite.methods.search.affinity import Affinity, gradient_cosine, tag_affinity
 from dmtg_lite.methods.search.selection import check_selectable, pairwise_candidates, select_groups
+from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
@@ -80,5 +81,4 @@ def _train_best(
         data, chosen.groups, config, method=method, from_scratch=True,
         saving=saving, spent=spent, stopwatch=stopwatch,
     )  # fmt: skip
-    result.history.meta["affinity"] = values
-    return result
+    return replace(result, affinity=values)

@@ -5,33 +5,33 @@ from __future__ import annotations
 from torch import nn
 
 from dmtg_lite.core.assignment import Assignment
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import train_groups
-from dmtg_lite.methods.result import MethodResult, Stopwatch, make_result
+from dmtg_lite.runs.fit import fit
+from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.saving import UNSAVED, Saving
-from dmtg_lite.runs.state import derive_seed
-from dmtg_lite.runs.train import fit
 
 
 def two_shot(
-    data: TaskData, n_groups: int | str, config: TrainConfig, *, saving: Saving = UNSAVED
+    data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
     """DMTG's groups, trained again from scratch, for pretraining and main steps together (Table 4)."""
     return _retrain("two_shot", data, n_groups, config, saving, from_scratch=True)
 
 
 def two_shot_pretrained(
-    data: TaskData, n_groups: int | str, config: TrainConfig, *, saving: Saving = UNSAVED
+    data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
     """DMTG's groups, trained again from the pretrained Naive MTL weights (Table 4)."""
     return _retrain("two_shot_pretrained", data, n_groups, config, saving, from_scratch=False)
 
 
 def prune_finetune(
-    data: TaskData, n_groups: int | str, config: TrainConfig, *, saving: Saving = UNSAVED
+    data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
     """DMTG, then each group's branch and heads trained on by themselves, one group after the other.
 
@@ -53,14 +53,13 @@ def prune_finetune(
             [network.branches[k]],
             [network.heads[k]],
             Assignment(len(group), 1, group_of=[0] * len(group)),
-            scale_gradients=config.scale_gradients,
         ).to(network.device)
         _, state = fit(
             alone,
             part,
             config,
             n_steps=n_steps,
-            seed=derive_seed(config.seed, 11, k),
+            seed=derive_seed(config.seed, Stream.FINETUNING, k),
             **saving.of(f"group{k}", f"finetuning {k + 1}/{len(found.groups)}"),
         )
         spent += state.encoder_macs
@@ -92,7 +91,7 @@ class _Frozen(nn.Module):
 def _retrain(
     method: str,
     data: TaskData,
-    n_groups: int | str,
+    n_groups: NGroups,
     config: TrainConfig,
     saving: Saving,
     *,

@@ -6,20 +6,60 @@ it. It is saved as one `.npz` that loads without pickle, so a recording from a s
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import threading
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from dmtg_lite.files import write_atomically
 
-FORMAT = "dmtg-run/1"
+if TYPE_CHECKING:
+    from dmtg_lite.core.closing import Closing, Elbow
+    from dmtg_lite.core.groups import Groups
+
+FORMAT = "dmtg-run/2"
+_READABLE = {FORMAT, "dmtg-run/1"}  # the first held no loss matrices
 _FULL = 65535  # probabilities are stored as uint16: error <= 0.5 / 65535, half the bytes of float32
+
+
+@dataclass(slots=True, kw_only=True)
+class About:
+    """What a run is called, and what came of it: empty where that is not known, or not yet.
+
+    Args:
+        title, note: A headline and a sentence for people.
+        method, data, seed: What was run on what.
+        config: As a line to paste.
+        planted_groups: The true groups, where they are known.
+        groups: Found; None while the run goes on.
+        task_losses, task_errors: ``{task: value}`` on test.
+        encoder_cost, agreement: As in `MethodResult`.
+        versions: ``{package: version}``.
+    """
+
+    title: str = ""
+    note: str = ""
+    method: str = ""
+    data: str = ""
+    seed: int | None = None
+    config: str = ""
+    planted_groups: Groups | None = None
+    groups: Groups | None = None
+    task_losses: dict[str, float] | None = None
+    task_errors: dict[str, float] | None = None
+    encoder_cost: float | None = None
+    agreement: float | None = None
+    versions: dict[str, str] | None = None
+
+    @classmethod
+    def from_json(cls, meta: dict[str, Any]) -> Self:
+        """Of a recording, whatever else it says."""
+        return cls(**{f.name: meta[f.name] for f in fields(cls) if f.name in meta})
 
 
 class History:
@@ -34,26 +74,27 @@ class History:
     Args:
         task_names: The N task names, in row order.
         n_groups: K, the number of columns; spare branches included.
-        meta: JSON-able description: config, seed, method, results, versions. Grows as a run ends,
-            and ``meta["closings"]`` by one entry at each closing.
+        about: Names and outcome; grows as a run ends.
+
+    Attributes:
+        elbow: What closing on down to one branch would have cost, as read when the first branch
+            closed; None without spare branches.
+        has_loss_matrices: False for a recording that was made before they were kept.
     """
 
-    ARRAYS = (
-        "steps",
-        "probabilities",
-        "task_losses",
-        "tau",
-        "lr_assignment",
-    )  # in `append`'s order
+    ARRAYS = ("steps", "probabilities", "task_losses", "tau", "lr_assignment", "loss_matrices")
 
     def __init__(
-        self, task_names: Sequence[str], n_groups: int, *, meta: dict[str, Any] | None = None
+        self, task_names: Sequence[str], n_groups: int, *, about: About | None = None
     ) -> None:
         if n_groups < 1:
             raise ValueError(f"`n_groups` must be >= 1, got {n_groups}.")
         self.task_names = [str(name) for name in task_names]
         self.n_groups = int(n_groups)
-        self.meta: dict[str, Any] = dict(meta or {})
+        self.about = about or About()
+        self.elbow: Elbow | None = None
+        self.has_loss_matrices = True
+        self._closings: list[Closing] = []
         self._lock = threading.Lock()
         self._size = 0
         n_tasks = len(self.task_names)
@@ -63,6 +104,7 @@ class History:
             "task_losses": np.empty((256, n_tasks), np.float32),
             "tau": np.empty(256, np.float32),
             "lr_assignment": np.empty(256, np.float32),
+            "loss_matrices": np.empty((256, n_tasks, self.n_groups), np.float16),
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -93,6 +135,7 @@ class History:
         task_losses: np.ndarray,
         tau: float | np.ndarray,
         lr_assignment: float | np.ndarray,
+        loss_matrices: np.ndarray | None = None,
     ) -> None:
         """Add one record, or M records at once when every argument has a leading axis of M.
 
@@ -102,15 +145,14 @@ class History:
             task_losses: Loss of each task under the drawn assignment, shape (N,) or (M, N).
             tau: Temperature of the step, or (M,).
             lr_assignment: Learning rate of S at the step, or (M,).
+            loss_matrices: Loss of every head in the step, like ``probabilities``; nan where there
+                is no head. ``None``: not known.
         """
+        if loss_matrices is None:
+            loss_matrices = np.full_like(np.asarray(probabilities, np.float32), np.nan)
+        given = (step, probabilities, task_losses, tau, lr_assignment, loss_matrices)
         new = {
-            "steps": np.atleast_1d(np.asarray(step, np.int32)),
-            "probabilities": self._rows(
-                "probabilities", probabilities, self.n_tasks, self.n_groups
-            ),
-            "task_losses": self._rows("task_losses", task_losses, self.n_tasks),
-            "tau": np.atleast_1d(np.asarray(tau, np.float32)),
-            "lr_assignment": np.atleast_1d(np.asarray(lr_assignment, np.float32)),
+            name: self._rows(name, values) for name, values in zip(self.ARRAYS, given, strict=True)
         }
         lengths = {name: len(array) for name, array in new.items()}
         if len(set(lengths.values())) != 1:
@@ -127,13 +169,24 @@ class History:
                 self._arrays[name][self._size : end] = array
             self._size = end
 
-    @staticmethod
-    def _rows(name: str, values: np.ndarray, *shape: int) -> np.ndarray:
-        """One record or M of them as (M, *shape); another shape is refused, not reshaped into nonsense."""
-        array = np.asarray(values, np.float32)
+    def _rows(self, name: str, values: float | np.ndarray) -> np.ndarray:
+        """One record or M of them as (M, ...); another shape is refused, not reshaped."""
+        dtype, shape = self._arrays[name].dtype, self._arrays[name].shape[1:]
+        with np.errstate(over="ignore"):  # a loss beyond float16 is kept as infinite
+            array = np.asarray(values).astype(dtype)
         if shape not in (array.shape, array.shape[1:]):
             raise ValueError(f"`{name}` must have shape {shape} or (M, ...), got {array.shape}.")
         return array.reshape(-1, *shape)
+
+    def tell(self, closing: Closing | None, elbow: Elbow | None) -> None:
+        """Remember what became of spare branches after a step."""
+        if elbow is not None:
+            self.elbow = elbow
+        if closing is not None:
+            self._closings = [
+                *self._closings,
+                closing,
+            ]  # another list: readers may hold the old one
 
     def _read(self, name: str) -> np.ndarray:
         with self._lock:
@@ -167,15 +220,20 @@ class History:
         return self._read("lr_assignment")
 
     @property
+    def loss_matrices(self) -> np.ndarray:
+        """Loss of every head in each step, shape (T, N, K), float16; nan where there is no head."""
+        return self._read("loss_matrices")
+
+    @property
     def entropy(self) -> np.ndarray:
         """Mean entropy of the rows of softmax(S), shape (T,), in units of log K: 1 uniform, 0 one-hot."""
         return compute_entropy(self.probabilities)
 
     @property
-    def closings(self) -> list[dict[str, Any]]:
-        """The branches closed in the recorded steps, in order: dicts with step, branch, costs, moved."""
+    def closings(self) -> list[Closing]:
+        """The branches closed in the recorded steps, in order."""
         last = self.steps[-1] if len(self) else 0
-        return [closing for closing in self.meta.get("closings") or [] if closing["step"] <= last]
+        return [closing for closing in self._closings if closing["step"] <= last]
 
     def closed_branches(self, index: int = -1) -> list[int]:
         """Numbers of the branches that are closed at a record; none before the first."""
@@ -196,16 +254,12 @@ class History:
 
     def slice(self, start: int | None = None, stop: int | None = None, every: int = 1) -> History:
         """A copy of some records, e.g. the past up to a scrubbed step or every tenth one."""
-        part = History(self.task_names, self.n_groups, meta=copy.deepcopy(dict(self.meta)))
+        part = History(self.task_names, self.n_groups, about=About(**asdict(self.about)))
+        part.elbow, part.has_loss_matrices = self.elbow, self.has_loss_matrices
+        part._closings = self._closings
         rows = np.arange(len(self))[start:stop:every]
         if len(rows):
-            part.append(
-                self.steps[rows],
-                self.probabilities[rows],
-                self.task_losses[rows],
-                self.tau[rows],
-                self.lr_assignment[rows],
-            )
+            part.append(*(getattr(self, name)[rows] for name in self.ARRAYS))
         return part
 
     def save(self, path: str | Path) -> Path:
@@ -213,30 +267,26 @@ class History:
         path = Path(path)
         if path.suffix != ".npz":
             raise ValueError(f"`path` must end in .npz, got {path}.")
-        meta = {
-            **self.meta,
-            "format": FORMAT,
-            "task_names": self.task_names,
-            "n_groups": self.n_groups,
-        }
         run = self.slice()  # one moment of a run that may still be growing
-        p = run.probabilities
-        arrays = {
-            "meta": np.array(json.dumps(meta)),
-            "steps": run.steps,
-            # a head that is still there never rounds to 0, which is how a pruned one is written
-            "probabilities": np.maximum(np.round(p * _FULL), p > 0).astype(np.uint16),
-            "task_losses": run.task_losses,
-            "tau": run.tau,
-            "lr_assignment": run.lr_assignment,
+        meta = {
+            **asdict(run.about),
+            "closings": run.closings,
+            "elbow": run.elbow,
+            "has_loss_matrices": run.has_loss_matrices,
+            "format": FORMAT,
+            "task_names": run.task_names,
+            "n_groups": run.n_groups,
         }
+        p, arrays = run.probabilities, {name: getattr(run, name) for name in self.ARRAYS}
+        # a head that is still there never rounds to 0, which is how a pruned one is written
+        arrays["probabilities"] = np.maximum(np.round(p * _FULL), p > 0).astype(np.uint16)
         content = io.BytesIO()
-        np.savez_compressed(content, **arrays)
+        np.savez_compressed(content, meta=np.array(json.dumps(meta)), **arrays)
         return write_atomically(path, content.getvalue())
 
     @classmethod
     def load(cls, path: str | Path) -> History:
-        """Read a run that `save` wrote; pickled content is refused.
+        """Read a run that `save` wrote, also an older one; pickled content is refused.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -247,16 +297,15 @@ class History:
             # opened here, since numpy would leave half a file open
             with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
                 meta = json.loads(str(file["meta"]))
-                if meta.get("format") != FORMAT:
+                if meta.get("format") not in _READABLE:
                     raise ValueError(f"format {meta.get('format')!r}, expected {FORMAT!r}")
-                history = cls(meta.pop("task_names"), meta.pop("n_groups"), meta=meta)
-                history.append(
-                    file["steps"],
-                    file["probabilities"].astype(np.float32) / _FULL,
-                    file["task_losses"],
-                    file["tau"],
-                    file["lr_assignment"],
-                )
+                history = cls(meta["task_names"], meta["n_groups"], about=About.from_json(meta))
+                history.has_loss_matrices = meta.get("has_loss_matrices", False)
+                history.elbow = meta.get("elbow")
+                history._closings = meta.get("closings") or []
+                arrays = {name: file[name] for name in cls.ARRAYS if name in file}
+                arrays["probabilities"] = arrays["probabilities"].astype(np.float32) / _FULL
+                history.append(*(arrays.get(name) for name in cls.ARRAYS))
         except FileNotFoundError:
             raise FileNotFoundError(f"no recorded run at {path}.") from None
         except Exception as error:
@@ -265,7 +314,6 @@ class History:
                 f"{path} is not a recorded run of format {FORMAT!r} ({type(error).__name__}). "
                 "Recordings are the .npz files that `History.save` or `dmtg-lite demo` write."
             ) from error
-        history.meta.pop("format", None)
         return history
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import HeadOptions, Spare, TrainConfig
 
 _TASKONOMY = TrainConfig(
     tau=4.0,
@@ -59,7 +59,7 @@ main table shares: the first 6 stages, since Table 6 gives its numbers for that,
     code's ViT
 shares as many blocks (``shared=7``: the patches come first). There the released code has a rate of
 1e-3, and SGD at 0.1 for Naive MTL; ``scale_gradients`` (with the wrong n between branch and heads);
-the tolerant l1 on depth and normals (`tasks.make_tolerant`); and a plateau of the training loss.
+the tolerant l1 on depth and normals (`core.tasks.make_tolerant`); and a plateau of the training loss.
 Its labels are not what they should be (class ids blended by resizing, 16-bit values scaled away,
 missing ones replaced by the view
 before), so the absolute numbers of Tables 1 and 2 are no target: see the docs."""
@@ -70,15 +70,15 @@ _PLAIN = TrainConfig(
 _SPARE = replace(
     _PLAIN,
     pretrain=100,
-    spare_branches="double",
-    train_all_heads=True,
+    spare=Spare(branches="double"),
+    heads=HeadOptions(train_all=True),
     optimiser_assignment="sgd",
     lr_assignment=6.0,
 )
 
 TOY = {
     "faces": _SPARE,
-    "independent": replace(_SPARE, head_hidden=32),
+    "independent": replace(_SPARE, heads=HeadOptions(hidden=32, train_all=True)),
     "separate": replace(_SPARE, batch_size=128),
     "planes": replace(_SPARE, capacity=2),
     "digits": replace(_PLAIN, pretrain=200, steps=600, capacity=2),
@@ -92,7 +92,7 @@ few for a single learning rate, since Adam moves S by at most the rate per step,
 ten times larger. It finds the planted groups in some seeds only.
 
 ``"faces"`` opens twice as many branches and closes one after another, the one that is missed least
-(see `dmtg_lite.runs.closing`). Its S moves by SGD, its heads all learn from every batch, and it
+(see `runs.spare`). Its S moves by SGD, its heads all learn from every batch, and it
 branches out after 100 steps: an encoder that has long served all tasks has settled on some of them.
     All of this is ours.
 

@@ -57,7 +57,7 @@ class Saving:
         return found["value"]
 
     def of(self, name: str, label: str) -> dict[str, Any]:
-        """What `train.fit` and `train.pretrain` want to know: keyword arguments for one run."""
+        """What `fit` wants to know: keyword arguments for one run."""
         return {
             "checkpoint": self.path(f"{name}.safetensors"),
             "checkpoint_every": self.every,

@@ -1,25 +1,137 @@
-"""A spare branch closes in the middle of a run: look at the losses, choose, move its tasks, let go
-of it.
+"""Spare branches: which one is missed least, and how it closes between two steps.
 
-By which rule is `closing`'s business, after which step the training loop's.
+Not in the paper, which prunes heads; this prunes branches, by the same (N, K) matrix of losses.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dmtg_lite.core.assignment import drop_column
 from dmtg_lite.core.batches import Batches
+from dmtg_lite.core.closing import Closing, Elbow
 from dmtg_lite.core.config import TrainConfig
-from dmtg_lite.runs.closing import compute_closing_costs, find_next_best, imagine_closings
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.core.state import TrainState
+from dmtg_lite.core.step import StepRecord
+from dmtg_lite.runs.cost import count_batch_macs
+from dmtg_lite.runs.cutting import close_branch
 from dmtg_lite.runs.evaluate import evaluate_heads
-from dmtg_lite.runs.state import TrainState, derive_seed
 
 _PROBE_IMAGES = 1024  # that say which branch is missed least
+
+
+def compute_closing_costs(loss_matrix: Tensor, group_of: Tensor) -> Tensor:
+    """How much every branch would be missed if it closed now.
+
+        cost_k = sum over the tasks i in k of (min over j != k of L_ij) - L_ik
+
+    A duplicate costs about 0, since the other copy serves its tasks as well; so does an empty
+    branch. A branch that alone can serve its tasks is dear. Negative: its tasks are better off
+        elsewhere.
+
+    Args:
+        loss_matrix: L, shape (N, K): mean training loss of every head, K >= 2.
+        group_of: Branch of each task, int64 of shape (N,).
+
+    Returns:
+        Shape (K,), in the unit of the losses.
+
+    Raises:
+        ValueError: If the shapes do not fit or there is one branch only.
+
+    Source:
+        Ours. The matrix is L of equation (4).
+
+    Example:
+        >>> compute_closing_costs(torch.tensor([[0.1, 0.7, 0.7], [0.7, 0.2, 0.3]]), torch.tensor([0, 1]))
+        tensor([0.6000, 0.1000, 0.0000])
+    """
+    _check(loss_matrix, group_of)
+    own = loss_matrix.gather(1, group_of[:, None])[:, 0]  # (N,)
+    second = loss_matrix.scatter(1, group_of[:, None], torch.inf).amin(1)  # (N,)
+    return torch.zeros(loss_matrix.shape[1], dtype=loss_matrix.dtype).index_add(
+        0, group_of, second - own
+    )
+
+
+def find_next_best(loss_matrix: Tensor, branch: int) -> Tensor:
+    """The branch that would serve each task best if ``branch`` closed: int64 of shape (N,)."""
+    without = loss_matrix.clone()
+    without[:, branch] = torch.inf
+    return without.argmin(1)
+
+
+def imagine_closings(loss_matrix: Tensor, group_of: Tensor) -> Elbow:
+    """Close the branch missed least, again and again, on paper: nothing is trained in between.
+
+    Args:
+        loss_matrix: L, shape (N, M).
+        group_of: Branch of each task, int64 of shape (N,).
+    """
+    open_ = list(range(loss_matrix.shape[1]))
+    n_branches, branches, costs = [], [], []
+    while len(open_) > 1:
+        cost = compute_closing_costs(loss_matrix, group_of)
+        branch = int(cost.argmin())
+        n_branches.append(len(open_))
+        branches.append(open_.pop(branch))
+        costs.append(float(cost[branch]))
+        group_of = torch.where(group_of == branch, find_next_best(loss_matrix, branch), group_of)
+        group_of = group_of - (group_of > branch).long()  # the branches behind it move up
+        loss_matrix = drop_column(loss_matrix, branch)
+    return {
+        "n_branches": n_branches,
+        "branches": branches,
+        "costs": costs,
+        "n_groups": read_n_groups(costs),
+    }
+
+
+def read_n_groups(costs: Sequence[float]) -> int:
+    """The number of groups that closing costs point to: where the cost rises most.
+
+    Args:
+        costs: Of the closings from M to M-1, ..., from 2 to 1 branches: M-1 numbers.
+
+    Returns:
+        K: the number of branches that were open before the first dear closing. M where the very
+            first
+        closing is the one that costs; 1 for an empty sequence. The rule cannot say 1 otherwise:
+        some rise is always the largest, so look at the costs themselves before believing in two
+        groups.
+        Of equal rises the last counts: the fewest groups.
+    """
+    steps = [0.0, *(max(cost, 0.0) for cost in costs)]
+    rises = [after - before for before, after in pairwise(steps)]
+    if not rises:
+        return 1
+    return len(costs) + 1 - max(range(len(rises)), key=lambda index: (rises[index], index))
+
+
+def _check(loss_matrix: Tensor, group_of: Tensor) -> None:
+    if loss_matrix.ndim != 2 or loss_matrix.shape[1] < 2:
+        raise ValueError(
+            f"`loss_matrix` must have shape (n_tasks, n_groups) with 2 groups or more, "
+            f"got {tuple(loss_matrix.shape)}; the last branch cannot close."
+        )
+    if group_of.shape != loss_matrix.shape[:1]:
+        raise ValueError(
+            f"`group_of` must hold one branch for each of the {len(loss_matrix)} tasks, "
+            f"got shape {tuple(group_of.shape)}."
+        )
+    if len(group_of) and not 0 <= int(group_of.min()) <= int(group_of.max()) < loss_matrix.shape[1]:
+        raise ValueError(
+            f"`group_of` must hold numbers from 0 to {loss_matrix.shape[1] - 1}, got "
+            f"{group_of.tolist()}."
+        )
 
 
 def check_closings(config: TrainConfig, n_branches: int, n_spare: int | None, n_steps: int) -> None:
@@ -34,91 +146,93 @@ def check_closings(config: TrainConfig, n_branches: int, n_spare: int | None, n_
         ValueError: With the step at which the last one would close.
     """
     n_closings = n_branches - 1 if n_spare is None else n_spare
-    last = config.close_from + (n_closings - 1) * config.close_every
+    last = config.spare.close_from + (n_closings - 1) * config.spare.close_every
     if n_closings and last > n_steps:
         raise ValueError(
             f"{n_closings} branches are to close, the last after step {last} (`close_from` "
-            f"{config.close_from}, one every {config.close_every}), but the run has {n_steps} "
+            f"{config.spare.close_from}, one every {config.spare.close_every}), but the run has {n_steps} "
             "steps. "
             "Train longer, close earlier or more often, or open fewer `spare_branches`."
         )
 
 
-def close_branch(state: TrainState, batches: Batches, batch_macs: int) -> dict[str, Any] | None:
-    """Close one spare branch of a run, and settle K first where that was left to the costs.
+class CloseSpare:
+    """Closes one spare branch after another, and settles K first where the costs are to say it.
 
-    Asks the device for values, which no ordinary step does.
+    Called between two steps. A closing asks the device for values, which no ordinary step does.
 
     Args:
-        state: Between two steps; its network, optimisers, closings and cost change.
-        batches: The training images, which tell which branch is missed least.
-        batch_macs: Encoder multiply-adds of one batch's forward pass, for the cost.
-
-    Returns:
-        What `train.StepRecord` tells of a closing; None if K branches were open already.
+        data: Its training images tell which branch is missed least.
 
     Raises:
         FloatingPointError: If a loss is not finite, so that no branch can be called missed least.
-
-    Source:
-        Ours; the rule is `closing.compute_closing_costs`.
     """
-    network, config = state.network, state.config
-    loss_matrix = _probe(state, batches, batch_macs)
-    if not loss_matrix.isfinite().all():
-        bad = network.tasks[int((~loss_matrix.isfinite()).any(1).nonzero()[0])].name
-        raise FloatingPointError(
-            f"the loss of task {bad!r} is not finite at step {state.step}, where a branch is to "
-            "close. "
-            "Lower `lr`, or check the images and labels."
-        )
-    group_of = network.assignment.group_of().cpu()
-    if state.elbow is None:
-        state.elbow = asdict(imagine_closings(loss_matrix, group_of))
-    if network.n_spare is None:
-        network.n_spare = network.n_groups - state.elbow["n_groups"]
-        if not network.n_spare:
-            return None
-    costs = compute_closing_costs(loss_matrix, group_of)
-    if config.close_rule == "random":
-        rng = np.random.default_rng(derive_seed(state.seed, 8, state.step))
+
+    def __init__(self, data: TaskData) -> None:
+        self._data = data
+
+    def __call__(self, state: TrainState, record: StepRecord) -> StepRecord:
+        network, spare = state.network, state.config.spare
+        since = state.step - spare.close_from
+        if network.n_spare == 0 or since < 0 or since % spare.close_every:
+            return record
+        matrix, group_of = self._probe(state), network.assignment.group_of().cpu()
+        elbow = None if since else imagine_closings(matrix, group_of)  # at the first look
+        if network.n_spare is None and elbow:
+            network.n_spare = network.n_groups - elbow["n_groups"]
+        closing = None
+        if network.n_spare:
+            closing = _close(state, matrix, group_of)
+        probabilities = network.widen(network.assignment.probabilities())
+        return replace(record, probabilities=probabilities, closing=closing, elbow=elbow)
+
+    @torch.no_grad()
+    def _probe(self, state: TrainState) -> Tensor:
+        """Mean loss matrix over about a thousand training images, always the same: (N, K), CPU."""
+        network, config = state.network, state.config
+        batches = Batches(self._data.train, network.tasks, network.device)
+        size = min(config.batch_size, len(batches))
+        n_batches = max(1, min(_PROBE_IMAGES, len(batches)) // size)
+        shuffle = torch.Generator().manual_seed(derive_seed(state.seed, Stream.PROBE))
+        rows = torch.randperm(len(batches), generator=shuffle)[: n_batches * size]
+        parts = rows.to(batches.split.images.device).split(size)
+        bfloat16 = config.precision == "bfloat16"
+        with torch.autocast(network.device.type, torch.bfloat16, enabled=bfloat16):
+            matrix = evaluate_heads(network, batches, parts)
+        network.train()
+        # forward only: a third of a training step
+        state.encoder_macs += n_batches * count_batch_macs(state, self._data) // 3
+        if config.normalise_losses:  # as the loss that is trained
+            matrix = matrix / matrix.mean(1, keepdim=True).clamp_min(1e-12)
+        if not matrix.isfinite().all():
+            bad = network.tasks[int((~matrix.isfinite()).any(1).nonzero()[0])].name
+            raise FloatingPointError(
+                f"the loss of task {bad!r} is not finite at step {state.step}, where a branch is to "
+                "close. Lower `lr`, or check the images and labels."
+            )
+        return matrix.cpu()
+
+
+def _close(state: TrainState, matrix: Tensor, group_of: Tensor) -> Closing:
+    """Close the branch that the rule says, and tell of it."""
+    network = state.network
+    costs = compute_closing_costs(matrix, group_of)
+    if state.config.spare.rule == "random":
+        rng = np.random.default_rng(derive_seed(state.seed, Stream.CLOSING, state.step))
         index = int(rng.integers(network.n_groups))
     else:
         index = int(costs.argmin())
-    next_best, open_ = find_next_best(loss_matrix, index), list(network.branch_ids)
-    closing = {
+    next_best, opened = find_next_best(matrix, index), list(network.branch_ids)
+    close_branch(state, index, next_best)
+    return {
         "step": state.step,
-        "branch": open_[index],
+        "branch": opened[index],
         "cost": float(costs[index]),
-        "branches": open_,
+        "branches": opened,
         "costs": costs.tolist(),
         "moved": {
-            task.name: open_[int(next_best[n])]
+            task.name: opened[int(next_best[n])]
             for n, task in enumerate(network.tasks)
             if group_of[n] == index
         },
     }
-    state.close_branch(index, next_best)
-    state.closings.append(closing)
-    return closing
-
-
-@torch.no_grad()
-def _probe(state: TrainState, batches: Batches, batch_macs: int) -> Tensor:
-    """Mean loss matrix over about a thousand training images, always the same ones: (N, K), on the CPU."""
-    network, config = state.network, state.config
-    size = min(config.batch_size, len(batches))
-    n_batches = max(1, min(_PROBE_IMAGES, len(batches)) // size)
-    shuffle = torch.Generator().manual_seed(derive_seed(state.seed, 9))
-    rows = torch.randperm(len(batches), generator=shuffle)[: n_batches * size].to(
-        batches.split.images.device
-    )
-    with torch.autocast(
-        network.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
-    ):
-        matrix = evaluate_heads(network, batches, rows.split(size))
-    network.train()
-    state.encoder_macs += n_batches * batch_macs // 3  # forward only: a third of a training step
-    if config.normalise_losses:  # as the loss that is trained
-        matrix = matrix / matrix.mean(1, keepdim=True).clamp_min(1e-12)
-    return matrix.cpu()

@@ -14,27 +14,23 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf, isfinite
+from typing import Any, Literal
 
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import Restarts, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
-from dmtg_lite.runs.history import History
-from dmtg_lite.runs.spare import check_closings
-from dmtg_lite.runs.state import TrainState, derive_seed
-from dmtg_lite.runs.train import (
-    Knobs,
-    StepRecord,
-    branch_out,
-    build_network,
-    record_to_history,
-    train_steps,
-)
+from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.core.state import TrainState
+from dmtg_lite.core.step import Knobs, StepRecord
+from dmtg_lite.runs.fit import continue_steps, record_to_history
+from dmtg_lite.runs.history import About, History
+from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
+from dmtg_lite.runs.run import Run
 
 WATCHABLE = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=900)
+SpareBranches = int | Literal["double"]
 AT_REST = frozenset({"idle", "paused", "finished", "failed", "closed"})
-_FLUSH_EVERY = (
-    0.1  # seconds between transfers from device to history: more often than anyone paints
-)
+_FLUSH_EVERY = 0.1  # seconds between transfers from device to history
 
 _sessions: dict[str, LiveSession] = {}  # by name, so that a cell run again replaces its session
 
@@ -57,7 +53,7 @@ class LiveSession:
     Args:
         data: What to train on.
         n_groups: K, a number: the one thing that a live run is not asked to find.
-        config: ``spare_branches`` are opened, and close while one watches. ``restarts`` is ignored:
+        config: Spare branches are opened, and close while one watches. ``restarts`` is ignored:
             a live run is a single run. ``None``: a recipe for toy faces that settles within a
                 minute at
             the default speed.
@@ -86,9 +82,7 @@ class LiveSession:
     ) -> None:
         config = config or WATCHABLE
         _check_n_groups(n_groups)
-        # complain here, not in the thread
-        n_steps = config.count_steps(len(data.train))[1]
-        check_closings(config, *config.count_branches(n_groups, len(data.tasks)), n_steps)
+        Run(data, config, n_groups)  # complains here, not in the thread
         if previous := _sessions.pop(name, None):
             previous.close()
         self.data, self.config, self.name = data, config, name
@@ -97,16 +91,18 @@ class LiveSession:
         self.steps_per_second = steps_per_second
         self.state, self.error, self.pretrained = "idle", "", 0
         self.network: GroupedNetwork | None = None
+        self._run: Run | None = None
+        self._stopwatch = Stopwatch()
         self.history = self._new_history()
         self.listeners: set[Callable[[], None]] = set()
-        self._naive: dict[int, GroupedNetwork] = {}  # by seed: kept, so that Reset is at once
+        self._pretrained: dict[int, TrainState] = {}  # by seed: kept, so that Reset is at once
         self._pending: list[StepRecord] = []  # steps taken, not yet in the history
-        self._commands: queue.Queue[tuple[str, dict]] = queue.Queue()
+        self._commands: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self._changed = threading.Condition()
         self._waiting = 0  # commands given and not yet acted on
         self._credit: float = 0  # steps the loop may take: 0 paused, inf running
         self._due = self._flushed = 0.0  # next step not before, last flush at; time.monotonic()
-        self._thread = threading.Thread(target=self._run, name="dmtg-train", daemon=True)
+        self._thread = threading.Thread(target=self._loop, name="dmtg-train", daemon=True)
         _sessions[name] = self
         self._thread.start()
 
@@ -121,7 +117,7 @@ class LiveSession:
         """
         knobs = {"tau": self.knobs.tau, "lr_assignment": self.knobs.lr_assignment}
         turned = {name: value for name, value in knobs.items() if value is not None}
-        config = replace(self.config, seed=self.seed, restarts=1, **turned)
+        config = replace(self.config, seed=self.seed, restarts=Restarts(), **turned)
         return f"methods.dmtg(data, n_groups={self.n_groups}, config={config})"
 
     @property
@@ -146,7 +142,7 @@ class LiveSession:
         self,
         n_groups: int | None = None,
         seed: int | None = None,
-        spare_branches: int | str | None = None,
+        spare_branches: SpareBranches | None = None,
     ) -> None:
         """Back to step 0, with another K, seed or setting of spare branches if given.
 
@@ -154,14 +150,14 @@ class LiveSession:
 
         Raises:
             ValueError: If ``n_groups`` < 1, ``seed`` < 0, or ``spare_branches`` is nothing that
-                `TrainConfig` takes.
+                `Spare` takes.
         """
         if n_groups is not None:
             _check_n_groups(n_groups)
         if seed is not None and seed < 0:
             raise ValueError(f"`seed` must be >= 0, got {seed}.")
         if spare_branches is not None:
-            replace(self.config, spare_branches=spare_branches)
+            _set_spare(self.config, spare_branches)
         self._command("reset", n_groups=n_groups, seed=seed, spare_branches=spare_branches)
 
     def turn(self, **knobs: float | None) -> None:
@@ -211,6 +207,25 @@ class LiveSession:
             return self.wait(5.0)
         return self.state
 
+    def result(self) -> MethodResult:
+        """What `methods.dmtg` would have returned for this run, as it was steered.
+
+        Raises:
+            RuntimeError: If it is not finished.
+        """
+        if self.state != "finished" or self._run is None:
+            raise RuntimeError(f"the live run is {self.state}: a result is there when it finished.")
+        run, config = self._run, replace(self.config, seed=self.seed, restarts=Restarts())
+        return make_result(
+            "dmtg",
+            self.data,
+            config,
+            run.network,
+            self.history,
+            encoder_macs=run.encoder_macs,
+            stopwatch=self._stopwatch,
+        )
+
     def run_if_headless(self, timeout: float = 600.0) -> None:
         """Train to the end and wait, if the environment variable DMTG_HEADLESS is set.
 
@@ -229,7 +244,7 @@ class LiveSession:
             )
 
     # ------------------------------------------------------------------ in the training thread
-    def _command(self, name: str, **arguments: int | str | None) -> None:
+    def _command(self, name: str, **arguments: Any) -> None:
         with self._changed:
             if self.state != "closed":
                 self._waiting += 1
@@ -243,19 +258,16 @@ class LiveSession:
 
     def _new_history(self) -> History:
         n_branches, _ = self.config.count_branches(self.n_groups, len(self.data.tasks))
-        return History(
-            self.data.task_names,
-            n_branches,
-            meta={
-                "title": f"{self.data.name}, seed {self.seed}",
-                "method": "DMTG",
-                "seed": self.seed,
-                "data": self.data.name,
-                "planted_groups": self.data.planted_groups,
-            },
+        about = About(
+            title=f"{self.data.name}, seed {self.seed}",
+            method="DMTG",
+            seed=self.seed,
+            data=self.data.name,
+            planted_groups=self.data.planted_groups,
         )
+        return History(self.data.task_names, n_branches, about=about)
 
-    def _run(self) -> None:
+    def _loop(self) -> None:
         while True:
             try:
                 try:
@@ -272,34 +284,32 @@ class LiveSession:
         self._tell()
 
     def _train(self) -> None:
-        data, config = self.data, self.config
-        n_pretrain, n_steps = config.count_steps(len(data.train))
-        seed = derive_seed(self.seed, 6, 0)  # that of the first restart of `methods.dmtg`
-        if self.seed not in self._naive:
+        data = self.data
+        seed = derive_seed(self.seed, Stream.RESTART, 0)  # of the first restart of `methods.dmtg`
+        run = self._run = Run(data, self.config, self.n_groups, seed=seed)
+        run.history = self.history
+        if self.seed not in self._pretrained:
             self._gate("pretraining")
-            naive = build_network(data, config, seed=seed)
-            record = None
-            for record in train_steps(
-                naive, data, config, n_steps=n_pretrain, seed=derive_seed(seed, 3)
-            ):
-                self.pretrained = record.step
-                self._gate("pretraining")
-            if record is not None:  # raises here if the loss has stopped being finite
-                record_to_history(History(data.task_names, 1), [record])
-            self._naive[self.seed] = naive
+            self._pretrain(run)
         self._gate("running")
-        self.network = branch_out(self._naive[self.seed], self.n_groups, config, seed=seed)
-        state = TrainState(self.network, config, seed=derive_seed(seed, 4))
-        steps = train_steps(
-            self.network, data, config, n_steps=n_steps, knobs=self.knobs, state=state
-        )
-        for _ in range(n_steps):
+        state = run.start_training(self._pretrained[self.seed])
+        self.network = state.network
+        steps = continue_steps(state, data, run.n_steps, knobs=self.knobs)
+        for _ in range(run.n_steps):
             self._gate("running", cost=1)
             self._pending.append(next(steps))
-            if state.elbow is not None:
-                self.history.meta["elbow"] = state.elbow
         self._flush()
-        self.history.meta |= {"config": self.config_line, "groups": self.history.groups()}
+        self.history.about.config = self.config_line
+        self.history.about.groups = self.history.groups()
+
+    def _pretrain(self, run: Run) -> None:
+        state, record = run.start_pretraining(), None
+        for record in continue_steps(state, self.data, run.n_pretraining):
+            self.pretrained = record.step
+            self._gate("pretraining")
+        if record is not None:  # raises here if the loss has stopped being finite
+            record_to_history(History(self.data.task_names, 1), [record])
+        self._pretrained[self.seed] = state
 
     def _gate(self, active: str | None, *, cost: int = 0) -> None:
         """Return when the loop may go on as ``active``; commands act here and nowhere else."""
@@ -329,7 +339,7 @@ class LiveSession:
                 self._waiting -= 1
                 self._obey(active, *command)
 
-    def _obey(self, active: str | None, name: str, arguments: dict) -> None:
+    def _obey(self, active: str | None, name: str, arguments: dict[str, Any]) -> None:
         if name == "close":
             self.state = "closed"
             raise _Close
@@ -337,7 +347,7 @@ class LiveSession:
             self.n_groups = arguments["n_groups"] or self.n_groups
             self.seed = self.seed if arguments["seed"] is None else arguments["seed"]
             if arguments["spare_branches"] is not None:
-                self.config = replace(self.config, spare_branches=arguments["spare_branches"])
+                self.config = _set_spare(self.config, arguments["spare_branches"])
             self.history, self.network, self._pending = self._new_history(), None, []
             self.state, self.error, self.pretrained, self._credit = "idle", "", 0, 0
             raise _Reset
@@ -356,6 +366,10 @@ class LiveSession:
         self._flushed = time.monotonic()
         records, self._pending = self._pending, []
         record_to_history(self.history, records)
+
+
+def _set_spare(config: TrainConfig, branches: SpareBranches) -> TrainConfig:
+    return replace(config, spare=replace(config.spare, branches=branches))
 
 
 def _check_n_groups(n_groups: int) -> None:

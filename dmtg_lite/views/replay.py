@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.history import History, compute_entropy, compute_mean_assignment
+from dmtg_lite.runs.history import About, History, compute_entropy, compute_mean_assignment
 from dmtg_lite.views.plots import decimate, running_mean
 
 HERE = Path(__file__).parent
@@ -24,9 +24,7 @@ _MAX_VALUES = 40_000  # bytes of one of the two films: what keeps a page of 40 t
 def write_replay(history: History, path: str | Path, *, max_frames: int = 200) -> Path:
     """Write a run as one HTML page, atomically.
 
-    ``history.meta`` may say ``title``, ``method``, ``data``, ``seed``, ``config`` (the pasteable
-    line), ``note``, ``planted_groups``, ``groups``, ``closings`` and ``elbow``; what is there is
-    shown, and all of it is escaped.
+    What ``history.about`` says is shown, and all of it is escaped.
 
     Args:
         history: A run with at least one record.
@@ -49,7 +47,7 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
     """The page of `write_replay` as text."""
     if not len(history):
         raise ValueError("`history` has no records yet; train at least one step first.")
-    meta = history.meta
+    about = history.about
     per_frame = history.n_tasks * history.n_groups
     rows = decimate(len(history), max(2, min(max_frames, _MAX_VALUES // per_frame)))
     probabilities, tau = history.probabilities[rows], history.tau[rows]
@@ -68,14 +66,14 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
         "entropy": compute_entropy(probabilities).round(3).tolist(),
         "p": _pack(probabilities),
         "z": _pack(mean_weights),
-        "finished": "groups" in meta,
+        "finished": about.groups is not None,
         "closings": [closing["step"] for closing in history.closings],
     }
-    title = str(meta.get("title") or "A recorded run")
+    title = about.title or "A recorded run"
     head_graph = (WIDGETS / "head_graph.js").read_text(encoding="utf-8")
     parts = {
         "TITLE": html.escape(title),
-        "ABOUT": _about(meta),
+        "ABOUT": _about(about),
         "GROUPS": _groups(history),
         "FONT": _font_size(history),
         "PAD": f"{5 if history.n_tasks <= 12 else 0}px {4 if history.n_groups <= 8 else 1}px",
@@ -109,25 +107,27 @@ def _pack(frames: np.ndarray) -> str:
     ).decode()
 
 
-def _about(meta: dict) -> str:
+def _about(about: About) -> str:
     facts = [
-        f"{name} {meta[name]}" for name in ("method", "data", "seed") if meta.get(name) is not None
+        f"{name} {value}"
+        for name in ("method", "data", "seed")
+        if (value := getattr(about, name)) not in (None, "")
     ]
     facts = [fact.removeprefix("method ") for fact in facts]
     lines = []
     if facts:
         lines.append(f'<p class="faint">{html.escape(" · ".join(facts))}</p>')
-    if meta.get("note"):
-        lines.append(f"<p>{html.escape(str(meta['note']))}</p>")
-    if meta.get("config"):
-        lines.append(f"<p><code>{html.escape(str(meta['config']))}</code></p>")
+    if about.note:
+        lines.append(f"<p>{html.escape(about.note)}</p>")
+    if about.config:
+        lines.append(f"<p><code>{html.escape(about.config)}</code></p>")
     return "\n".join(lines)
 
 
 def _groups(history: History) -> str:
     found, planted = (
-        history.meta.get("groups") or history.groups(),
-        history.meta.get("planted_groups"),
+        history.about.groups or history.groups(),
+        history.about.planted_groups,
     )
     same = {frozenset(group) for group in planted or []} & {frozenset(group) for group in found}
 
@@ -156,7 +156,7 @@ def _closings(history: History) -> str:
         tasks = "; ".join(f"{', '.join(names)} to {branch}" for branch, names in moved.items())
         line = f"step {closing['step']}: branch {closing['branch']} at a cost of {cost:.2f}"
         lines.append(f"<li>{html.escape(f'{line}, {tasks}' if tasks else line)}</li>")
-    elbow = history.meta.get("elbow")
+    elbow = history.elbow
     verdict = ""
     if elbow:
         costs = ", ".join(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from dmtg_lite.core.gradient import ScaleGradient
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dmtg_lite.core.decoders import Decoder
-from dmtg_lite.core.gradient import ScaleGradient
+from dmtg_lite.core.dense import Decoder
 
 PAPER = (128, 64, 48, 32)
 

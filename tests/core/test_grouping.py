@@ -10,13 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
-from dmtg_lite.core.assignment import (
-    Assignment,
-    compute_agreement,
-    groups_from_labels,
-    labels_from_groups,
-    sample_assignment,
-)
+from dmtg_lite.core.assignment import Assignment, sample_assignment
+from dmtg_lite.core.groups import compute_agreement, groups_from_labels, labels_from_groups
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]])  # (N=2, K=3)
 NAMES = ["a", "b", "c", "d", "e", "f"]

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dmtg_lite.core.heads import Heads
-from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.heads import FlatHeads
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.data import Split
 from dmtg_lite.encoders import build_encoder
@@ -18,9 +19,9 @@ MIXED = (Task("a", 2), Task("b", 5), Task("c", 3))
 PAIRS = tuple(Task(name) for name in "abcd")
 
 
-def make_heads(tasks: tuple[Task, ...], *, hidden: int, in_features: int = 6) -> Heads:
+def make_heads(tasks: tuple[Task, ...], *, hidden: int, in_features: int = 6) -> FlatHeads:
     torch.manual_seed(0)
-    heads = Heads(in_features, tasks, hidden=hidden)
+    heads = FlatHeads(in_features, tasks, hidden=hidden)
     torch.nn.init.normal_(heads.linear.bias)
     return heads
 
@@ -79,7 +80,7 @@ def test_kept_heads_predict_as_before(served: list[int], hidden: int) -> None:
 def test_hidden_heads_start_bent_at_different_places() -> None:
     """On a single number, 32 units of a head bend at 32 points, half of them between -1 and 1 or so."""
     torch.manual_seed(0)
-    heads = Heads(1, PAIRS, hidden=32)
+    heads = FlatHeads(1, PAIRS, hidden=32)
     bends = (-heads.hidden.bias / heads.hidden.weight[:, 0]).detach()
     assert len(bends.unique()) == len(bends) == 4 * 32
     assert 0.3 < (bends.abs() < 1).float().mean() < 0.7
@@ -91,7 +92,7 @@ def test_hidden_heads_start_bent_at_different_places() -> None:
 def test_linear_heads_draw_what_they_always_drew() -> None:
     """hidden=0 draws what a linear layer and Xavier draw, no more: seeds keep their meaning."""
     torch.manual_seed(3)
-    heads, after = Heads(4, MIXED), torch.rand(1)
+    heads, after = FlatHeads(4, MIXED), torch.rand(1)
     torch.manual_seed(3)
     plain = torch.nn.Linear(4, 10)
     for rows in plain.weight.detach().split([2, 5, 3]):
@@ -110,7 +111,7 @@ def test_hidden_heads_are_counted() -> None:
 def test_negative_hidden_units_are_refused() -> None:
     """0 is linear; less is nothing."""
     with pytest.raises(ValueError, match="`hidden` must be >= 0, got -1"):
-        Heads(4, PAIRS, hidden=-1)
+        FlatHeads(4, PAIRS, hidden=-1)
 
 
 # ---------------------------------------------------------------- images without a label

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dmtg_lite.core.heads import Heads
-from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.heads import FlatHeads
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.tasks import CELEBA_9, CELEBA_40, TASKONOMY_5, Task
 from dmtg_lite.encoders import build_encoder, resnet, toy
 
@@ -171,7 +172,7 @@ def _in_order(plain: PlainResNet):
 def test_weights_start_as_both_releases_start_them() -> None:
     """Xavier-uniform per head, so its bound does not depend on how many heads are fused; zero biases."""
     torch.manual_seed(0)
-    heads = Heads(100, MIXED)
+    heads = FlatHeads(100, MIXED)
     for rows, task in zip(heads.linear.weight.split([2, 5, 3]), MIXED, strict=True):
         bound = (6 / (100 + task.n_outputs)) ** 0.5
         assert 0.9 * bound < rows.abs().max() <= bound
@@ -370,7 +371,7 @@ def test_bad_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="only a network with one branch"):
         make_naive().branch_out(2).branch_out(2)
     with pytest.raises(ValueError, match=r"'depth' .* cannot be served: heads serve class"):
-        Heads(4, TASKONOMY_5)
+        FlatHeads(4, TASKONOMY_5)
     with pytest.raises(ValueError, match="`encoder` must be one of"):
         build_encoder("vgg", (3, 64, 64), capacity=1)
     with pytest.raises(ValueError, match="at least 8x8"):

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from dmtg_lite.core.decoders import Decoder
-from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.dense import Decoder
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.tasks import TASKONOMY_5, Task
 from dmtg_lite.encoders import (
     ENCODERS,

@@ -15,7 +15,9 @@ from torch import nn
 from dmtg_lite import data, methods
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.encoder import Encoder
-from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.data import TaskData
 from dmtg_lite.methods.search.affinity import (
@@ -26,8 +28,7 @@ from dmtg_lite.methods.search.affinity import (
     label_correlation,
     tag_affinity,
 )
-from dmtg_lite.runs.state import derive_seed
-from dmtg_lite.runs.train import build_network, train_steps
+from dmtg_lite.runs.fit import build_network, train_steps
 
 FACES = data.toy_faces(n_train=200, n_val=20, n_test=20)
 CONFIG = TrainConfig(steps=8, pretrain=5, batch_size=32, lr=3e-3)
@@ -191,7 +192,9 @@ def measure_by_hand(steps_measured: list[int], lr: float) -> torch.Tensor:
     config = replace(CONFIG, batch_size=200)
     network = build_network(FACES, config)
     targets = torch.stack([FACES.train.targets[name] for name in FACES.task_names], dim=1)
-    steps = train_steps(network, FACES, config, n_steps=13, seed=derive_seed(config.seed, 4))
+    steps = train_steps(
+        network, FACES, config, n_steps=13, seed=derive_seed(config.seed, Stream.TRAINING)
+    )
     found = []
     for step in range(13):
         if step in steps_measured:

@@ -18,18 +18,18 @@ import pytest
 import torch
 
 from dmtg_lite import data, methods
-from dmtg_lite.core.config import TrainConfig
-from dmtg_lite.core.network import count_macs
+from dmtg_lite.core.config import Restarts, TrainConfig
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.data import TaskData
 from dmtg_lite.methods import METHODS, MethodResult, Saving, draw_groups, train_groups
 from dmtg_lite.methods.fixed import find_members
 from dmtg_lite.methods.search.affinity import tag_affinity
 from dmtg_lite.methods.search.trials import try_groups
 from dmtg_lite.runs.evaluate import evaluate
+from dmtg_lite.runs.fit import build_network, fit
 from dmtg_lite.runs.history import History
 from dmtg_lite.runs.metrics import norm_gain, total
-from dmtg_lite.runs.state import derive_seed
-from dmtg_lite.runs.train import build_network, fit
 
 FACES = data.toy_faces(n_train=200, n_val=50, n_test=80)
 CONFIG = TrainConfig(steps=20, pretrain=10, batch_size=32, lr=3e-3, lr_assignment=0.1)
@@ -104,9 +104,9 @@ def test_encoder_cost_is_counted(results: dict[str, MethodResult]) -> None:
 
 def test_restarts_multiply_the_cost_and_a_stem_counts_once() -> None:
     """Two whole runs cost twice, one dropped half way what it ran; a shared stage is run once."""
-    twice = methods.dmtg(FACES, 2, replace(CONFIG, restarts=2))
+    twice = methods.dmtg(FACES, 2, replace(CONFIG, restarts=Restarts(n=2)))
     assert twice.encoder_cost == pytest.approx(2 * (10 + 2 * 20) / 30)
-    halved = methods.dmtg(FACES, 2, replace(CONFIG, restarts=4, halve_every=10))
+    halved = methods.dmtg(FACES, 2, replace(CONFIG, restarts=Restarts(n=4, halve_every=10)))
     assert halved.encoder_cost == pytest.approx((4 * 10 + 3 * 2 * 10 + 2 * 20) / 30)
     assert halved.encoder_passes == pytest.approx(4 * 10 + 3 * 2 * 10 + 2 * 20)
     shared = methods.random_groups(FACES, 3, replace(CONFIG, shared=1))
@@ -119,12 +119,14 @@ def test_restarts_multiply_the_cost_and_a_stem_counts_once() -> None:
 
 def test_the_best_restart_is_chosen_by_its_training_loss() -> None:
     """Neither test images nor planted groups take part: the kept run is the one of lowest training loss."""
-    result = methods.dmtg(FACES, 3, replace(CONFIG, restarts=3))
+    result = methods.dmtg(FACES, 3, replace(CONFIG, restarts=Restarts(n=3)))
     assert len({entry["train_loss"] for entry in result.restarts}) == 3  # each starts anew
     best = min(result.restarts, key=lambda entry: entry["train_loss"])
     assert best["train_loss"] == pytest.approx(result.train_loss, rel=1e-6)
     assert best["groups"] == result.groups
-    hidden = methods.dmtg(replace(FACES, planted_groups=None), 3, replace(CONFIG, restarts=3))
+    hidden = methods.dmtg(
+        replace(FACES, planted_groups=None), 3, replace(CONFIG, restarts=Restarts(n=3))
+    )
     assert hidden.agreement is None
     assert hidden.groups == result.groups
     assert [entry["train_loss"] for entry in hidden.restarts] == [
@@ -167,7 +169,7 @@ def test_restarts_are_kept_by_training_loss_alone(
     monkeypatch.setattr(
         module, "make_result", lambda method, data, config, network, history, **_: network
     )
-    config = replace(CONFIG, steps=30, restarts=8, halve_every=halve_every)
+    config = replace(CONFIG, steps=30, restarts=Restarts(n=8, halve_every=halve_every))
     assert methods.dmtg(FACES, 3, config) == kept
     if halve_every:
         expected = {1: [10, 20, 30], 3: [10, 20]}
@@ -232,7 +234,9 @@ def test_overlapping_groups_are_served_by_validation() -> None:
     result = train_groups(FACES, groups, CONFIG, from_scratch=True)
     assert result.trained_groups == groups
     network = build_network(FACES, CONFIG).branch_out(2, members=find_members(groups, names))
-    _, state = fit(network, FACES, CONFIG, n_steps=30, seed=derive_seed(CONFIG.seed, 4))
+    _, state = fit(
+        network, FACES, CONFIG, n_steps=30, seed=derive_seed(CONFIG.seed, Stream.TRAINING)
+    )
     assert result.encoder_macs == state.encoder_macs
     network.eval()
     stacked = torch.stack([FACES.val.targets[name] for name in names], 1)

@@ -16,17 +16,19 @@ from test_train import DATA, assert_same_run, make_data, start
 
 from dmtg_lite import methods
 from dmtg_lite.core.batches import Batches
-from dmtg_lite.core.config import TrainConfig
-from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.config import HeadOptions, Pruning, Restarts, Spare, TrainConfig
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.seeds import derive_seed
+from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs import spare
-from dmtg_lite.runs.closing import (
+from dmtg_lite.runs.fit import build_network, fit, train_steps
+from dmtg_lite.runs.spare import (
     compute_closing_costs,
     find_next_best,
     imagine_closings,
     read_n_groups,
 )
-from dmtg_lite.runs.state import TrainState, derive_seed
-from dmtg_lite.runs.train import build_network, fit, train_steps
 from dmtg_lite.views.live import LiveSession
 
 # opens 2 x 2 branches and closes one after step 6, one after step 9
@@ -35,9 +37,7 @@ CONFIG = TrainConfig(
     batch_size=16,
     lr=1e-2,
     lr_assignment=0.1,
-    spare_branches="double",
-    close_from=6,
-    close_every=3,
+    spare=Spare(branches="double", close_from=6, close_every=3),
 )
 SGD = replace(CONFIG, optimiser_assignment="sgd", lr_assignment=1.0, normalise_losses=True)
 
@@ -258,7 +258,7 @@ def check_optimizers(state: TrainState) -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIG, SGD, replace(CONFIG, optimiser="sgd", train_all_heads=True)]
+    "config", [CONFIG, SGD, replace(CONFIG, heads=HeadOptions(train_all=True))]
 )
 def test_weights_s_and_optimiser_memory_leave_together(config: TrainConfig) -> None:
     """After a closing the optimisers hold what is open, and remember for it just what they did before."""
@@ -311,7 +311,12 @@ def test_thinned_records_keep_every_closing() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [CONFIG, SGD, replace(SGD, train_all_heads=True, close_rule="random")]
+    "config",
+    [
+        CONFIG,
+        SGD,
+        replace(SGD, heads=HeadOptions(train_all=True), spare=replace(SGD.spare, rule="random")),
+    ],
 )
 @pytest.mark.parametrize("stop_at", [5, 6, 7, 9, 11])
 def test_stop_and_resume_across_a_closing_is_bit_for_bit(
@@ -358,7 +363,8 @@ def test_every_encoder_pass_is_counted() -> None:
 def test_the_control_closes_at_random() -> None:
     """Over seeds it does not always take the branch that is missed least."""
     closings = [
-        run(replace(CONFIG, close_rule="random", seed=seed))[1].closings for seed in range(6)
+        run(replace(CONFIG, spare=replace(CONFIG.spare, rule="random"), seed=seed))[1].closings
+        for seed in range(6)
     ]
     cheapest = [
         c["branches"][int(np.argmin(c["costs"]))] == c["branch"] for run_ in closings for c in run_
@@ -378,13 +384,17 @@ def test_a_run_too_short_to_close_them_all_is_refused() -> None:
         ):
             refused()
     with pytest.raises(ValueError, match="do not go together"):
-        methods.dmtg(DATA, "auto", replace(CONFIG, restarts=2, pretrain=10**9))
+        methods.dmtg(DATA, "auto", replace(CONFIG, restarts=Restarts(n=2), pretrain=10**9))
 
 
 def test_heads_are_pruned_only_when_all_spare_branches_are_closed() -> None:
     """Not at step 25, when a task may still need the head it hardly uses; at step 50."""
     config = replace(
-        CONFIG, steps=52, prune_below=0.49, prune_from=1, lr_assignment=0.5, close_from=30
+        CONFIG,
+        steps=52,
+        pruning=Pruning(below=0.49, start=1),
+        lr_assignment=0.5,
+        spare=replace(CONFIG.spare, close_from=30),
     )
     history, state = run(config)
     assert [closing["step"] for closing in state.closings] == [30, 33]
@@ -404,7 +414,7 @@ def test_a_closing_is_what_the_losses_say(encoder: str, normalise: bool) -> None
     config = replace(CONFIG, encoder=encoder, normalise_losses=normalise, lr_assignment=0.5)
     _, state = run(config)
     first = state.closings[0]
-    _, before = run(replace(config, close_from=7), stop_at=6)
+    _, before = run(replace(config, spare=replace(config.spare, close_from=7)), stop_at=6)
     network = before.network.eval()
     order = torch.randperm(
         70, generator=torch.Generator().manual_seed(derive_seed(before.seed, 9))
@@ -492,7 +502,7 @@ def test_training_goes_on_with_a_network_that_has_closed_branches() -> None:
 )
 def test_how_many_branches_are_opened(spare, n_groups, n_tasks, expected) -> None:
     """K and the spare ones."""
-    assert TrainConfig(spare_branches=spare).count_branches(n_groups, n_tasks) == expected
+    assert TrainConfig(spare=Spare(branches=spare)).count_branches(n_groups, n_tasks) == expected
 
 
 @pytest.mark.parametrize("n_groups", [0, -1, "three", 2.5, True, None])
@@ -504,7 +514,9 @@ def test_a_number_of_groups_that_is_none_is_refused(n_groups) -> None:
 
 def test_auto_reads_k_off_the_costs_and_trains_with_it() -> None:
     """The result has at most the K that its own closing costs say."""
-    result = methods.dmtg(make_data(6), "auto", replace(CONFIG, steps=30, spare_branches=4))
+    result = methods.dmtg(
+        make_data(6), "auto", replace(CONFIG, steps=30, spare=replace(CONFIG.spare, branches=4))
+    )
     elbow, closings = result.history.meta["elbow"], result.history.meta.get("closings", [])
     assert elbow["n_branches"] == [5, 4, 3, 2]
     assert read_n_groups(elbow["costs"]) == elbow["n_groups"]

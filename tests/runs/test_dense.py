@@ -15,16 +15,16 @@ from test_train import assert_same_run
 
 from dmtg_lite import methods
 from dmtg_lite.core.batches import Batches, Lookahead, count_labels, decode
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import HeadOptions, Pruning, TrainConfig
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.losses import sum_loss
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.tasks import TASKONOMY_5, Task, make_tolerant
 from dmtg_lite.methods.search.affinity import label_correlation
 from dmtg_lite.runs.dense_metrics import build_metric
 from dmtg_lite.runs.evaluate import evaluate
-from dmtg_lite.runs.state import TrainState
-from dmtg_lite.runs.train import branch_out, build_network, fit, train_steps
+from dmtg_lite.runs.fit import branch_out, build_network, fit, train_steps
 
 CONFIG = TrainConfig(
     steps=8, batch_size=4, lr=1e-3, lr_assignment=0.1, encoder="xception_small", tau=4.0
@@ -266,7 +266,7 @@ def test_a_lookahead_ends_its_thread() -> None:
 
 
 # ---------------------------------------------------------------------- heads that leave
-PRUNING = replace(CONFIG, prune_below=0.2, prune_from=1, steps=60, lr_assignment=0.0)
+PRUNING = replace(CONFIG, pruning=Pruning(below=0.2, start=1), steps=60, lr_assignment=0.0)
 
 
 def test_pruned_decoders_are_gone_and_the_rest_goes_on() -> None:
@@ -305,8 +305,10 @@ def test_pruned_decoders_are_gone_and_the_rest_goes_on() -> None:
 
 def test_pruning_that_finds_nothing_changes_nothing() -> None:
     """A threshold nobody falls below gives the unpruned run, bit for bit."""
-    config = replace(PRUNING, prune_below=1e-6, steps=30, lr_assignment=0.05)
-    plain = replace(config, prune_below=0.0)
+    config = replace(
+        PRUNING, pruning=replace(PRUNING.pruning, below=1e-6), steps=30, lr_assignment=0.05
+    )
+    plain = replace(config, pruning=replace(config.pruning, below=0.0))
     one, other = fit(start(config), DATA, config), fit(start(plain), DATA, plain)
     for name, tensor in one[1].to_tensors().items():
         assert torch.equal(tensor, other[1].to_tensors()[name]), name
@@ -317,7 +319,7 @@ def test_settled_tasks_learn_the_same_with_fewer_heads() -> None:
     config = replace(PRUNING, steps=30, estimator="softmax")
     losses = []
     for prune_below in (0.0, 0.2):
-        one = replace(config, prune_below=prune_below)
+        one = replace(config, pruning=replace(config.pruning, below=prune_below))
         network = start(one)
         settle(network, [0, 0, 2, 2, 2], certainty=200.0)
         history, _ = fit(network, DATA, one)
@@ -341,7 +343,7 @@ def test_a_run_with_fewer_heads_resumes_bit_for_bit(tmp_path: Path) -> None:
 
 def test_empty_branches_of_light_heads_leave_too() -> None:
     """Linear heads stay whole, since cutting them saves nothing; a branch nobody uses is not run."""
-    config = replace(FLAT_CONFIG, prune_below=0.2, prune_from=1, steps=26)
+    config = replace(FLAT_CONFIG, pruning=Pruning(below=0.2, start=1), steps=26)
     network = branch_out(build_network(FLAT, config), 3, config)
     settle(network, [0, 0, 2, 2])
     _, state = fit(network, FLAT, config)
@@ -358,7 +360,7 @@ def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match="'t0' is a classification of whole images"):
         build_network(FLAT, CONFIG)
     with pytest.raises(ValueError, match="suits light heads"):
-        build_network(DATA, replace(CONFIG, train_all_heads=True))
+        build_network(DATA, replace(CONFIG, heads=HeadOptions(train_all=True)))
     with pytest.raises(ValueError, match=r"`tasks` must be all dense or none, got \['depth'\]"):
         replace(DATA, tasks=(Task("t"), DEPTH))
     for name, wrong in (

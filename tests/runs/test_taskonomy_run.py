@@ -17,7 +17,7 @@ from dmtg_lite.data.taskonomy.load import taskonomy
 from dmtg_lite.data.taskonomy.prepare import prepare_taskonomy
 from dmtg_lite.data.toys.rooms import render_rooms
 from dmtg_lite.runs.evaluate import evaluate
-from dmtg_lite.runs.train import fit
+from dmtg_lite.runs.fit import fit
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,19 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dmtg_lite.core.assignment import ESTIMATORS
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import HeadOptions, Pruning, TrainConfig
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.core.state import TrainState
+from dmtg_lite.core.step import Knobs
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.experiments import PAPER
 from dmtg_lite.runs.checkpoint import load_checkpoint, save_checkpoint
 from dmtg_lite.runs.evaluate import evaluate
+from dmtg_lite.runs.fit import branch_out, build_network, fit, train_steps
 from dmtg_lite.runs.history import History
-from dmtg_lite.runs.state import TrainState, derive_seed
-from dmtg_lite.runs.train import Knobs, branch_out, build_network, fit, pretrain, train_steps
+from dmtg_lite.runs.run import pretrain
 
 CONFIG = TrainConfig(steps=12, batch_size=16, lr=1e-2, lr_assignment=0.1)
 
@@ -164,7 +167,7 @@ def test_learned_steps_are_the_papers(tau: float) -> None:
     logits = torch.full((4, 3), 1 / 3, requires_grad=True)
     modules = nn.ModuleList([*plain.branches, *(head.linear for head in plain.heads)])
     optimizer = torch.optim.Adam([*modules.parameters(), logits], lr=config.lr)
-    noise = torch.Generator().manual_seed(derive_seed(config.seed, 1))
+    noise = torch.Generator().manual_seed(derive_seed(config.seed, Stream.NOISE))
     for step, rows in enumerate(batches(config, 5)):
         x = (DATA.train.images[rows].float() / 255).contiguous(memory_format=torch.channels_last)
         gumbel = -torch.empty(4, 3).exponential_(generator=noise).log()
@@ -224,7 +227,7 @@ OPTIONS = {
     "straight_through": {"estimator": "straight_through"},
     "annealed": {"tau": (10.0, 0.1)},
     "normalised": {"normalise_losses": True},
-    "pruned": {"prune_below": 0.2, "prune_from": 1},
+    "pruned": {"pruning": Pruning(below=0.2, start=1)},
     "bfloat16": {"precision": "bfloat16"},
     "sgd": {"optimiser": "sgd"},
     "multistep": {"schedule": "multistep"},
@@ -288,9 +291,13 @@ RESUMED = {
     "plateau": {"schedule": "plateau", "lr": 0.3},
     "annealed": {"tau": (5.0, 0.5)},
     "multistep": {"schedule": "multistep", "batch_size": 70, "steps": 20},
-    "hidden": {"head_hidden": 4},
-    "two rules": {"optimiser_assignment": "sgd", "train_all_heads": True, "encoder": "resnet"},
-    "pruned": {"prune_below": 0.3, "prune_from": 1, "steps": 30, "lr_assignment": 0.5},
+    "hidden": {"heads": HeadOptions(hidden=4)},
+    "two rules": {
+        "optimiser_assignment": "sgd",
+        "heads": HeadOptions(train_all=True),
+        "encoder": "resnet",
+    },
+    "pruned": {"pruning": Pruning(below=0.3, start=1), "steps": 30, "lr_assignment": 0.5},
 }
 
 
@@ -464,10 +471,10 @@ def test_knobs_act_at_the_next_step() -> None:
     [
         {"tau": 0.5}, {"tau": (2.5, 0.5)}, {"estimator": "straight_through"}, {"estimator": "softmax"},
         {"lr": 1e-3}, {"lr_assignment": None}, {"optimiser": "sgd"}, {"batch_size": 8}, {"shared": 1},
-        {"normalise_losses": True}, {"prune_below": 0.3, "prune_from": 1}, {"jitter": 0.1},
+        {"normalise_losses": True}, {"pruning": Pruning(below=0.3, start=1)}, {"jitter": 0.1},
         {"encoder": "resnet"}, {"capacity": 2}, {"precision": "bfloat16"}, {"seed": 1},
         {"schedule": "plateau"}, {"schedule": "multistep"}, {"optimiser_assignment": "sgd"},
-        {"train_all_heads": True}, {"head_hidden": 4},
+        {"heads": HeadOptions(train_all=True)}, {"heads": HeadOptions(hidden=4)},
     ],
     ids=str,
 )  # fmt: skip
@@ -523,7 +530,7 @@ def test_normalised_losses_by_hand() -> None:
     targets = torch.stack([data.train.targets[name][rows] for name in data.task_names], 1)
     losses = network.compute_loss_matrix(data.train.images[rows], targets).detach()
     fit(network, data, config, n_steps=1)
-    noise = torch.Generator().manual_seed(derive_seed(config.seed, 1))
+    noise = torch.Generator().manual_seed(derive_seed(config.seed, Stream.NOISE))
     z = torch.softmax((before - torch.empty(2, 2).exponential_(generator=noise).log()) / 2.5, 1)
     scaled = torch.stack([row / ((row[0] + row[1]) / 2) for row in losses])
     gradient = z * (scaled - (z * scaled).sum(1, keepdim=True)) / 2.5

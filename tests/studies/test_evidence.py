@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from dmtg_lite import data
-from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.runs.presets import TOY
 from dmtg_lite.studies import evidence
 from dmtg_lite.studies.evidence import RUNS, judge, run_evidence, write_verdicts

@@ -19,7 +19,8 @@ import torch
 from dmtg_lite import cli
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import Split, TaskData
-from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.tasks import CELEBA_9, TASKONOMY_5
 from dmtg_lite.data.celeba.prepare import prepare_celeba
 from dmtg_lite.data.stand_ins.celeba_files import make_fake_celeba

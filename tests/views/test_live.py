@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dmtg_lite import methods
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import Spare, TrainConfig
 from dmtg_lite.data.toys.faces import toy_faces
 from dmtg_lite.views.live import LiveSession
 
@@ -184,7 +184,7 @@ def test_wait_times_out_with_the_state() -> None:
     session.close()
 
 
-SPARE = replace(CONFIG, spare_branches="double", close_from=20, close_every=10)
+SPARE = replace(CONFIG, spare=Spare(branches="double", close_from=20, close_every=10))
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_reset_opens_or_saves_the_spare_branches(spare_session: LiveSession) -> 
 
 def test_closings_that_do_not_fit_the_run_are_said(spare_session: LiveSession) -> None:
     """A run too short for its closings fails with words, and Reset without spare branches revives it."""
-    config = replace(SPARE, steps=25, spare_branches=1)
+    config = replace(SPARE, steps=25, spare=replace(SPARE.spare, branches=1))
     session = LiveSession(FACES, n_groups=2, config=config, name="spare", steps_per_second=None)
     session.reset(spare_branches=2)
     session.start()

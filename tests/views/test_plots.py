@@ -258,7 +258,9 @@ def test_groups_beyond_eight_are_told_apart_and_the_head_graph_draws_them_alike(
     """64 groups have different pairs of colour and dash; head_graph.js holds the same table."""
     assert len({group_style(k) for k in range(64)}) == 64
     assert [group_style(k)[0] for k in range(8)] == list(GROUP_COLOURS)
-    script = (Path(plots.__file__).parents[1] / "widgets" / "head_graph.js").read_text(encoding="utf-8")
+    script = (Path(plots.__file__).parents[1] / "widgets" / "head_graph.js").read_text(
+        encoding="utf-8"
+    )
     table = script[script.index("const STYLE") :]
     assert tuple(re.findall(r'\["(#\w{6})"', table[: table.index("];\n")])) == GROUP_COLOURS
     assert "(k + 5 * Math.floor(k / 8)) % 8" in script

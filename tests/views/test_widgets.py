@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import Spare, TrainConfig
 from dmtg_lite.data.toys.faces import toy_faces
 from dmtg_lite.runs.history import History
 from dmtg_lite.views.live import LiveSession
@@ -275,7 +275,7 @@ else:
 
 def test_spare_branches_in_the_dashboard() -> None:
     """K is the target, the words count open branches, closed ones are ghosts; in the past they are open."""
-    config = replace(CONFIG, spare_branches="double", close_from=20, close_every=10)
+    config = replace(CONFIG, spare=Spare(branches="double", close_from=20, close_every=10))
     session = LiveSession(FACES, 2, config=config, name="spare", steps_per_second=None)
     dashboard = Dashboard(session, name="spare")
     assert (dashboard.n_groups.value, dashboard.spare.label) == (2, "as many as K")

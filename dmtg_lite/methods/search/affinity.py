@@ -16,14 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmtg_lite.core.assignment import groups_from_labels
 from dmtg_lite.core.batches import Batch, Batches
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
-from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.groups import groups_from_labels
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.core.state import TrainState
+from dmtg_lite.runs.fit import build_network, continue_steps
 from dmtg_lite.runs.metrics import correlate_labels
-from dmtg_lite.runs.state import TrainState, derive_seed
-from dmtg_lite.runs.train import build_network, train_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +227,12 @@ def _measure(
     batch_size = min(config.batch_size, len(split))
     network = build_network(data, config)
     state = TrainState(
-        network, config, seed=derive_seed(config.seed, 4)
+        network, config, seed=derive_seed(config.seed, Stream.TRAINING)
     )  # the run of `methods.naive`
-    steps = train_steps(network, data, config, n_steps=n_steps, state=state)
+    steps = continue_steps(state, data, n_steps)
     batches = Batches(split, data.tasks, network.device)
     own_batches = torch.Generator().manual_seed(
-        derive_seed(config.seed, 20)
+        derive_seed(config.seed, Stream.AFFINITY)
     )  # none of the run's streams
     total = torch.zeros(len(data.tasks), len(data.tasks), device=network.device)
     count, measurements = torch.zeros_like(total), 0

@@ -18,11 +18,11 @@ from torch import Tensor
 from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.methods.fixed import find_members
 from dmtg_lite.runs.evaluate import evaluate_heads
+from dmtg_lite.runs.fit import build_network, fit
 from dmtg_lite.runs.saving import UNSAVED, Saving
-from dmtg_lite.runs.state import derive_seed
-from dmtg_lite.runs.train import build_network, fit
 
 _AT_ONCE = 12  # branches in memory
 
@@ -73,7 +73,7 @@ def _train(
             f"{label}{first}", f"{label} {first + 1}-{first + len(some)} of {len(groups)}"
         )
         _, state = fit(
-            network, part, config, n_steps=n_steps, seed=derive_seed(config.seed, 4), **run
+            network, part, config, n_steps=n_steps, seed=derive_seed(config.seed, Stream.TRAINING), **run
         )
         spent += state.encoder_macs
         matrix = evaluate_heads(network, Batches(part.val, network.tasks, network.device))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from math import comb
 
 from dmtg_lite.core.config import TrainConfig
-from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.encoders import build_encoder
 

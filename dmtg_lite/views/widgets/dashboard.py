@@ -148,7 +148,7 @@ class Dashboard:
             continuous_update=False,
             **wide("at Reset: groups K", "272px"),
         )
-        spare = getattr(config, "spare_branches", 0)
+        spare = config.spare.branches if config is not None else 0
         self.spare = widgets.Dropdown(
             options={**SPARE, **({} if spare in SPARE.values() else {str(spare): spare})},
             value=spare,
@@ -363,7 +363,7 @@ class Dashboard:
         self._written.append(index)
         self.scrub.value = index
 
-        weights, is_finished = self.weights.value, "groups" in history.meta
+        weights, is_finished = self.weights.value, history.about.groups is not None
         matrix = compute_weights(history, index, weights)
         if is_finished and index == last:  # training is over: only the N best heads are kept
             matrix = np.eye(history.n_groups)[history.probabilities[-1].argmax(-1)]
@@ -380,7 +380,7 @@ class Dashboard:
         _write(self.numbers, _describe(history, index, getattr(session, "n_groups", None)))
         error = self._error or (session.error if session is not None else "")
         _write(self.error, _alert(error) if error else "")
-        line = session.config_line if session is not None else str(history.meta.get("config", ""))
+        line = session.config_line if session is not None else history.about.config
         _write(
             self.config_line,
             '<code title="the run as one line: click and copy" style="user-select:all">'
@@ -429,8 +429,8 @@ def _describe(history: History, index: int, n_groups: int | None) -> str:
         f"{settled} of {history.n_tasks} tasks settled (p > 0.9)"
     )
     text += f" · {branches}" if branches else ""
-    planted = history.meta.get("planted_groups")
-    if planted and "groups" in history.meta and index == len(history) - 1:
+    planted = history.about.planted_groups
+    if planted and history.about.groups is not None and index == len(history) - 1:
         found = {frozenset(g) for g in history.groups()} & {frozenset(g) for g in planted}
         text += f" · {len(found)} of {len(planted)} planted groups found"
     return html.escape(text)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
@@ -16,16 +16,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save
 
-from dmtg_lite.core.assignment import compute_agreement
+from dmtg_lite.core.closing import Closing, Elbow
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
-from dmtg_lite.core.network import GroupedNetwork, count_macs
+from dmtg_lite.core.groups import Groups, compute_agreement
+from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.tasks import Task
+from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.evaluate import evaluate
-from dmtg_lite.runs.history import History
+from dmtg_lite.runs.fit import build_network
+from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
-from dmtg_lite.runs.train import build_network
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +52,13 @@ class MethodResult:
         encoder_passes: The same in batches through one whole encoder (a training step of Naive MTL
             is 1), for runs of unequal length.
         seconds: ``{"wall": ..., "cpu": ...}`` of the whole call.
+        data, note, n_test: Name of the data, a sentence on them, and images tested on.
         agreement: Adjusted Rand index with the planted groups, or None where they are unknown.
         restarts: One entry per restart: seed, train_loss, groups.
+        trained_groups: The groups that were trained, where they overlap; ``groups`` says who serves
+            whom in the end.
+        affinity: What HOA, TAG or cosine chose by, (N, N) numbers.
+        n_trials: Combinations that MTG-Net trained.
     """
 
     method: str
@@ -64,8 +73,14 @@ class MethodResult:
     encoder_passes: float
     seconds: dict[str, float]
     config: TrainConfig
+    data: str
+    note: str
+    n_test: int
     agreement: float | None = None
     restarts: list[dict[str, Any]] = field(default_factory=list)
+    trained_groups: Groups = field(default_factory=list)
+    affinity: list[list[float]] | None = None
+    n_trials: int | None = None
 
     def __repr__(self) -> str:
         groups = " | ".join(", ".join(group) for group in self.groups)
@@ -90,23 +105,17 @@ class MethodResult:
         return {task.name: task.metric for task in self.tasks}
 
     @property
-    def trained_groups(self) -> list[list[str]]:
-        """The groups that were trained, where they overlap; ``groups`` says who serves whom in the end."""
-        return self.history.meta.get("trained_groups", self.groups)
-
-    @property
-    def closings(self) -> list[dict[str, Any]]:
-        """The spare branches in the order in which they closed; see `train.StepRecord`."""
+    def closings(self) -> list[Closing]:
+        """The spare branches in the order in which they closed."""
         return self.history.closings
 
     @property
-    def elbow(self) -> dict[str, Any] | None:
+    def elbow(self) -> Elbow | None:
         """What closing on down to one branch would have cost, and the K that this says.
 
-        The fields of `closing.Elbow`, as read when the first branch closed; None without spare
-        branches.
+        As read when the first branch closed; None without spare branches.
         """
-        return self.history.meta.get("elbow")
+        return self.history.elbow
 
     def norm_gain_error(self, reference: MethodResult) -> float:
         """NormGain_E in percent against a reference, Naive MTL in the paper (equation 8).
@@ -129,25 +138,18 @@ class MethodResult:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but network and history, as JSON-able data."""
-        return {
-            "method": self.method, "data": self.history.meta.get("data"),
-            "note": self.history.meta.get("data_note"), "n_test": self.history.meta.get("n_test"),
-            "metrics": self.metrics, "groups": self.groups, "task_losses": self.task_losses,
-            "task_errors": self.task_errors, "train_loss": self.train_loss,
-            "trained_groups": self.trained_groups, "encoder_macs": self.encoder_macs,
-            "encoder_cost": self.encoder_cost, "encoder_passes": self.encoder_passes,
-            "seconds": self.seconds, "config": asdict(self.config),
-            "agreement": self.agreement, "restarts": self.restarts,
-            "closings": self.closings, "elbow": self.elbow,
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        del plain["history"], plain["network"]
+        return plain | {
+            "config": asdict(self.config),
+            "metrics": self.metrics,
+            "closings": self.closings,
+            "elbow": self.elbow,
             "final_probabilities": self.history.probabilities[-1].tolist(),
-        }  # fmt: skip
+        }
 
     def save(self, folder: str | Path) -> Path:
         """Write ``result.json``, ``run.npz`` and ``network.safetensors`` into a folder."""
-        from safetensors.torch import save
-
-        from dmtg_lite.files import write_atomically
-
         folder = Path(folder)
         state = {
             name: tensor.detach().cpu().contiguous()
@@ -180,31 +182,50 @@ def make_result(
     encoder_macs: int,
     stopwatch: Stopwatch,
     restarts: list[dict[str, Any]] | None = None,
+    trained_groups: Groups | None = None,
 ) -> MethodResult:
-    """Prune, evaluate on test, and describe the run in the history's meta."""
+    """Prune, evaluate on test, and tell the history what came of it."""
     network = network.prune()
     on_test = evaluate(network, data.test)
     train_loss = total(evaluate(network, data.train, with_errors=False).losses)
-    groups = network.assignment.groups(data.task_names)
-    agreement = (
-        None if data.planted_groups is None else compute_agreement(groups, data.planted_groups)
-    )
+    groups, planted = network.assignment.groups(data.task_names), data.planted_groups
     images = min(config.batch_size, len(data.train))
     one_pass = images * count_macs(build_network(data, config), data.image_shape)["encoder"]
     passes = encoder_macs / one_pass
-    # Naive MTL over the same number of steps is the unit of the cost
-    cost = passes / sum(config.count_steps(len(data.train)))
     result = MethodResult(
-        method=method, groups=groups, task_losses=on_test.losses, task_errors=on_test.errors,
-        train_loss=train_loss, history=history, network=network.eval(),
-        encoder_macs=encoder_macs, encoder_cost=cost, encoder_passes=passes, seconds=stopwatch.read(),
-        config=config, agreement=agreement, restarts=restarts or [],
-    )  # fmt: skip
-    history.meta |= {
-        "method": method, "data": data.name, "note": data.note,
-        "data_note": data.note, "n_test": len(data.test), "config": str(config), "seed": config.seed,
-        "groups": groups, "planted_groups": data.planted_groups, "task_losses": on_test.losses,
-        "task_errors": on_test.errors, "encoder_cost": result.encoder_cost, "agreement": agreement,
-        "versions": {"torch": torch.__version__, "numpy": np.__version__},
-    }  # fmt: skip
+        method=method,
+        groups=groups,
+        task_losses=on_test.losses,
+        task_errors=on_test.errors,
+        train_loss=train_loss,
+        history=history,
+        network=network.eval(),
+        encoder_macs=encoder_macs,
+        # Naive MTL over the same number of steps is the unit of the cost
+        encoder_cost=passes / sum(config.count_steps(len(data.train))),
+        encoder_passes=passes,
+        seconds=stopwatch.read(),
+        config=config,
+        data=data.name,
+        note=data.note,
+        n_test=len(data.test),
+        agreement=None if planted is None else compute_agreement(groups, planted),
+        restarts=restarts or [],
+        trained_groups=trained_groups or groups,
+    )
+    history.about = About(
+        title=history.about.title,
+        note=data.note,
+        method=method,
+        data=data.name,
+        seed=config.seed,
+        config=str(config),
+        planted_groups=planted,
+        groups=groups,
+        task_losses=on_test.losses,
+        task_errors=on_test.errors,
+        encoder_cost=result.encoder_cost,
+        agreement=result.agreement,
+        versions={"torch": torch.__version__, "numpy": np.__version__},
+    )
     return result

@@ -1,0 +1,51 @@
+"""What a network costs: multiply-adds, counted by running it once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from dmtg_lite.core.network import GroupedNetwork
+
+
+@torch.no_grad()
+def count_macs(network: GroupedNetwork, image_shape: Sequence[int]) -> dict[str, int]:
+    """Multiply-adds of one image through each part.
+
+    Args:
+        network: Any grouped network.
+        image_shape: (3, H, W).
+
+    Returns:
+        ``{"stem", "branches", "heads", "encoder", "total"}``: stem, all K branches, all heads,
+        stem + branches, and everything. Convolutions and matrix products only, as the paper's
+        Table A1 counts them (its "FLOPs" are multiply-adds).
+    """
+    was_training = network.training
+    network.eval()  # a counting pass must not move batch-norm statistics
+
+    def run(module: nn.Module, x: Tensor) -> tuple[Tensor, int]:
+        # the fused attention of a CPU has no count: ask for the one made of matrix products
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            y = module(x)
+        return y, counter.get_total_flops() // 2
+
+    shared, stem = run(network.stem, torch.zeros(1, *image_shape, device=network.device))
+    branches = heads = 0
+    for branch, head in zip(network.branches, network.heads, strict=True):
+        features, macs = run(branch, shared)
+        branches += macs
+        heads += run(head, features)[1]
+    network.train(was_training)
+    encoder = stem + branches
+    return {
+        "stem": stem,
+        "branches": branches,
+        "heads": heads,
+        "encoder": encoder,
+        "total": encoder + heads,
+    }

@@ -1,0 +1,32 @@
+"""Named streams of random numbers: one seed in, an independent one out for every purpose of a run."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """What a seed is for. The numbers are part of what a seed means: never give one away again."""
+
+    WEIGHTS = 0  # first weights of a network
+    NOISE = 1  # Gumbel noise of the draws
+    ORDER = 2  # shuffling of an epoch
+    PRETRAINING = 3  # all of the pretraining
+    TRAINING = 4  # all of the training after it
+    GROUPS = 5  # random groups
+    RESTART = 6  # all of one restart
+    JITTER = 7  # noise on the copied branches
+    CLOSING = 8  # which branch closes, where that is random
+    PROBE = 9  # images that say which branch is missed least
+    FINETUNING = 11  # training a group on by itself
+    AFFINITY = 20  # batches of an affinity measurement
+
+
+def derive_seed(seed: int, stream: Stream, *path: int) -> int:
+    """An independent seed for one purpose of a run, e.g. ``(seed, Stream.ORDER, epoch)``.
+
+    Stable across machines and versions of numpy, whose `SeedSequence` it is.
+    """
+    return int(np.random.SeedSequence([seed, int(stream), *path]).generate_state(1)[0])

@@ -1,0 +1,65 @@
+"""Everything a run is between two steps: the one owner of network, config, seed and optimisers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from dmtg_lite.core.config import Optimiser, TrainConfig
+from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.seeds import Stream, derive_seed
+
+
+class TrainState:
+    """A run between two steps, and so everything a checkpoint holds.
+
+    Args:
+        network: Trained in place.
+        config: As given by the user.
+        seed: Seed of batches and noise; ``None``: the config's.
+
+    Attributes:
+        step: Steps taken.
+        optimizers: By what they train, since S may have another rule and rate than the weights.
+        noise: Generator of the Gumbel noise.
+        lr_scale: What the schedule has made of both rates.
+        encoder_macs: Multiply-adds of encoder forward passes so far.
+    """
+
+    def __init__(
+        self, network: GroupedNetwork, config: TrainConfig, *, seed: int | None = None
+    ) -> None:
+        self.network = network
+        self.config = config
+        self.seed = config.seed if seed is None else seed
+        self.step = 0
+        self.encoder_macs = 0
+        self.noise = torch.Generator(network.device)
+        self.noise.manual_seed(derive_seed(self.seed, Stream.NOISE))
+        logits = network.assignment.logits
+        weights = [p for p in network.parameters() if p is not logits]
+        self.optimizers = {"weights": _build_optimizer("adam", weights, config.lr)}
+        if logits is not None:
+            rule, rate = config.optimiser_assignment, self.lr_assignment()
+            self.optimizers["assignment"] = _build_optimizer(rule, [logits], rate)
+        self.lr_scale = 1.0
+        self.best_val_loss, self.bad_epochs = float("inf"), 0  # what a plateau remembers
+        # what a run must have in common with the one it continues
+        self.heads_at_start = [[task.name for task in head.tasks] for head in network.heads]
+        self.spare_at_start = network.n_spare
+
+    def lr_assignment(self) -> float:
+        """Configured learning rate of S before any schedule."""
+        own = self.config.lr_assignment
+        return self.config.lr if own is None else own
+
+    def set_lr(self, lr: float, lr_assignment: float) -> None:
+        """Rates of the coming step, before the schedule."""
+        for optimizer, rate in zip(self.optimizers.values(), (lr, lr_assignment), strict=False):
+            optimizer.param_groups[0]["lr"] = rate * self.lr_scale
+
+
+def _build_optimizer(rule: Optimiser, weights: list[Tensor], lr: float) -> torch.optim.Optimizer:
+    if rule == "adam":
+        return torch.optim.Adam(weights, lr=lr, fused=True)
+    return torch.optim.SGD(weights, lr=lr, momentum=0.9, fused=True)

@@ -1,0 +1,129 @@
+"""The step of section 3.3, and the loop that takes one per `next()`.
+
+Run, Pause, Step, a progress bar, a live view, a checkpoint and a test are callers of `take_steps`;
+what is not the paper's, and the schedules, are callbacks between two steps. The loop never prints,
+plots or waits, and asks the device for no value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dmtg_lite.core.batches import Batches, Lookahead, Order, Targets
+from dmtg_lite.core.closing import Closing, Elbow
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.objective import compute_objective, compute_task_losses
+from dmtg_lite.core.state import TrainState
+
+
+@dataclass(slots=True)
+class Knobs:
+    """What may be turned while a run goes on, read once per step. None: as configured."""
+
+    tau: float | None = None
+    lr_assignment: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One optimisation step, as detached tensors that stay on their device.
+
+    M counts all branches that were ever open; the columns of those that have closed are 0 in
+    probabilities and nan in the loss matrix, as are heads that do not exist.
+    """
+
+    step: int  # 1 for the first
+    task_losses: Tensor  # (N,), under the drawn assignment
+    loss_matrix: Tensor  # (N, M)
+    probabilities: Tensor  # (N, M), softmax(S) after the step
+    tau: float
+    lr_assignment: float
+    closing: Closing | None = None  # the branch that closed after this step
+    elbow: Elbow | None = None  # what closing on would cost, at the first look
+
+
+Between = Callable[[TrainState, StepRecord], StepRecord]
+"""Called after a step; may change the run, and returns the record with what it did."""
+
+
+def take_step(
+    state: TrainState, images: Tensor, targets: Targets, *, tau: float, lr_assignment: float
+) -> StepRecord:
+    """Section 3.3: losses of all heads, one draw, one step of weights and S together.
+
+    Args:
+        state: Its network, S and optimisers move.
+        images: uint8, (B, 3, H, W).
+        targets: int64 (B, N), or N tensors of dense tasks.
+        tau: Temperature of the draw.
+        lr_assignment: Learning rate of S, before the schedule.
+    """
+    network, assignment, config = state.network, state.network.assignment, state.config
+    state.set_lr(config.lr, lr_assignment)
+    bfloat16 = config.precision == "bfloat16"
+    head_losses = None
+    with torch.enable_grad():
+        with torch.autocast(network.device.type, torch.bfloat16, enabled=bfloat16):
+            if config.heads.train_all and not assignment.is_fixed:  # fixed: one head a task anyway
+                loss_matrix, head_losses = network.compute_split_losses(images, targets)
+            else:
+                loss_matrix = network.compute_loss_matrix(images, targets)  # L, (N, K)
+        z = assignment.sample(tau, estimator=config.estimator, generator=state.noise)  # Z, (N, K)
+        active = assignment.active if config.normalise_losses else None
+        total = compute_objective(loss_matrix, z, active=active, head_losses=head_losses)
+        for optimizer in state.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+        total.backward()
+    for optimizer in state.optimizers.values():
+        optimizer.step()
+    state.step += 1
+    loss_matrix, z = loss_matrix.detach(), z.detach()
+    return StepRecord(
+        state.step,
+        compute_task_losses(loss_matrix, z, is_fixed=assignment.is_fixed),
+        network.widen(loss_matrix.masked_fill(~assignment.active, torch.nan), torch.nan),
+        network.widen(assignment.probabilities()),
+        tau,
+        lr_assignment * state.lr_scale,
+    )
+
+
+def take_steps(
+    state: TrainState,
+    data: TaskData,
+    n_steps: int,
+    *,
+    knobs: Knobs | None = None,
+    between: Sequence[Between] = (),
+) -> Iterator[StepRecord]:
+    """Train in place, one step per `next()`; stopping early is simply not asking again.
+
+    Args:
+        state: Owns network, config and seed; a resumed one goes on where it stands.
+        data: On the same device as the network, or streamed to it (`TaskData.stream_to`).
+        n_steps: Steps in the whole run.
+        knobs: Temperature and learning rate of S to turn while the run goes on.
+        between: What happens between two steps, in this order.
+
+    Source:
+        Sections 3.3 and 3.4: weights and S are optimised together, on the training loss, with one
+        draw of Z per step.
+    """
+    knobs, split, config = knobs or Knobs(), data.train, state.config
+    batches = Batches(split, data.tasks, state.network.device)
+    rows_of = Order(len(split), config, state.seed, split.images.device)
+    state.network.train()
+    with Lookahead(batches, rows_of) as ahead:
+        while state.step < n_steps:
+            images, targets = ahead.take(state.step)  # (B, 3, H, W), and (B, N) or N tensors
+            tau, rate = knobs.tau, knobs.lr_assignment  # read once: another thread may turn them
+            tau = config.tau_at(state.step / max(n_steps - 1, 1)) if tau is None else tau
+            rate = state.lr_assignment() if rate is None else rate
+            record = take_step(state, images, targets, tau=tau, lr_assignment=rate)
+            for act in between:
+                record = act(state, record)
+            yield record

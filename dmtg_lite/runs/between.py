@@ -1,0 +1,82 @@
+"""What happens between two steps and is not the paper's step: schedules, pruning, closings, cost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import isfinite
+
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.state import TrainState
+from dmtg_lite.core.step import Between, StepRecord
+from dmtg_lite.runs.cost import CountCost
+from dmtg_lite.runs.cutting import drop_pruned
+from dmtg_lite.runs.evaluate import evaluate
+from dmtg_lite.runs.spare import CloseSpare, check_closings
+
+_PLATEAU_PATIENCE = 3  # epochs; the paper states none
+_MILESTONE = 15  # epochs between halvings of the released code's schedule
+_PRUNE_EVERY = 25  # steps between looks at `pruning.below`
+
+
+def choose_callbacks(state: TrainState, data: TaskData, n_steps: int) -> list[Between]:
+    """What the config asks for, in the order in which it happens.
+
+    Raises:
+        ValueError: If the run is too short to close all spare branches.
+    """
+    network, config = state.network, state.config
+    if network.n_groups == network.n_opened:
+        check_closings(config, network.n_groups, network.n_spare, n_steps)
+    callbacks: list[Between] = [CountCost(data)]
+    if network.n_spare != 0:
+        callbacks.append(CloseSpare(data))
+    if config.pruning.below and not network.assignment.is_fixed:
+        callbacks.append(prune_heads)
+    if config.schedule != "constant":
+        callbacks.append(Schedule(data, n_steps))
+    return callbacks
+
+
+def prune_heads(state: TrainState, record: StepRecord) -> StepRecord:
+    """Every 25 steps, drop the heads whose probability has fallen below ``config.pruning.below``."""
+    network, pruning = state.network, state.config.pruning
+    waits = network.n_spare != 0  # a task may still need the head it hardly uses
+    waits |= record.closing is not None or record.elbow is not None  # only just
+    if waits or state.step < pruning.start or state.step % _PRUNE_EVERY:
+        return record
+    network.assignment.prune_below(pruning.below)
+    drop_pruned(state)
+    return replace(record, probabilities=network.widen(network.assignment.probabilities()))
+
+
+class Schedule:
+    """Moves the learning rates at the end of an epoch, but of the last one."""
+
+    def __init__(self, data: TaskData, n_steps: int) -> None:
+        self._data, self._n_steps = data, n_steps
+
+    def __call__(self, state: TrainState, record: StepRecord) -> StepRecord:
+        epoch, rest = divmod(state.step, state.config.steps_per_epoch(len(self._data.train)))
+        if rest or state.step >= self._n_steps:
+            return record
+        if state.config.schedule == "multistep":
+            state.lr_scale = 0.5 ** (epoch // _MILESTONE)
+        else:
+            self._watch_plateau(state, epoch)
+        return record
+
+    def _watch_plateau(self, state: TrainState, epoch: int) -> None:
+        losses = evaluate(state.network, self._data.val, with_errors=False).losses
+        state.network.train()
+        if bad := [name for name, loss in losses.items() if not isfinite(loss)]:
+            raise FloatingPointError(
+                f"the validation loss of task {bad[0]!r} is {losses[bad[0]]} after epoch {epoch}. "
+                "Lower `lr`, or check that the validation split carries its labels."
+            )
+        val_loss = sum(losses.values())
+        if val_loss < state.best_val_loss:
+            state.best_val_loss, state.bad_epochs = val_loss, 0
+        else:
+            state.bad_epochs += 1
+        if state.bad_epochs > _PLATEAU_PATIENCE:
+            state.lr_scale, state.bad_epochs = state.lr_scale / 2, 0

@@ -1,0 +1,226 @@
+"""Training and recording it: to the end, to a stop on the way, and on from a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dmtg_lite.core.config import NGroups, TrainConfig
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.core.state import TrainState
+from dmtg_lite.core.step import Knobs, StepRecord, take_steps
+from dmtg_lite.encoders import build_encoder
+from dmtg_lite.runs.between import choose_callbacks
+from dmtg_lite.runs.checkpoint import restore_run, save_run
+from dmtg_lite.runs.history import History
+
+_MAX_RECORDS = 5000  # about as many as a history keeps of a long run
+
+
+def build_network(
+    data: TaskData, config: TrainConfig, *, seed: int | None = None
+) -> GroupedNetwork:
+    """A freshly initialised Naive MTL network for this data, on the data's device."""
+    with torch.random.fork_rng(devices=[]):  # leave the caller's random stream alone
+        torch.manual_seed(derive_seed(config.seed if seed is None else seed, Stream.WEIGHTS))
+        encoder = build_encoder(
+            config.encoder, data.image_shape, capacity=config.capacity, pretrained=config.pretrained
+        )
+        network = GroupedNetwork.naive(
+            data.tasks, encoder, shared=config.shared, head_hidden=config.heads.hidden
+        )
+    if config.heads.train_all and encoder.decoder:
+        raise ValueError(
+            "`heads.train_all` computes every head twice, which suits light heads, not the decoders "
+            "of dense tasks. Leave it False."
+        )
+    return network.to(data.device, memory_format=torch.channels_last)
+
+
+def branch_out(
+    naive: GroupedNetwork, n_groups: NGroups, config: TrainConfig, *, seed: int | None = None
+) -> GroupedNetwork:
+    """Copies of a pretrained Naive MTL network with a learned assignment, S = 1/K.
+
+    K copies, and spare ones that training will close again; see `TrainConfig.count_branches`.
+    """
+    n_branches, n_spare = config.count_branches(n_groups, len(naive.tasks))
+    generator = torch.Generator()
+    generator.manual_seed(derive_seed(config.seed if seed is None else seed, Stream.JITTER))
+    network = naive.branch_out(n_branches, jitter=config.jitter, generator=generator)
+    network.n_spare = n_spare
+    return network
+
+
+def train_steps(
+    network: GroupedNetwork,
+    data: TaskData,
+    config: TrainConfig,
+    *,
+    n_steps: int | None = None,
+    knobs: Knobs | None = None,
+    seed: int | None = None,
+) -> Iterator[StepRecord]:
+    """Train in place, one optimisation step per `next()`, with all that the config asks for.
+
+    Args:
+        network: Learned or fixed assignment; both take the same path.
+        data: On the same device as the network, or streamed to it (`TaskData.stream_to`).
+        config: See `TrainConfig`.
+        n_steps: Steps in the whole run; ``None``: what the config says after pretraining.
+        knobs: Temperature and learning rate of S to turn while the run goes on.
+        seed: Seed of batches and noise; ``None``: the config's.
+
+    Yields:
+        One `StepRecord` per step; `core.step` has the step itself.
+    """
+    state = TrainState(network, config, seed=seed)
+    n_steps = config.count_steps(len(data.train))[1] if n_steps is None else n_steps
+    yield from continue_steps(state, data, n_steps, knobs=knobs)
+
+
+def continue_steps(
+    state: TrainState, data: TaskData, n_steps: int, *, knobs: Knobs | None = None
+) -> Iterator[StepRecord]:
+    """The same from where a state stands, which owns network, config and seed."""
+    callbacks = choose_callbacks(state, data, n_steps)
+    return take_steps(state, data, n_steps, knobs=knobs, between=callbacks)
+
+
+def fit(
+    network: GroupedNetwork,
+    data: TaskData,
+    config: TrainConfig,
+    *,
+    n_steps: int | None = None,
+    stop_at: int | None = None,
+    seed: int | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500,
+    record_every: int | None = None,
+    progress: str | None = None,
+) -> tuple[History, TrainState]:
+    """Train and record it, to the end or to a stop on the way.
+
+    Args:
+        network, data, config, n_steps, seed: As for `train_steps`.
+        stop_at: Step to stop at; ``None``: ``n_steps``.
+        checkpoint: File to save to and, if it is there already, to continue from: the run then ends
+            with the same weights and history, bit for bit on a CPU. A finished one returns at once.
+        checkpoint_every: Steps between saves; there is always one at the end.
+        record_every: Steps between records of the history; the last step is always recorded.
+            ``None``: every step, thinned in long runs to about 5,000 records.
+        progress: Label of a progress bar (needs tqdm); ``None``: silent.
+
+    Returns:
+        The history, and the final state (``state.network`` is ``network``, trained).
+
+    Raises:
+        FloatingPointError: If a loss stops being finite.
+        ValueError: If the checkpoint belongs to another run, or an interval is below 1.
+    """
+    n_steps = config.count_steps(len(data.train))[1] if n_steps is None else n_steps
+    history = History(data.task_names, network.n_opened)
+    state = TrainState(network, config, seed=seed)
+    continue_fit(
+        history,
+        state,
+        data,
+        n_steps,
+        stop_at=stop_at,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        record_every=record_every,
+        progress=progress,
+    )
+    return history, state
+
+
+def continue_fit(
+    history: History,
+    state: TrainState,
+    data: TaskData,
+    n_steps: int,
+    *,
+    stop_at: int | None = None,
+    checkpoint: str | Path | None = None,
+    checkpoint_every: int = 500,
+    record_every: int | None = None,
+    progress: str | None = None,
+) -> None:
+    """`fit` from where a state and its history stand; see there."""
+    stop_at = n_steps if stop_at is None else stop_at
+    record_every = max(1, n_steps // _MAX_RECORDS) if record_every is None else record_every
+    if checkpoint_every < 1 or record_every < 1:
+        raise ValueError(
+            "`checkpoint_every` and `record_every` must be >= 1, "
+            f"got {checkpoint_every} and {record_every}."
+        )
+    fingerprint = data.fingerprint()
+    if not state.step and checkpoint is not None and Path(checkpoint).exists():
+        restore_run(checkpoint, state, history, fingerprint)
+    pending: list[StepRecord] = []
+    steps = islice(continue_steps(state, data, n_steps), max(stop_at - state.step, 0))
+    for record in _with_progress(steps, progress, state.step, stop_at):
+        is_last = record.step == stop_at
+        if record.step % record_every == 0 or is_last or record.closing or record.elbow:
+            pending.append(record)
+        if record.step % checkpoint_every == 0 or is_last:
+            record_to_history(history, pending)
+            pending.clear()
+            _check_finite(record, record.task_losses.cpu().numpy(), data.task_names)  # unrecorded?
+            if checkpoint is not None:
+                save_run(checkpoint, state, history, fingerprint)
+
+
+def record_to_history(history: History, records: Sequence[StepRecord]) -> None:
+    """Append records to a history: one transfer per array, however many records.
+
+    Raises:
+        FloatingPointError: If a loss is not finite; the message names step, task and tau.
+    """
+    if not records:
+        return
+
+    def gather(name: str) -> np.ndarray:
+        return torch.stack([getattr(record, name) for record in records]).cpu().numpy()
+
+    task_losses = gather("task_losses")  # (M, N)
+    history.append(
+        np.array([record.step for record in records]),
+        gather("probabilities"),
+        task_losses,
+        np.array([record.tau for record in records]),
+        np.array([record.lr_assignment for record in records]),
+        gather("loss_matrix"),
+    )
+    for record, losses in zip(records, task_losses, strict=True):
+        history.tell(record.closing, record.elbow)
+        _check_finite(record, losses, history.task_names)
+
+
+def _check_finite(record: StepRecord, losses: np.ndarray, task_names: Sequence[str]) -> None:
+    bad = ~np.isfinite(losses)  # (N,)
+    if bad.any():
+        raise FloatingPointError(
+            f"the loss of task {task_names[bad.argmax()]!r} is {losses[bad.argmax()]} at step "
+            f"{record.step} (tau {record.tau:g}). Lower `lr`, or check the images and labels."
+        )
+
+
+def _with_progress(
+    steps: Iterator[StepRecord], label: str | None, start: int, n_steps: int
+) -> Iterator[StepRecord]:
+    if label is None:
+        return steps
+    try:
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError('a progress bar needs tqdm: pip install "dmtg-lite[data]".') from error
+    return iter(tqdm(steps, desc=label, initial=start, total=n_steps, leave=False))
