@@ -63,6 +63,7 @@ def prune_finetune(
             **saving.of(f"group{k}", f"finetuning {k + 1}/{len(found.groups)}"),
         )
         spent += state.encoder_macs
+    network.index()  # its heads have stood in networks of fewer tasks
     return make_result(
         "prune_finetune",
         data,

@@ -1,12 +1,11 @@
-"""What the dense decoder and the scaling of gradients promise."""
+"""What the dense decoder promises."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
-from dmtg_lite.core.gradient import ScaleGradient
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dmtg_lite.core.dense import Decoder
@@ -71,46 +70,3 @@ def test_a_decoder_needs_a_width() -> None:
     """Without a width there is nothing to decode."""
     with pytest.raises(ValueError, match="`widths` is empty"):
         Decoder(4, (), 1)
-
-
-# ---------------------------------------------------------------- gradients
-
-
-@pytest.mark.parametrize("n", [1, 2, 5])
-def test_scaling_touches_gradients_only(n: int) -> None:
-    """Forward: the same values. Backward: the gradient over sqrt(n); what lies behind keeps its own."""
-    x = torch.randn(4, 3, requires_grad=True)
-    y = ScaleGradient(n)(x)
-    assert torch.equal(y, x)
-    weight = torch.randn(4, 3, requires_grad=True)
-    (y * weight).sum().backward()
-    torch.testing.assert_close(x.grad, weight.detach() / n**0.5)
-    assert torch.equal(weight.grad, x.detach())
-
-
-def test_every_scaling_has_its_own_number() -> None:
-    """Two in one graph, the second made after the first: 1 / sqrt(4 * 9); the release would take one n."""
-    x = torch.ones((), requires_grad=True)
-    first, second = ScaleGradient(4), ScaleGradient(9)
-    second(first(x)).backward()
-    assert x.grad.item() == pytest.approx(1 / 6)
-
-
-def test_scaling_keeps_the_size_of_summed_independent_gradients() -> None:
-    """The reason for the square root: 16 gradients of norm about 32 sum to one of about 128, scaled
-    to 32.
-
-    1024 numbers: the norm varies by 1 / sqrt(2 * 1024), about 2 %, so 10 % is far off.
-    """
-    rng = torch.Generator().manual_seed(0)
-    x = torch.zeros(1024, requires_grad=True)
-    y = ScaleGradient(16)(x)
-    sum((y * torch.randn(1024, generator=rng)).sum() for _ in range(16)).backward()
-    assert x.grad.norm().item() == pytest.approx(32, rel=0.1)
-
-
-def test_scaling_by_less_than_one_gradient_is_refused() -> None:
-    """n counts gradients."""
-    with pytest.raises(ValueError, match="`n` must be >= 1, got 0"):
-        ScaleGradient(0)
-    assert "n=3" in repr(nn.Sequential(ScaleGradient(3)))

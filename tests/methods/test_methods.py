@@ -66,7 +66,7 @@ def test_a_result_is_consistent(results: dict[str, MethodResult], name: str) -> 
     again = evaluate(result.network, FACES.test)
     assert (again.losses, again.errors) == (result.task_losses, result.task_errors)
     assert result.train_loss == total(evaluate(result.network, FACES.train).losses)
-    assert result.history.meta["groups"] == result.groups
+    assert result.history.about.groups == result.groups
     if (
         sum(map(len, result.trained_groups)) == 9
     ):  # where groups overlap, the recording shows both homes
@@ -146,8 +146,8 @@ class FakeRun:
     def __init__(
         self, data: TaskData, n_groups: int, config: TrainConfig, restart: int, *rest: object
     ) -> None:
-        self.restart, self.network, self.encoder_macs, self.stops = restart, restart, 0, []
-        self.history = SimpleNamespace(meta={})
+        self.restart, self.stops = restart, []
+        self.run = SimpleNamespace(n_steps=30, network=restart, history=None, encoder_macs=0)
         self.made.append(self)
 
     def train_until(self, step: int) -> None:
@@ -164,7 +164,7 @@ def test_restarts_are_kept_by_training_loss_alone(
 ) -> None:
     """By hand. To the end: the lowest of eight. Halving: 3 and 1 go on after 10 steps, 1 alone after 20."""
     module = sys.modules["dmtg_lite.methods.dmtg"]
-    monkeypatch.setattr(module, "_Run", FakeRun)
+    monkeypatch.setattr(module, "_Restart", FakeRun)
     monkeypatch.setattr(FakeRun, "made", [])
     monkeypatch.setattr(
         module, "make_result", lambda method, data, config, network, history, **_: network
@@ -302,7 +302,7 @@ def test_tag_keeps_no_task_alone() -> None:
     """With two groups for nine tasks every group has company; the recorded matrix says what b does to a."""
     result = methods.tag(FACES, 2, CONFIG)
     assert all(len(group) > 1 for group in result.trained_groups)
-    matrix = np.array(result.history.meta["affinity"])
+    matrix = np.array(result.affinity)
     measured = tag_affinity(FACES, CONFIG)
     np.testing.assert_allclose(matrix, measured.matrix.T.double().numpy())
     assert (
@@ -410,7 +410,7 @@ def test_mtg_net_pays_for_what_it_measures() -> None:
     """Nine singles, all together, three more combinations, and the groups it chose: by hand."""
     result = TESTED["mtg_net"](FACES, 3, CONFIG)
     one = methods.naive(FACES, 1, CONFIG).encoder_macs
-    assert result.history.meta["n_trials"] == 4
+    assert result.n_trials == 4
     assert result.encoder_macs == (9 + 4 + len(result.trained_groups)) * one
 
 
@@ -454,7 +454,7 @@ def test_too_many_tasks_are_refused_before_any_training(
 ) -> None:
     """Sixteen tasks have 65,535 groups: said at once, not after the pairs are trained."""
     many = data.toy_faces(n_tasks=16, n_groups=4, n_train=40, n_val=20, n_test=20)
-    monkeypatch.setattr("dmtg_lite.runs.train.train_steps", None)
+    monkeypatch.setattr("dmtg_lite.runs.fit.continue_steps", None)
     with pytest.raises(ValueError, match="there are 16 tasks"):
         METHODS[name](many, 3, CONFIG)
     with pytest.raises(ValueError, match="`n_groups` must be >= 1"):

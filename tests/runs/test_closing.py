@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from test_train import DATA, assert_same_run, make_data, start
 
 from dmtg_lite import methods
-from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import HeadOptions, Pruning, Restarts, Spare, TrainConfig
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.core.network import GroupedNetwork
-from dmtg_lite.core.seeds import derive_seed
+from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs import spare
-from dmtg_lite.runs.fit import build_network, fit, train_steps
+from dmtg_lite.runs.cutting import close_branch
+from dmtg_lite.runs.fit import build_network, continue_fit, continue_steps, fit
 from dmtg_lite.runs.spare import (
     compute_closing_costs,
     find_next_best,
@@ -158,6 +158,7 @@ def make_network(n_branches: int = 4) -> GroupedNetwork:
 def test_the_other_branches_do_not_notice(branch: int) -> None:
     """Losses of the branches that stay are the same numbers; tasks move as told and no others do."""
     network = make_network()
+    state = TrainState(network, CONFIG)
     images = DATA.train.images[:16]
     targets = torch.stack([DATA.train.targets[name] for name in DATA.task_names], 1)[:16]
     before, s = (
@@ -165,7 +166,7 @@ def test_the_other_branches_do_not_notice(branch: int) -> None:
         network.assignment.logits.detach().clone(),
     )
     group_of, next_best = network.assignment.group_of(), find_next_best(before.detach(), branch)
-    network.close_branch(branch, next_best)
+    close_branch(state, branch, next_best)
     kept = [k for k in range(4) if k != branch]
     assert network.branch_ids == kept
     torch.testing.assert_close(
@@ -184,8 +185,9 @@ def test_the_other_branches_do_not_notice(branch: int) -> None:
 def test_columns_keep_their_numbers() -> None:
     """Widened, an open branch stands where it was opened, and a closed one reads 0."""
     network = make_network()
-    network.close_branch(1, torch.zeros(4, dtype=torch.long))
-    network.close_branch(2, torch.zeros(4, dtype=torch.long))  # by now the one opened as number 3
+    state = TrainState(network, CONFIG)
+    close_branch(state, 1, torch.zeros(4, dtype=torch.long))
+    close_branch(state, 2, torch.zeros(4, dtype=torch.long))  # by now the one opened as number 3
     assert network.branch_ids == [0, 2]
     wide = network.widen(torch.tensor([[1.0, 2.0]] * 4))
     assert wide.tolist() == [[1.0, 0.0, 2.0, 0.0]] * 4
@@ -194,7 +196,7 @@ def test_columns_keep_their_numbers() -> None:
 def test_a_network_with_closed_branches_predicts_and_prunes() -> None:
     """Pruning afterwards gives the same predictions from N heads."""
     network = make_network().eval()
-    network.close_branch(0, torch.ones(4, dtype=torch.long))
+    close_branch(TrainState(network, CONFIG), 0, torch.ones(4, dtype=torch.long))
     images = DATA.test.images
     for name, logits in network.prune()(images).items():
         torch.testing.assert_close(logits, network(images)[name])
@@ -207,23 +209,27 @@ def test_a_network_with_closed_branches_predicts_and_prunes() -> None:
 def test_a_branch_that_cannot_close_is_refused() -> None:
     """The last one, and one whose tasks have no head elsewhere."""
     with pytest.raises(ValueError, match="the last branch cannot close"):
-        build_network(DATA, CONFIG).close_branch(0, torch.zeros(4, dtype=torch.long))
+        close_branch(
+            TrainState(build_network(DATA, CONFIG), CONFIG), 0, torch.zeros(4, dtype=torch.long)
+        )
     fixed = build_network(DATA, CONFIG).branch_out(2, group_of=[0, 0, 1, 1])
     with pytest.raises(ValueError, match="task 't0' cannot move from branch 0 to 1"):
-        fixed.close_branch(0, torch.ones(4, dtype=torch.long))
+        close_branch(TrainState(fixed, CONFIG), 0, torch.ones(4, dtype=torch.long))
     network = make_network()
+    state = TrainState(network, CONFIG)
     own = int(network.assignment.group_of()[0])
     for index, next_best in ((-1, torch.zeros(4)), (4, torch.zeros(4)), (0, torch.zeros(3))):
         with pytest.raises(ValueError, match="`index` must be 0 to 3"):
-            network.close_branch(index, next_best.long())
+            close_branch(state, index, next_best.long())
     with pytest.raises(ValueError, match=f"cannot move from branch {own} to 9"):
-        network.close_branch(own, torch.full((4,), 9))
+        close_branch(state, own, torch.full((4,), 9))
     assert network.n_groups == 4
 
 
 def test_split_losses_are_one_matrix_with_two_gradients() -> None:
     """Equal values; one teaches encoders alone, the other heads alone, and every head as if Z were 1."""
     network = make_network()
+    state = TrainState(network, CONFIG)
     images = DATA.train.images[:16]
     targets = torch.stack([DATA.train.targets[name] for name in DATA.task_names], 1)[:16]
     z = torch.rand(4, 4, generator=torch.Generator().manual_seed(1))
@@ -264,7 +270,7 @@ def test_weights_s_and_optimiser_memory_leave_together(config: TrainConfig) -> N
     """After a closing the optimisers hold what is open, and remember for it just what they did before."""
     network = start(config, n_groups=2)
     state = TrainState(network, config)
-    steps = train_steps(network, DATA, config, state=state)
+    steps = continue_steps(state, DATA, config.steps)
     for _ in range(5):
         next(steps)
     logits = network.assignment.logits
@@ -273,7 +279,7 @@ def test_weights_s_and_optimiser_memory_leave_together(config: TrainConfig) -> N
     of_s = {
         name: value.clone() for name, value in state.optimizers["assignment"].state[logits].items()
     }
-    state.close_branch(1, torch.zeros(4, dtype=torch.long))
+    close_branch(state, 1, torch.zeros(4, dtype=torch.long))
     check_optimizers(state)
     for weight, kept in weights.items():
         for name, value in kept.items():
@@ -289,25 +295,25 @@ def test_weights_s_and_optimiser_memory_leave_together(config: TrainConfig) -> N
 def test_branches_close_on_time_until_k_remain() -> None:
     """4 -> 3 after step 6, 3 -> 2 after step 9; a closed column is 0 from its record on."""
     history, state = run()
-    assert [(c["step"], len(c["branches"])) for c in state.closings] == [(6, 4), (9, 3)]
+    assert [(c["step"], len(c["branches"])) for c in history.closings] == [(6, 4), (9, 3)]
     assert (history.n_groups, state.network.n_groups, state.network.n_spare) == (4, 2, 0)
     open_ = (history.probabilities > 0).any(1)  # (T, M)
     assert open_.sum(1).tolist() == [4] * 5 + [3] * 3 + [2] * 6
-    for closing in state.closings:
+    for closing in history.closings:
         assert not open_[closing["step"] - 1 :, closing["branch"]].any()
         assert open_[: closing["step"] - 1, closing["branch"]].all()
         cheapest = closing["branches"][int(np.argmin(closing["costs"]))]
         assert (closing["branch"], closing["cost"]) == (cheapest, min(closing["costs"]))
     np.testing.assert_allclose(history.probabilities.sum(2), 1, atol=1e-6)
-    assert history.meta["closings"] == json.loads(json.dumps(state.closings))
-    assert history.meta["elbow"]["n_branches"] == [4, 3, 2]
+    assert json.loads(json.dumps(history.closings)) == history.closings
+    assert history.elbow["n_branches"] == [4, 3, 2]
 
 
 def test_thinned_records_keep_every_closing() -> None:
     """A history with every fifth record still shows when a branch closed."""
     history, _ = run(record_every=5)
     assert history.steps.tolist() == [5, 6, 9, 10, 14]
-    assert [closing["step"] for closing in history.meta["closings"]] == [6, 9]
+    assert [closing["step"] for closing in history.closings] == [6, 9]
 
 
 @pytest.mark.parametrize(
@@ -343,11 +349,11 @@ def test_the_choice_depends_on_seed_and_data_alone() -> None:
     first = run()
     torch.manual_seed(99)
     np.random.seed(99)  # noqa: NPY002  the global stream is the point
-    half = run(stop_at=7)
-    second = fit(half[1].network, DATA, CONFIG, run=half)
+    second = run(stop_at=7)
+    continue_fit(*second, DATA, CONFIG.steps)
     assert_same_run(first, second)
-    others = [run(replace(CONFIG, seed=seed))[1].closings for seed in range(1, 4)]
-    assert any(other != first[1].closings for other in others)
+    others = [run(replace(CONFIG, seed=seed))[0].closings for seed in range(1, 4)]
+    assert any(other != first[0].closings for other in others)
 
 
 def test_every_encoder_pass_is_counted() -> None:
@@ -363,7 +369,7 @@ def test_every_encoder_pass_is_counted() -> None:
 def test_the_control_closes_at_random() -> None:
     """Over seeds it does not always take the branch that is missed least."""
     closings = [
-        run(replace(CONFIG, spare=replace(CONFIG.spare, rule="random"), seed=seed))[1].closings
+        run(replace(CONFIG, spare=replace(CONFIG.spare, rule="random"), seed=seed))[0].closings
         for seed in range(6)
     ]
     cheapest = [
@@ -397,7 +403,7 @@ def test_heads_are_pruned_only_when_all_spare_branches_are_closed() -> None:
         spare=replace(CONFIG.spare, close_from=30),
     )
     history, state = run(config)
-    assert [closing["step"] for closing in state.closings] == [30, 33]
+    assert [closing["step"] for closing in history.closings] == [30, 33]
     gone = (history.probabilities == 0).sum(2)  # (T, N): heads that a task has lost, of four
     assert (gone[:29] == 0).all()
     assert (gone[32:49] == 2).all()  # those of the closed branches
@@ -412,12 +418,12 @@ def test_a_closing_is_what_the_losses_say(encoder: str, normalise: bool) -> None
     A run whose first closing comes a step later is the same run up to there.
     """
     config = replace(CONFIG, encoder=encoder, normalise_losses=normalise, lr_assignment=0.5)
-    _, state = run(config)
-    first = state.closings[0]
+    history, _ = run(config)
+    first = history.closings[0]
     _, before = run(replace(config, spare=replace(config.spare, close_from=7)), stop_at=6)
     network = before.network.eval()
     order = torch.randperm(
-        70, generator=torch.Generator().manual_seed(derive_seed(before.seed, 9))
+        70, generator=torch.Generator().manual_seed(derive_seed(before.seed, Stream.PROBE))
     )[:64]
     images = DATA.train.images[order].to(memory_format=torch.channels_last)
     matrix = np.empty((4, 4))
@@ -450,10 +456,10 @@ def test_a_probe_weighs_images_by_their_labels() -> None:
     network = start(CONFIG, n_groups=2)
     state = TrainState(network, CONFIG)
     targets = torch.stack([labels[name] for name in data.task_names], 1)
-    found = spare._probe(state, Batches(data.train, data.tasks, network.device), 0)
-    rows = torch.randperm(70, generator=torch.Generator().manual_seed(derive_seed(state.seed, 9)))[
-        :64
-    ]
+    found = spare.CloseSpare(data)._probe(state)
+    rows = torch.randperm(
+        70, generator=torch.Generator().manual_seed(derive_seed(state.seed, Stream.PROBE))
+    )[:64]
     rows = rows[targets[rows, 0] >= 0]
     alone = network.compute_loss_matrix(data.train.images[rows], targets[rows]).detach()
     torch.testing.assert_close(found[0], alone[0])
@@ -466,7 +472,7 @@ def test_a_loss_that_is_no_number_closes_nothing() -> None:
         network.heads[0].linear.bias[2] = torch.nan  # of task t1
     state = TrainState(network, replace(CONFIG, lr=0.0, lr_assignment=0.0))
     with pytest.raises(FloatingPointError, match=r"the loss of task 't\d' is not finite at step 6"):
-        for _ in train_steps(network, DATA, state.config, state=state):
+        for _ in continue_steps(state, DATA, state.config.steps):
             pass
 
 
@@ -517,7 +523,7 @@ def test_auto_reads_k_off_the_costs_and_trains_with_it() -> None:
     result = methods.dmtg(
         make_data(6), "auto", replace(CONFIG, steps=30, spare=replace(CONFIG.spare, branches=4))
     )
-    elbow, closings = result.history.meta["elbow"], result.history.meta.get("closings", [])
+    elbow, closings = result.elbow, result.closings
     assert elbow["n_branches"] == [5, 4, 3, 2]
     assert read_n_groups(elbow["costs"]) == elbow["n_groups"]
     assert 5 - len(closings) == elbow["n_groups"] >= len(result.groups)

@@ -24,7 +24,7 @@ from dmtg_lite.core.tasks import TASKONOMY_5, Task, make_tolerant
 from dmtg_lite.methods.search.affinity import label_correlation
 from dmtg_lite.runs.dense_metrics import build_metric
 from dmtg_lite.runs.evaluate import evaluate
-from dmtg_lite.runs.fit import branch_out, build_network, fit, train_steps
+from dmtg_lite.runs.fit import branch_out, build_network, fit
 
 CONFIG = TrainConfig(
     steps=8, batch_size=4, lr=1e-3, lr_assignment=0.1, encoder="xception_small", tau=4.0
@@ -208,21 +208,6 @@ def test_every_method_trains_on_pictures() -> None:
         assert errors[name] == pytest.approx(-change if name == "depth" else change)
 
 
-def test_gradients_are_scaled_where_they_are_summed() -> None:
-    """1/sqrt(5) in a branch and once more 1/sqrt(3) in the stem; decoders get theirs whole."""
-    config = replace(CONFIG, shared=2, jitter=0.3)
-    gradients = {}
-    for on in (False, True):
-        network = start(replace(config, scale_gradients=on))
-        assert network.prune().scale_gradients is on
-        images, targets = Batches(DATA.train, TASKONOMY_5, network.device).take(slice(0, 4))
-        network.compute_loss_matrix(images, targets).sum().backward()
-        parts = (network.stem, network.branches, network.heads)
-        gradients[on] = [torch.cat([w.grad.flatten() for w in part.parameters()]) for part in parts]
-    for factor, off, on in zip((15**-0.5, 5**-0.5, 1.0), *gradients.values(), strict=True):
-        torch.testing.assert_close(on, off * factor, rtol=1e-3, atol=1e-5)
-
-
 # ---------------------------------------------------------------------- batches from elsewhere
 @pytest.mark.parametrize("data", [FLAT, DATA], ids=["classes", "pictures"])
 def test_fetching_ahead_changes_nothing(data: TaskData, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -239,7 +224,7 @@ def test_fetching_ahead_changes_nothing(data: TaskData, monkeypatch: pytest.Monk
             taken.append(step)
             return super().take(step)
 
-    monkeypatch.setattr("dmtg_lite.runs.train.Lookahead", Ahead)
+    monkeypatch.setattr("dmtg_lite.core.step.Lookahead", Ahead)
     assert_same_run(fit(start(config, data=data), data, config), direct)
     assert taken == list(range(6))
 
@@ -274,7 +259,7 @@ def test_pruned_decoders_are_gone_and_the_rest_goes_on() -> None:
     network = start(PRUNING)
     settle(network, [0, 0, 2, 2, 2])
     state = TrainState(network, PRUNING)
-    steps = train_steps(network, DATA, PRUNING, state=state)
+    steps = continue_steps(state, DATA, PRUNING.steps)
     for _ in range(24):
         next(steps)
     assert [len(head.tasks) for head in network.heads] == [5, 5, 5]
@@ -310,8 +295,8 @@ def test_pruning_that_finds_nothing_changes_nothing() -> None:
     )
     plain = replace(config, pruning=replace(config.pruning, below=0.0))
     one, other = fit(start(config), DATA, config), fit(start(plain), DATA, plain)
-    for name, tensor in one[1].to_tensors().items():
-        assert torch.equal(tensor, other[1].to_tensors()[name]), name
+    for name, tensor in pack(one[1])[0].items():
+        assert torch.equal(tensor, pack(other[1])[0][name]), name
 
 
 def test_settled_tasks_learn_the_same_with_fewer_heads() -> None:
@@ -349,7 +334,7 @@ def test_empty_branches_of_light_heads_leave_too() -> None:
     _, state = fit(network, FLAT, config)
     assert network.branch_ids == [0, 2]
     assert [len(head.tasks) for head in network.heads] == [4, 4]
-    assert state.to_meta()["heads"] == [[0, 1, 2, 3]] * 2
+    assert pack(state)[1]["heads"] == [[0, 1, 2, 3]] * 2
 
 
 # ---------------------------------------------------------------------- what is refused

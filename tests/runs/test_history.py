@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from dmtg_lite.runs.history import (
+    About,
     History,
     compute_entropy,
     compute_is_open,
@@ -26,7 +27,7 @@ NAMES = ["a", "b"]
 def make_history(n_records: int, *, n_groups: int = 3, seed: int = 0) -> History:
     """A run of random numbers; record t carries step t + 1."""
     rng = np.random.default_rng(seed)
-    history = History(NAMES, n_groups, meta={"method": "dmtg", "seed": seed})
+    history = History(NAMES, n_groups, about=About(method="dmtg", seed=seed))
     if n_records:
         history.append(
             np.arange(1, n_records + 1),
@@ -66,7 +67,7 @@ def test_a_slice_is_a_copy_of_some_records() -> None:
     part = history.slice(10, 50, 7)
     np.testing.assert_array_equal(part.steps, np.arange(1, 101)[10:50:7])
     np.testing.assert_array_equal(part.probabilities, history.probabilities[10:50:7])
-    assert part.meta == history.meta
+    assert part.about == history.about
     assert part.task_names == NAMES
     assert len(history.slice(5, 5)) == 0
     part.append(999, np.ones((2, 3)) / 3, np.ones(2), 1.0, 1.0)
@@ -83,7 +84,7 @@ def test_saved_and_loaded_it_is_the_same_run(tmp_path: Path) -> None:
     np.testing.assert_allclose(
         loaded.probabilities, history.probabilities, atol=0.5 / 65535 + 1e-7, rtol=0
     )
-    assert loaded.meta == history.meta
+    assert loaded.about == history.about
     assert (loaded.task_names, loaded.n_groups) == (NAMES, 3)
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["run.npz"]
 
@@ -207,7 +208,7 @@ def test_a_run_comes_back_from_another_process() -> None:
     back = pickle.loads(pickle.dumps(history))
     assert_same(back, history)
     back.append(21, np.full((2, 3), 1 / 3), np.ones(2), 1.0, 1.0)
-    assert (len(back), len(history), back.meta) == (21, 20, history.meta)
+    assert (len(back), len(history), back.about) == (21, 20, history.about)
 
 
 def test_groups_of_a_record() -> None:
@@ -266,7 +267,8 @@ def make_closing_run() -> History:
         "costs": [0.5, 0.01, 0.4],
         "moved": {"a": 0},
     }
-    history = History(NAMES, 3, meta={"closings": [closing]})
+    history = History(NAMES, 3)
+    history.tell(closing, None)
     history.append(np.arange(1, 11), p, np.ones((10, 2)), np.ones(10), np.ones(10))
     return history
 
@@ -283,16 +285,15 @@ def test_a_closed_branch_is_one_without_any_task_and_only_from_its_closing_on() 
 def test_closings_survive_save_and_slice(tmp_path: Path) -> None:
     """A saved run tells of its closings; a slice of the past does not know what is still to come."""
     history = make_closing_run()
-    history.meta["elbow"] = {"n_branches": [3, 2], "costs": [0.01, 0.6], "n_groups": 2}
+    elbow = {"n_branches": [3, 2], "branches": [1, 0], "costs": [0.01, 0.6], "n_groups": 2}
+    history.tell(None, elbow)
     back = History.load(history.save(tmp_path / "run.npz"))
-    assert back.closings == history.closings == history.meta["closings"]
-    assert back.meta["elbow"] == history.meta["elbow"]
+    assert back.closings == history.closings != []
+    assert back.elbow == history.elbow == elbow
     assert (back.closed_branches(4), back.closed_branches(5)) == ([], [1])
     past = history.slice(stop=5)
     assert past.closings == []
     assert len(history.slice(start=2).closings) == 1
-    past.meta["closings"].clear()
-    assert len(history.closings) == 1
 
 
 def test_entropy_keeps_its_unit_when_a_branch_closes() -> None:

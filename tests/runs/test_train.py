@@ -15,17 +15,24 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dmtg_lite.core.assignment import ESTIMATORS
-from dmtg_lite.core.config import HeadOptions, Pruning, TrainConfig
+from dmtg_lite.core.config import HeadOptions, Pruning, Restarts, Spare, TrainConfig
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.step import Knobs
 from dmtg_lite.core.tasks import Task
-from dmtg_lite.experiments import PAPER
-from dmtg_lite.runs.checkpoint import load_checkpoint, save_checkpoint
+from dmtg_lite.experiments import PAPER, TOY
+from dmtg_lite.runs.checkpoint import FORMAT, load_checkpoint, pack, save_checkpoint
 from dmtg_lite.runs.evaluate import evaluate
-from dmtg_lite.runs.fit import branch_out, build_network, fit, train_steps
+from dmtg_lite.runs.fit import (
+    branch_out,
+    build_network,
+    continue_fit,
+    continue_steps,
+    fit,
+    train_steps,
+)
 from dmtg_lite.runs.history import History
 from dmtg_lite.runs.run import pretrain
 
@@ -67,11 +74,11 @@ def run(config: TrainConfig = CONFIG, **kwargs) -> tuple[History, TrainState]:
 
 def assert_same_run(one: tuple[History, TrainState], other: tuple[History, TrainState]) -> None:
     """Weights, S, optimiser, noise and history, bit for bit."""
-    first, second = one[1].to_tensors(), other[1].to_tensors()
+    first, second = pack(one[1])[0], pack(other[1])[0]
     assert first.keys() == second.keys()
     for name in first:
         assert torch.equal(first[name], second[name]), name
-    assert one[1].to_meta() == other[1].to_meta()
+    assert pack(one[1])[1] == pack(other[1])[1]
     for name in History.ARRAYS:
         np.testing.assert_array_equal(getattr(one[0], name), getattr(other[0], name), err_msg=name)
 
@@ -229,7 +236,6 @@ OPTIONS = {
     "normalised": {"normalise_losses": True},
     "pruned": {"pruning": Pruning(below=0.2, start=1)},
     "bfloat16": {"precision": "bfloat16"},
-    "sgd": {"optimiser": "sgd"},
     "multistep": {"schedule": "multistep"},
 }
 
@@ -285,7 +291,6 @@ def test_the_same_seed_is_the_same_run() -> None:
 RESUMED = {
     "toy": {},
     "resnet": {"encoder": "resnet"},
-    "sgd": {"optimiser": "sgd", "encoder": "resnet"},
     "bfloat16": {"precision": "bfloat16"},
     "shared": {"encoder": "resnet", "shared": 1},
     "plateau": {"schedule": "plateau", "lr": 0.3},
@@ -330,10 +335,11 @@ def test_a_chain_of_stops_and_a_finished_run(tmp_path: Path) -> None:
 def test_a_run_goes_on_in_memory() -> None:
     """Stop, look, go on: the same as never having stopped."""
     network = start()
-    part = fit(network, DATA, CONFIG, stop_at=7)
-    assert len(part[0]) == 7
+    history, state = fit(network, DATA, CONFIG, stop_at=7)
+    assert len(history) == 7
     evaluate(network, DATA.val)
-    assert_same_run(fit(network, DATA, CONFIG, run=part), run())
+    continue_fit(history, state, DATA, CONFIG.steps)
+    assert_same_run((history, state), run())
 
 
 def test_how_often_it_is_saved_changes_nothing(tmp_path: Path) -> None:
@@ -345,15 +351,15 @@ def test_the_loop_may_be_left_and_entered_at_any_step() -> None:
     """The generator is its caller's: stopping is not asking again, and a state carries on."""
     network = start()
     state = TrainState(network, CONFIG)
-    for _, record in zip(range(5), train_steps(network, DATA, CONFIG, state=state), strict=False):
+    for _, record in zip(range(5), continue_steps(state, DATA, CONFIG.steps), strict=False):
         assert not record.task_losses.requires_grad
         assert not record.probabilities.requires_grad
-    assert [record.step for record in train_steps(network, DATA, CONFIG, state=state)] == list(
+    assert [record.step for record in continue_steps(state, DATA, CONFIG.steps)] == list(
         range(6, 13)
     )
     history, whole = run()
-    for name, value in whole.to_tensors().items():
-        assert torch.equal(state.to_tensors()[name], value), name
+    for name, value in pack(whole)[0].items():
+        assert torch.equal(pack(state)[0][name], value), name
     assert history.steps.tolist() == list(range(1, 13))
 
 
@@ -394,7 +400,7 @@ def test_a_damaged_checkpoint_is_refused(damage: str, tmp_path: Path) -> None:
     content = path.read_bytes()
     if damage == "foreign":
         save_checkpoint(path, {"x": torch.ones(2)}, {})
-        content = path.read_bytes().replace(b"dmtg-checkpoint/3", b"dmtg-checkpoint/9")
+        content = path.read_bytes().replace(FORMAT.encode(), b"dmtg-checkpoint/9")
     path.write_bytes(
         {"garbage": b"no", "truncated": content[:-9], "empty": b"", "foreign": content}[damage]
     )
@@ -470,7 +476,7 @@ def test_knobs_act_at_the_next_step() -> None:
     "change",
     [
         {"tau": 0.5}, {"tau": (2.5, 0.5)}, {"estimator": "straight_through"}, {"estimator": "softmax"},
-        {"lr": 1e-3}, {"lr_assignment": None}, {"optimiser": "sgd"}, {"batch_size": 8}, {"shared": 1},
+        {"lr": 1e-3}, {"lr_assignment": None}, {"batch_size": 8}, {"shared": 1},
         {"normalise_losses": True}, {"pruning": Pruning(below=0.3, start=1)}, {"jitter": 0.1},
         {"encoder": "resnet"}, {"capacity": 2}, {"precision": "bfloat16"}, {"seed": 1},
         {"schedule": "plateau"}, {"schedule": "multistep"}, {"optimiser_assignment": "sgd"},
@@ -489,29 +495,17 @@ def test_options_are_off_in_the_papers_presets() -> None:
     """Each deviation from the paper has a name, and its preset does not use it."""
     for suite, preset in PAPER.items():
         off = TrainConfig()
-        for name in (
-            "restarts",
-            "halve_every",
-            "normalise_losses",
-            "prune_below",
-            "jitter",
-            "precision",
-            "spare_branches",
-            "train_all_heads",
-            "optimiser_assignment",
-            "head_hidden",
-            "scale_gradients",
-            "pretrained",
-        ):
+        ours = "restarts spare heads pruning normalise_losses jitter precision pretrained"
+        for name in (*ours.split(), "estimator", "optimiser_assignment"):
             assert getattr(preset, name) == getattr(off, name), name
-        assert (preset.restarts, preset.halve_every, preset.normalise_losses) == (1, 0, False)
-        assert (preset.prune_below, preset.jitter, preset.precision) == (0.0, 0.0, "float32")
-        assert (preset.estimator, preset.optimiser) == ("gumbel", "adam")
-        assert (preset.spare_branches, preset.train_all_heads, preset.optimiser_assignment) == (
+        assert (off.restarts.n, off.spare.branches, off.heads, off.pruning.below) == (
+            1,
             0,
-            False,
-            None,
+            HeadOptions(hidden=0, train_all=False),
+            0.0,
         )
+        assert (off.normalise_losses, off.jitter, off.precision) == (False, 0.0, "float32")
+        assert (off.estimator, off.optimiser_assignment) == ("gumbel", "adam")
         assert (preset.lr_assignment, preset.schedule, preset.epochs) == (None, "plateau", 100)
         own = (preset.tau, preset.lr, preset.encoder, preset.shared)
         assert own == {
@@ -523,7 +517,9 @@ def test_options_are_off_in_the_papers_presets() -> None:
 def test_normalised_losses_by_hand() -> None:
     """2 x 2: each row is divided by its mean over the branches; the gradient of S follows."""
     data = make_data(2)
-    config = replace(CONFIG, normalise_losses=True, optimiser="sgd", lr=0.0, lr_assignment=1.0)
+    config = replace(
+        CONFIG, normalise_losses=True, optimiser_assignment="sgd", lr=0.0, lr_assignment=1.0
+    )
     network = branch_out(build_network(data, config), 2, replace(config, jitter=0.5))
     before = network.assignment.logits.detach().clone()
     rows = batches(config, 1, data=data)[0]
@@ -537,23 +533,6 @@ def test_normalised_losses_by_hand() -> None:
     torch.testing.assert_close(
         network.assignment.logits.detach(), before - gradient, rtol=1e-4, atol=1e-6
     )
-
-
-def test_normalising_a_fixed_grouping_divides_by_its_one_head() -> None:
-    """Each loss is divided by itself: STL's steps have the size of Naive MTL's, not K times it."""
-    config = replace(CONFIG, normalise_losses=True, optimiser="sgd")
-    moved = []
-    for groups in ([0, 0, 0, 0], [0, 1, 2, 3]):
-        network = build_network(DATA, config).branch_out(max(groups) + 1, group_of=groups)
-        before = [head.linear.weight.detach().clone() for head in network.heads]
-        fit(network, DATA, config, n_steps=1)
-        moved.append(
-            torch.cat(
-                [h.linear.weight.detach() - b for h, b in zip(network.heads, before, strict=True)]
-            )
-        )
-    assert moved[0].abs().max() > 1e-6  # the divisor must not carry a gradient: x / x never moves
-    torch.testing.assert_close(moved[0], moved[1], rtol=1e-4, atol=1e-6)
 
 
 def test_a_task_without_loss_does_not_break_normalising() -> None:
@@ -676,14 +655,11 @@ def test_evaluate_by_hand() -> None:
 BAD = {
     "tau": [0, -1.0, float("nan"), float("inf"), (1.0,), (1.0, 2.0, 3.0), (1.0, 0.0), "2.5", None, True],
     "estimator": ["gumble", None], "lr": [-1.0, float("nan"), "0.1", None], "lr_assignment": [-1.0, "0.1"],
-    "optimiser": ["adamw"], "schedule": ["cosine"], "steps": [0, 1.5, True], "epochs": [0, -1, "3"],
-    "pretrain": [-1, 0.5, None], "batch_size": [0, 2.0, None], "shared": [-1], "restarts": [0],
-    "halve_every": [-1],
-    "normalise_losses": ["yes", 1], "prune_below": [-0.1, 1.0, float("nan"), "x"], "prune_from": [-1],
+    "schedule": ["cosine"], "steps": [0, 1.5, True], "epochs": [0, -1, "3"],
+    "pretrain": [-1, 0.5, None], "batch_size": [0, 2.0, None], "shared": [-1], "restarts": [0, None],
+    "normalise_losses": ["yes", 1], "pruning": [0.1, None],
     "jitter": [-1.0, float("inf"), "x"], "encoder": ["", None], "capacity": [0], "precision": ["float16"],
-    "seed": [-1, 0.5, None], "optimiser_assignment": ["adamw", 3], "spare_branches": [-1, 1.5, None, "twice"],
-    "close_from": [0, 2.0], "close_every": [0, None], "close_rule": ["first", None],
-    "train_all_heads": ["yes", 1], "head_hidden": [-1, 0.5], "scale_gradients": ["yes", 1],
+    "seed": [-1, 0.5, None], "optimiser_assignment": ["adamw", 3, None], "spare": [2, "double", None], "heads": [32, None],
     "pretrained": ["", 3],
 }  # fmt: skip
 
@@ -697,6 +673,35 @@ def test_a_bad_field_is_refused_by_name(name: str, value: object) -> None:
         TrainConfig(**{name: value})
 
 
+BAD_GROUPED = {
+    Restarts: {"n": [0, None], "halve_every": [-1]},
+    Spare: {
+        "branches": [-1, 1.5, None, "twice"], "close_from": [0, 2.0], "close_every": [0, None],
+        "rule": ["first", None],
+    },
+    Pruning: {"below": [-0.1, 1.0, float("nan"), "x"], "start": [-1]},
+    HeadOptions: {"hidden": [-1, 0.5], "train_all": ["yes", 1]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", BAD_GROUPED, ids=lambda kind: kind.__name__)
+def test_a_bad_option_of_a_group_is_refused_by_name(kind: type) -> None:
+    """With the name of its group, and the table forgets none."""
+    assert set(BAD_GROUPED[kind]) == {field.name for field in fields(kind)}
+    for name, values in BAD_GROUPED[kind].items():
+        for value in values:
+            with pytest.raises(ValueError, match=rf"`\w+\.{name}` must be"):
+                kind(**{name: value})
+
+
+def paste(node: ast.expr) -> object:
+    """What a printed line says: calls of the config's classes with literals in them."""
+    if not isinstance(node, ast.Call):
+        return ast.literal_eval(node)
+    kinds = {kind.__name__: kind for kind in (TrainConfig, *BAD_GROUPED)}
+    return kinds[node.func.id](**{entry.arg: paste(entry.value) for entry in node.keywords})
+
+
 def test_every_field_is_checked() -> None:
     """The table above forgets none; and steps and epochs exclude each other."""
     assert set(BAD) == {field.name for field in fields(TrainConfig)}
@@ -705,23 +710,37 @@ def test_every_field_is_checked() -> None:
 
 
 @pytest.mark.parametrize(
-    "config", [*PAPER.values(), CONFIG, TrainConfig(), TrainConfig(tau=(9.0, 0.5), steps=3)]
+    "config",
+    [*PAPER.values(), *TOY.values(), CONFIG, TrainConfig(), TrainConfig(tau=(9.0, 0.5), steps=3)],
 )
 def test_the_config_prints_as_a_line_to_paste(config: TrainConfig) -> None:
-    """Only what differs from the default, and that as literals: read back it is the same config."""
+    """Only what differs from the default: read back it is the same config, and from JSON too."""
     line = repr(config)
     assert "\n" not in line
-    call = ast.parse(line, mode="eval").body
-    assert call.func.id == "TrainConfig"
-    given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
-    assert TrainConfig(**given) == config
-    assert all(value != getattr(TrainConfig(), name) for name, value in given.items())
+    assert paste(ast.parse(line, mode="eval").body) == config
+    assert TrainConfig.from_json(json.loads(json.dumps(asdict(config)))) == config
 
 
-@pytest.mark.parametrize("config", [*PAPER.values(), TrainConfig(tau=(9.0, 0.5), steps=3)])
-def test_the_config_survives_json(config: TrainConfig) -> None:
-    """Lists come back as the tuples they were."""
-    assert TrainConfig(**json.loads(json.dumps(asdict(config)))) == config
+def test_a_flat_config_of_old_is_read() -> None:
+    """What earlier versions wrote, field by field, is the same config grouped."""
+    old = {
+        "tau": [9.0, 0.5], "optimiser": "adam", "optimiser_assignment": None, "steps": 3,
+        "restarts": 8, "halve_every": 250, "spare_branches": "double", "close_from": 300,
+        "close_every": 20, "close_rule": "random", "train_all_heads": True, "head_hidden": 32,
+        "scale_gradients": False, "prune_below": 0.1, "prune_from": 5,
+    }  # fmt: skip
+    assert TrainConfig.from_json(old) == TrainConfig(
+        tau=(9.0, 0.5),
+        steps=3,
+        restarts=Restarts(n=8, halve_every=250),
+        spare=Spare(branches="double", close_from=300, close_every=20, rule="random"),
+        heads=HeadOptions(hidden=32, train_all=True),
+        pruning=Pruning(below=0.1, start=5),
+    )
+    with pytest.raises(ValueError, match="`optimiser='sgd'` is no longer offered"):
+        TrainConfig.from_json({"optimiser": "sgd"})
+    with pytest.raises(ValueError, match=r"unknown settings \['tua'\]"):
+        TrainConfig.from_json({"tua": 1.0})
 
 
 def test_estimators_are_those_of_the_core() -> None:

@@ -36,7 +36,7 @@ def test_start_runs_to_the_end_and_records_every_step(session: LiveSession) -> N
     session.start()
     assert session.wait(60) == "finished"
     assert session.history.steps.tolist() == list(range(1, 61))
-    assert session.history.meta["groups"] == session.history.groups()
+    assert session.history.about.groups == session.history.groups()
 
 
 def test_a_live_run_is_the_run_its_line_says(session: LiveSession) -> None:
@@ -146,7 +146,7 @@ def test_a_cell_run_again_leaves_one_thread() -> None:
 
 def test_a_loss_that_blows_up_stops_with_words_and_reset_revives() -> None:
     """A NaN loss ends in the state failed, names task, step and tau; Reset makes it idle again."""
-    config = TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0, optimiser="sgd")
+    config = TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0)
     session = LiveSession(FACES, config=config, name="nan", steps_per_second=None)
     session.start()
     assert session.wait(60) == "failed"
@@ -203,7 +203,7 @@ def test_spare_branches_close_while_one_watches(spare_session: LiveSession) -> N
     (closing,) = history.closings
     assert closing["step"] == 20
     assert (history.closed_branches(18), history.closed_branches(19)) == ([], [closing["branch"]])
-    assert history.meta["elbow"]["n_branches"] == [4, 3, 2]
+    assert history.elbow["n_branches"] == [4, 3, 2]
     spare_session.start()
     assert spare_session.wait(60) == "finished"
     assert [closing["step"] for closing in history.closings] == [20, 30]
@@ -217,13 +217,13 @@ def test_the_line_of_a_run_with_spare_branches_gives_it_again(spare_session: Liv
     spare_session.start()
     spare_session.wait(60)
     line = spare_session.config_line
-    assert "spare_branches='double'" in line
+    assert "spare=Spare(branches='double'" in line
     given = {keyword.arg: keyword.value for keyword in ast.parse(line, mode="eval").body.keywords}
     fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in given["config"].keywords}
     result = methods.dmtg(FACES, ast.literal_eval(given["n_groups"]), TrainConfig(**fields))
     np.testing.assert_array_equal(spare_session.history.probabilities, result.history.probabilities)
     assert spare_session.history.closings == result.history.closings
-    assert spare_session.history.meta["elbow"] == result.history.meta["elbow"]
+    assert spare_session.history.elbow == result.history.elbow
 
 
 def test_reset_opens_or_saves_the_spare_branches(spare_session: LiveSession) -> None:
@@ -238,8 +238,8 @@ def test_reset_opens_or_saves_the_spare_branches(spare_session: LiveSession) -> 
         spare_session.step()
         assert spare_session.wait(60) == "paused"
         assert spare_session.history.probabilities.shape == (1, 6, n_columns)
-    assert "spare_branches='double'" in spare_session.config_line
-    with pytest.raises(ValueError, match="`spare_branches` must be"):
+    assert "spare=Spare(branches='double'" in spare_session.config_line
+    with pytest.raises(ValueError, match="`spare.branches` must be"):
         spare_session.reset(spare_branches="triple")
     with pytest.raises(ValueError, match="`n_groups` must be"):
         LiveSession(FACES, n_groups="auto", config=SPARE, name="spare")
