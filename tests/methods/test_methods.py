@@ -369,7 +369,7 @@ def test_a_result_is_saved_whole(results: dict[str, MethodResult], tmp_path: Pat
     numbers = json.loads((folder / "result.json").read_text())
     assert numbers["task_errors"] == results["dmtg"].task_errors
     assert TrainConfig(**numbers["config"]) == CONFIG
-    assert History.load(folder / "run.npz").meta["groups"] == results["dmtg"].groups
+    assert History.load(folder / "run.npz").about.groups == results["dmtg"].groups
 
 
 @pytest.mark.parametrize("name", TESTED)

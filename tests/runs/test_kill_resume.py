@@ -128,4 +128,4 @@ def assert_same_files(one: Path, other: Path) -> None:
     runs = [History.load(folder / "run.npz") for folder in (one, other)]
     for name in History.ARRAYS:
         np.testing.assert_array_equal(getattr(runs[0], name), getattr(runs[1], name), err_msg=name)
-    assert runs[0].meta == runs[1].meta
+    assert runs[0].about == runs[1].about
