@@ -138,7 +138,7 @@ def test_the_loss_matrix_is_each_heads_own_loss() -> None:
     """Entry (n, k) by hand from branch k and its decoder n; 0 without a head."""
     network = start(replace(CONFIG, jitter=0.3))
     network.heads[1].drop([1, 3])
-    network._index_rows()
+    network.index()
     images, targets = Batches(DATA.train, TASKONOMY_5, network.device).take(slice(0, 4))
     found = network.compute_loss_matrix(images, targets)
     assert found.shape == (5, 3)

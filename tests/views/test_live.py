@@ -211,6 +211,20 @@ def test_spare_branches_close_while_one_watches(spare_session: LiveSession) -> N
     assert len(history.groups()) <= 2
 
 
+def paste(line: str) -> tuple[int, TrainConfig]:
+    """K and config of a line such as ``methods.dmtg(data, n_groups=3, config=TrainConfig(...))``."""
+    kinds = {kind.__name__: kind for kind in (TrainConfig, Spare)}
+
+    def read(node: ast.expr) -> object:
+        if not isinstance(node, ast.Call):
+            return ast.literal_eval(node)
+        return kinds[node.func.id](**{entry.arg: read(entry.value) for entry in node.keywords})
+
+    call = ast.parse(line, mode="eval").body
+    given = {entry.arg: read(entry.value) for entry in call.keywords}
+    return given["n_groups"], given["config"]
+
+
 def test_the_line_of_a_run_with_spare_branches_gives_it_again(spare_session: LiveSession) -> None:
     """Pasted, it is the run that was watched, closings included, number by number."""
     spare_session.step(21)
@@ -218,9 +232,7 @@ def test_the_line_of_a_run_with_spare_branches_gives_it_again(spare_session: Liv
     spare_session.wait(60)
     line = spare_session.config_line
     assert "spare=Spare(branches='double'" in line
-    given = {keyword.arg: keyword.value for keyword in ast.parse(line, mode="eval").body.keywords}
-    fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in given["config"].keywords}
-    result = methods.dmtg(FACES, ast.literal_eval(given["n_groups"]), TrainConfig(**fields))
+    result = methods.dmtg(FACES, *paste(line))
     np.testing.assert_array_equal(spare_session.history.probabilities, result.history.probabilities)
     assert spare_session.history.closings == result.history.closings
     assert spare_session.history.elbow == result.history.elbow
