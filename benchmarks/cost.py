@@ -63,8 +63,7 @@ def main() -> None:
         row["ratio_by_macs"] = row["gmacs"] / rows[BASE]["gmacs"]
         print(
             f"{n_tasks:3} {n_groups:2} {row['cpu_ms']:7.0f} {row['ratio']:7.2f} "
-            f"{row['gmacs']:6.3f} "
-            f"{row['ratio_by_macs']:7.2f}"
+            f"{row['gmacs']:6.3f} {row['ratio_by_macs']:7.2f}"
         )
     if args.out:
         named = {f"{n}x{k}": row for (n, k), row in rows.items()}

@@ -147,8 +147,8 @@ def main() -> None:
         return
     machine = describe_machine()
     print(
-        f"{machine}\nXception, N=5 K=3 B={args.batch_size}, {args.size}x{args.size}, "
-        f"{args.rounds} rounds\n"
+        f"{machine}\nXception, N=5 K=3 B={args.batch_size}, {args.size}x{args.size}, {args.rounds} "
+        "rounds\n"
     )
     same = compare_unpruned(args)
     print(
@@ -158,16 +158,15 @@ def main() -> None:
     results = {}
     print(
         f"{'shared':>6} {'settled':>8} {'heads':>6} {'GMACs':>6} {'CPU ms':>7} {'speed':>6} "
-        f"{'by MACs':>8} "
-        f"{'peak MiB':>9}"
+        f"{'by MACs':>8} {'peak MiB':>9}"
     )
     for shared in SHARED:
         results[shared] = measure(shared, args)
         for percent, row in results[shared].items():
             print(
                 f"{shared:6} {percent:7}% {row['heads']:6} {row['gmacs']:6.2f} "
-                f"{row['cpu_ms']:7.0f} "
-                f"{row['speed']:6.2f} {row['speed_by_macs']:8.2f} {row['peak_mib']:9.0f}"
+                f"{row['cpu_ms']:7.0f} {row['speed']:6.2f} {row['speed_by_macs']:8.2f} "
+                f"{row['peak_mib']:9.0f}"
             )
     if args.out:
         content = {

@@ -53,8 +53,7 @@ def count_all() -> list[dict[str, object]]:
     rows = []
     print(
         f"{'encoder':10} {'K':>2} {'share':>5} {'encoders':>9} {'heads':>6} {'GMACs':>7} "
-        f"{'Table 6':>8} "
-        f"{'Table A1':>8}"
+        f"{'Table 6':>8} {'Table A1':>8}"
     )
     for encoder, n_groups, shared in CASES:
         data, _, network = make_network(encoder, n_groups, shared)

@@ -170,8 +170,7 @@ RUNS: dict[str, Callable] = {
     "spare, 300 pretraining steps": lambda faces, k, config: methods.dmtg(
         faces, k, replace(config, pretrain=300)
     ),
-    "plain, 300 pretraining "
-    "steps": lambda faces, k, config: run_plain(faces, k, config, pretrain=300),
+    "plain, 300 pretraining steps": lambda faces, k, config: run_plain(faces, k, config, pretrain=300),
     "spare, 600 steps": lambda faces, k, config: methods.dmtg(
         faces, k, replace(config, steps=600, spare=replace(config.spare, close_every=20))
     ),

@@ -282,8 +282,8 @@ def main() -> None:
     shape = (args.tasks, args.groups, args.batch_size)
     machine = describe_machine()
     print(
-        f"{machine}\nN={args.tasks} K={args.groups} B={args.batch_size}, {args.rounds} rounds, "
-        "one thread\n"
+        f"{machine}\nN={args.tasks} K={args.groups} B={args.batch_size}, {args.rounds} rounds, one "
+        "thread\n"
     )
     difference = compare_losses(*shape)
     print(f"same weights, images and noise: losses differ by {difference:.1e} of their value\n")
@@ -302,8 +302,8 @@ def main() -> None:
             f"{row['speed_wall']:6.2f} {row['peak_mib']:9.0f} {row['peak_of_plain']:8.2f}"
         )
     print(
-        f"\n{'kernels a step':16} {'plain':>12} {'ours':>12}   (in brackets: values the host "
-        "waits for)"
+        f"\n{'kernels a step':16} {'plain':>12} {'ours':>12}   (in brackets: values the host waits "
+        "for)"
     )
     counts = {}
     for n_tasks, n_groups in ((9, 3), (40, 5)):

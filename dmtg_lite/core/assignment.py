@@ -53,8 +53,8 @@ def sample_assignment(
     """
     if logits.ndim != 2:
         raise ValueError(
-            f"`logits` must have shape (n_tasks, n_groups), got {tuple(logits.shape)}. "
-            "Pass the whole matrix S, not one task's row."
+            f"`logits` must have shape (n_tasks, n_groups), got {tuple(logits.shape)}. Pass the "
+            "whole matrix S, not one task's row."
         )
     if not tau > 0:  # written this way so that NaN is refused too
         raise ValueError(f"`tau` must be > 0, got {tau}. Typical values are 0.5 to 5.")

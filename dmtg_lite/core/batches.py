@@ -149,17 +149,19 @@ class Lookahead:
         """The batch of this step; the one of the next step begins to be fetched."""
         if self._thread is None:
             return self._batches.take(self._rows_of(step))
-        there = self._next if self._next and self._next[0] == step else (step, self._submit(step))
+        there = self._next
+        if there is None or there[0] != step:
+            there = step, self._submit(self._thread, step)
         batch = there[1].result()
-        self._next = step + 1, self._submit(step + 1)
+        self._next = step + 1, self._submit(self._thread, step + 1)
         if self._batches.device.type == "cuda":  # made on the thread's stream, used on this one
             images, targets = batch
             for tensor in [images, *([targets] if isinstance(targets, Tensor) else targets)]:
                 tensor.record_stream(torch.cuda.current_stream(self._batches.device))
         return batch
 
-    def _submit(self, step: int) -> Future[Batch]:
-        return self._thread.submit(self._take, self._rows_of(step))
+    def _submit(self, thread: ThreadPoolExecutor, step: int) -> Future[Batch]:
+        return thread.submit(self._take, self._rows_of(step))
 
     def _take(self, rows: Tensor) -> Batch:
         if self._batches.device.type != "cuda":

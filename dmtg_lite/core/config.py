@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from math import isfinite
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, TypeAlias, get_args
 
 from dmtg_lite.core.assignment import ESTIMATORS, Estimator
 
-NGroups = int | Literal["auto"]
+NGroups: TypeAlias = int | Literal["auto"]
 """K, or the word that leaves it to the closing costs."""
 
 Optimiser = Literal["adam", "sgd"]
@@ -284,7 +284,7 @@ class TrainConfig:
         if n_groups == "auto":
             given = spare + 1 if isinstance(spare, int) and spare else None
             return given or min(n_tasks, _MOST_BRANCHES), None
-        if isinstance(n_groups, bool) or not isinstance(n_groups, int) or n_groups < 1:
+        if type(n_groups) is not int or n_groups < 1:
             raise ValueError(f'`n_groups` must be >= 1 or "auto", got {n_groups!r}.')
         if spare == "double":
             spare = max(0, min(n_groups, n_tasks - n_groups))

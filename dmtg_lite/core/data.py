@@ -38,16 +38,16 @@ class Split:
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
             raise ValueError(
-                "`images` must be uint8 of shape (n, 3, H, W), got "
-                f"{self.images.dtype} of shape {tuple(self.images.shape)}."
+                f"`images` must be uint8 of shape (n, 3, H, W), got {self.images.dtype} of shape "
+                f"{tuple(self.images.shape)}."
             )
         if not len(self.images):
             raise ValueError("`images` is empty: every split needs at least one image.")
         for name, target in self.targets.items():
             if len(target) != len(self.images):
                 raise ValueError(
-                    f"target {name!r} has {len(target)} rows for {len(self.images)} images; "
-                    "every image needs one target per task."
+                    f"target {name!r} has {len(target)} rows for {len(self.images)} images; every "
+                    "image needs one target per task."
                 )
 
     def __len__(self) -> int:
@@ -122,8 +122,8 @@ class TaskData:
             planted = sorted(name for group in self.planted_groups for name in group)
             if planted != sorted(self.task_names):
                 raise ValueError(
-                    f"`planted_groups` must name every task once, got {planted} "
-                    f"for tasks {sorted(self.task_names)}."
+                    f"`planted_groups` must name every task once, got {planted} for tasks "
+                    f"{sorted(self.task_names)}."
                 )
 
     def __repr__(self) -> str:
@@ -157,7 +157,8 @@ class TaskData:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(3, H, W)."""
-        return tuple(self.train.images.shape[1:])
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
 
     def select(self, names: Sequence[str]) -> TaskData:
         """The same images with only the named tasks, in the order given."""
@@ -201,8 +202,8 @@ def _check_picture(target: Tensor, task: Task, images: Tensor, split_name: str) 
         )
     if not fits or tuple(target.shape) != shape:
         raise ValueError(
-            f"target {task.name!r} of split `{split_name}` must be {wanted}, "
-            f"got {target.dtype} {tuple(target.shape)}."
+            f"target {task.name!r} of split `{split_name}` must be {wanted}, got {target.dtype} "
+            f"{tuple(target.shape)}."
         )
 
 
@@ -216,9 +217,8 @@ def _check_classes(target: Tensor, task: Task, split_name: str) -> None:
     lowest, highest = int(target.min()), int(target.max())
     if lowest < -1 or highest >= task.n_outputs:
         raise ValueError(
-            f"{where} must hold class numbers from 0 to {task.n_outputs - 1}, or -1 where an "
-            "image carries "
-            f"no label, got {lowest} to {highest}."
+            f"{where} must hold class numbers from 0 to {task.n_outputs - 1}, or -1 where an image "
+            f"carries no label, got {lowest} to {highest}."
         )
     if highest == -1:
         raise ValueError(
@@ -226,6 +226,6 @@ def _check_classes(target: Tensor, task: Task, split_name: str) -> None:
         )
     if lowest == -1 and task.n_outputs == 2 and not (target == 0).any():
         raise ValueError(
-            f"{where} holds only 1 and -1, and -1 means that an image carries no label. "
-            "Number the two classes 0 and 1; if 1 is all there is, leave the task out."
+            f"{where} holds only 1 and -1, and -1 means that an image carries no label. Number the "
+            "two classes 0 and 1; if 1 is all there is, leave the task out."
         )

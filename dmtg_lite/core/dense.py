@@ -80,9 +80,9 @@ class DenseHeads(Heads):
         for task in tasks:
             if not task.is_dense:
                 raise ValueError(
-                    f"task {task.name!r} is a classification of whole images, and this encoder ends "
-                    "in a map of features for dense tasks. Choose an encoder with flat features, "
-                    "such as 'resnet'."
+                    f"task {task.name!r} is a classification of whole images, and this encoder "
+                    "ends in a map of features for dense tasks. Choose an encoder with flat "
+                    "features, such as 'resnet'."
                 )
         self.tasks = tuple(tasks)
         self.decoders = nn.ModuleList(Decoder(in_features, widths, t.n_outputs) for t in tasks)

@@ -28,8 +28,8 @@ def labels_from_groups(groups: Sequence[Sequence[str]], task_names: Sequence[str
     label_of = {name: k for k, group in enumerate(groups) for name in group}
     if sorted(name for group in groups for name in group) != sorted(task_names):
         raise ValueError(
-            f"`groups` must name each of the {len(task_names)} tasks {list(task_names)} exactly once, "
-            f"got {[list(group) for group in groups]}."
+            f"`groups` must name each of the {len(task_names)} tasks {list(task_names)} exactly "
+            f"once, got {[list(group) for group in groups]}."
         )
     return [label_of[name] for name in task_names]
 
@@ -50,8 +50,8 @@ def compute_agreement(groups: Sequence[Sequence[str]], others: Sequence[Sequence
         differing = sorted(set(names) ^ set(others_names))
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(
-            "the two groupings must name the same tasks, each once; "
-            f"in only one of them: {differing}, more than once: {twice}."
+            "the two groupings must name the same tasks, each once; in only one of them: "
+            f"{differing}, more than once: {twice}."
         )
     both = sum(comb(len(set(a) & set(b)), 2) for a in groups for b in others)
     in_a, in_b = (sum(comb(len(group), 2) for group in own) for own in (groups, others))

@@ -98,6 +98,7 @@ class FlatHeads(Heads):
     """
 
     is_fused = True
+    _place_of: Tensor  # the task that each output belongs to
 
     def __init__(self, in_features: int, tasks: Sequence[Task], *, hidden: int = 0) -> None:
         super().__init__()

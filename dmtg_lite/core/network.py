@@ -87,8 +87,8 @@ class GroupedNetwork(nn.Module):
         n_stages = len(encoder.stages)
         if not 0 <= shared < n_stages:
             raise ValueError(
-                f"`shared` must be in 0..{n_stages - 1}, got {shared}: "
-                f"the encoder has {n_stages} stages and a branch needs one of its own."
+                f"`shared` must be in 0..{n_stages - 1}, got {shared}: the encoder has {n_stages} "
+                "stages and a branch needs one of its own."
             )
         stem, branch = encoder.stages[:shared], encoder.stages[shared:]
         heads = build_heads(encoder, tasks, hidden=head_hidden)

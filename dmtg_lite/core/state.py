@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -59,7 +61,9 @@ class TrainState:
             optimizer.param_groups[0]["lr"] = rate * self.lr_scale
 
 
-def _build_optimizer(rule: Optimiser, weights: list[Tensor], lr: float) -> torch.optim.Optimizer:
+def _build_optimizer(
+    rule: Optimiser, weights: Sequence[Tensor], lr: float
+) -> torch.optim.Optimizer:
     if rule == "adam":
         return torch.optim.Adam(weights, lr=lr, fused=True)
     return torch.optim.SGD(weights, lr=lr, momentum=0.9, fused=True)

@@ -88,8 +88,8 @@ def find_members(groups: Sequence[Sequence[str]], task_names: Sequence[str]) -> 
         )
     if set(names) != set(task_names):
         raise ValueError(
-            f"`groups` must name every one of the tasks {list(task_names)} and no other, "
-            f"got {[list(group) for group in groups]}."
+            f"`groups` must name every one of the tasks {list(task_names)} and no other, got "
+            f"{[list(group) for group in groups]}."
         )
     return [[row_of[name] for name in group] for group in groups]
 

@@ -41,8 +41,8 @@ def restore_run(path: str | Path, state: TrainState, history: History, data: str
     tensors, meta = load_checkpoint(path)
     if meta.get("data") != data:
         raise ValueError(
-            f"the checkpoint {path} was made on {meta.get('data')}; this run has {data}. "
-            "Resume with the same data, or start in a new folder."
+            f"the checkpoint {path} was made on {meta.get('data')}; this run has {data}. Resume "
+            "with the same data, or start in a new folder."
         )
     unpack(state, tensors, meta)
     history.append(*(tensors[f"history.{name}"].numpy() for name in History.ARRAYS))
@@ -88,8 +88,8 @@ def unpack(state: TrainState, tensors: dict[str, Tensor], meta: dict[str, Any]) 
         other = [key for key in own | found if own.get(key) != found.get(key)]
         was, now = (", ".join(_show(key, one.get(key)) for key in other) for one in (found, own))
         raise ValueError(
-            f"the checkpoint was made with {was}; this run has {now}. "
-            "Resume with the same settings, or start in a new folder."
+            f"the checkpoint was made with {was}; this run has {now}. Resume with the same "
+            "settings, or start in a new folder."
         )
     _cut_to_size(state, meta)
     state.network.load_state_dict(_below("network.", tensors))

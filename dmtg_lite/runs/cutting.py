@@ -37,8 +37,9 @@ def close_branch(state: TrainState, index: int, next_best: Tensor) -> None:
     if network.n_spare:
         network.n_spare -= 1
     _forget(state, gone)
-    if old is not None:
-        _replace_logits(state, old, index)
+    new = network.assignment.logits
+    if old is not None and new is not None:
+        _replace_logits(state, old, new, index)
 
 
 def drop_pruned(state: TrainState) -> None:
@@ -70,8 +71,8 @@ def _check(network: GroupedNetwork, index: int, next_best: Tensor) -> None:
         raise ValueError("the last branch cannot close: its tasks would have nowhere to go.")
     if not 0 <= index < network.n_groups or next_best.shape != (len(network.tasks),):
         raise ValueError(
-            f"`index` must be 0 to {network.n_groups - 1} and `next_best` hold a branch for each of "
-            f"the {len(network.tasks)} tasks, got {index} and shape {tuple(next_best.shape)}."
+            f"`index` must be 0 to {network.n_groups - 1} and `next_best` hold a branch for each "
+            f"of the {len(network.tasks)} tasks, got {index} and shape {tuple(next_best.shape)}."
         )
     for n in (network.assignment.group_of() == index).nonzero().flatten().tolist():
         heir = int(next_best[n])
@@ -105,9 +106,9 @@ def _forget(state: TrainState, gone: Sequence[nn.Parameter]) -> None:
     group["params"] = [weight for weight in group["params"] if id(weight) not in left]
 
 
-def _replace_logits(state: TrainState, old: nn.Parameter, column: int) -> None:
+def _replace_logits(state: TrainState, old: nn.Parameter, new: nn.Parameter, column: int) -> None:
     """Let the optimiser of S go on with one column less."""
-    new, optimizer = state.network.assignment.logits, state.optimizers["assignment"]
+    optimizer = state.optimizers["assignment"]
     optimizer.param_groups[0]["params"] = [new]
     optimizer.state[new] = {
         name: drop_column(value, column) if value.shape == old.shape else value  # Adam also counts

@@ -31,6 +31,7 @@ class Metric(Protocol):
         Raises:
             ValueError: If nothing added carried a label.
         """
+        ...
 
 
 class ErrorPercent:

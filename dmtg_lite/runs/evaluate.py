@@ -76,19 +76,17 @@ def evaluate(
     network.eval()
     batches = Batches(split, network.tasks, network.device)
     batch_size = batch_size or (16 if batches.is_dense else 512)
-    losses = torch.zeros(
-        len(network.tasks), 2, dtype=torch.float64, device=network.device
-    )  # sum, count
+    names = [task.name for task in network.tasks]
+    losses = torch.zeros(len(names), 2, dtype=torch.float64, device=network.device)  # sum, count
     metrics = [build_metric(task, network.device) for task in network.tasks]
     for start in range(0, len(split), batch_size):
         images, targets = batches.take(slice(start, start + batch_size))
         predictions = pruned(images)
         for n, task in enumerate(network.tasks):
-            target = targets[n] if batches.is_dense else targets[:, n]
+            target = targets[:, n] if isinstance(targets, Tensor) else targets[n]
             losses[n] += torch.stack(sum_loss(task, predictions[task.name], target))
             if with_errors:
                 metrics[n].update(predictions[task.name], target)
-    names = [task.name for task in network.tasks]
     mean_losses = (losses[:, 0] / losses[:, 1]).tolist()
     errors = [metric.compute() for metric in metrics] if with_errors else []
     return Evaluation(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,10 +38,12 @@ def build_network(
         )
     if config.heads.train_all and encoder.decoder:
         raise ValueError(
-            "`heads.train_all` computes every head twice, which suits light heads, not the decoders "
-            "of dense tasks. Leave it False."
+            "`heads.train_all` computes every head twice, which suits light heads, not the "
+            "decoders of dense tasks. Leave it False."
         )
-    return network.to(data.device, memory_format=torch.channels_last)
+    # pyright knows no memory format of modules
+    layout: dict[str, Any] = {"memory_format": torch.channels_last}
+    return network.to(data.device, **layout)
 
 
 def branch_out(
@@ -159,8 +162,8 @@ def continue_fit(
     record_every = max(1, n_steps // _MAX_RECORDS) if record_every is None else record_every
     if checkpoint_every < 1 or record_every < 1:
         raise ValueError(
-            "`checkpoint_every` and `record_every` must be >= 1, "
-            f"got {checkpoint_every} and {record_every}."
+            f"`checkpoint_every` and `record_every` must be >= 1, got {checkpoint_every} and "
+            f"{record_every}."
         )
     fingerprint = data.fingerprint()
     if not state.step and checkpoint is not None and Path(checkpoint).exists():
@@ -206,11 +209,11 @@ def record_to_history(history: History, records: Sequence[StepRecord]) -> None:
 
 
 def _check_finite(record: StepRecord, losses: np.ndarray, task_names: Sequence[str]) -> None:
-    bad = ~np.isfinite(losses)  # (N,)
-    if bad.any():
+    if not np.isfinite(losses).all():  # (N,)
+        bad = int(np.isfinite(losses).argmin())
         raise FloatingPointError(
-            f"the loss of task {task_names[bad.argmax()]!r} is {losses[bad.argmax()]} at step "
-            f"{record.step} (tau {record.tau:g}). Lower `lr`, or check the images and labels."
+            f"the loss of task {task_names[bad]!r} is {losses[bad]} at step {record.step} (tau "
+            f"{record.tau:g}). Lower `lr`, or check the images and labels."
         )
 
 

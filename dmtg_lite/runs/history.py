@@ -120,8 +120,7 @@ class History:
     def __repr__(self) -> str:
         return (
             f"History({len(self)} records, N={len(self.task_names)} tasks, K={self.n_groups} "
-            "groups, "
-            f"last step {self.steps[-1] if len(self) else None})"
+            f"groups, last step {self.steps[-1] if len(self) else None})"
         )
 
     @property
@@ -303,9 +302,14 @@ class History:
                 history.has_loss_matrices = meta.get("has_loss_matrices", False)
                 history.elbow = meta.get("elbow")
                 history._closings = meta.get("closings") or []
-                arrays = {name: file[name] for name in cls.ARRAYS if name in file}
-                arrays["probabilities"] = arrays["probabilities"].astype(np.float32) / _FULL
-                history.append(*(arrays.get(name) for name in cls.ARRAYS))
+                history.append(
+                    file["steps"],
+                    file["probabilities"].astype(np.float32) / _FULL,
+                    file["task_losses"],
+                    file["tau"],
+                    file["lr_assignment"],
+                    file["loss_matrices"] if "loss_matrices" in file else None,
+                )
         except FileNotFoundError:
             raise FileNotFoundError(f"no recorded run at {path}.") from None
         except Exception as error:

@@ -35,21 +35,20 @@ def norm_gains(
     Source:
         The terms of equations (7) and (8).
     """
-    error, reference = np.asarray(error, np.float64), np.asarray(reference_error, np.float64)
-    if error.shape != reference.shape or error.ndim != 1 or not error.size:
+    own, reference = np.asarray(error, np.float64), np.asarray(reference_error, np.float64)
+    if own.shape != reference.shape or own.ndim != 1 or not own.size:
         raise ValueError(
-            "`error` and `reference_error` must be of one shape (N,), "
-            f"got {error.shape} and {reference.shape}."
+            f"`error` and `reference_error` must be of one shape (N,), got {own.shape} and "
+            f"{reference.shape}."
         )
-    if not (np.isfinite(error).all() and np.isfinite(reference).all()):
-        raise ValueError(f"errors must be finite, got {error.tolist()} and {reference.tolist()}.")
+    if not (np.isfinite(own).all() and np.isfinite(reference).all()):
+        raise ValueError(f"errors must be finite, got {own.tolist()} and {reference.tolist()}.")
     if (reference == 0).any():
         raise ValueError(
             f"`reference_error` is 0 at task {int((reference == 0).argmax())}: a relative gain "
-            "does not "
-            "exist there. Evaluate on more images, or compare the errors themselves."
+            "does not exist there. Evaluate on more images, or compare the errors themselves."
         )
-    gains = 100.0 * (reference - error) / reference
+    gains = 100.0 * (reference - own) / reference
     return np.where(np.broadcast_to(higher_is_better, gains.shape), -gains, gains)
 
 

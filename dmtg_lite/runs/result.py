@@ -86,8 +86,8 @@ class MethodResult:
         groups = " | ".join(", ".join(group) for group in self.groups)
         error = f"total error {self.total_error:.1f} points, " if isfinite(self.total_error) else ""
         return (
-            f"MethodResult({self.method}: {groups}; {error}"
-            f"total loss {total(self.task_losses):.3f}, encoder cost {self.encoder_cost:.2f})"
+            f"MethodResult({self.method}: {groups}; {error}total loss "
+            f"{total(self.task_losses):.3f}, encoder cost {self.encoder_cost:.2f})"
         )
 
     @property

@@ -54,7 +54,8 @@ class Run:
         saving: Saving = UNSAVED,
         label: str = "training",
     ) -> None:
-        self.data, self.config, self.n_groups, self.members = data, config, n_groups, members
+        self.data, self.config, self.members = data, config, members
+        self.n_groups: NGroups = n_groups
         self.seed = config.seed if seed is None else seed
         self.saving, self.label = saving, label
         before, after = config.count_steps(len(data.train))

@@ -51,8 +51,8 @@ class Saving:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["settings"] != settings:
             raise ValueError(
-                f"{path} was made with {found['settings']}; this run has {settings}. "
-                "Resume with the same data and settings, or start in a new folder."
+                f"{path} was made with {found['settings']}; this run has {settings}. Resume with "
+                "the same data and settings, or start in a new folder."
             )
         return found["value"]
 

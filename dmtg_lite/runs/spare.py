@@ -119,13 +119,13 @@ def read_n_groups(costs: Sequence[float]) -> int:
 def _check(loss_matrix: Tensor, group_of: Tensor) -> None:
     if loss_matrix.ndim != 2 or loss_matrix.shape[1] < 2:
         raise ValueError(
-            f"`loss_matrix` must have shape (n_tasks, n_groups) with 2 groups or more, "
-            f"got {tuple(loss_matrix.shape)}; the last branch cannot close."
+            "`loss_matrix` must have shape (n_tasks, n_groups) with 2 groups or more, got "
+            f"{tuple(loss_matrix.shape)}; the last branch cannot close."
         )
     if group_of.shape != loss_matrix.shape[:1]:
         raise ValueError(
-            f"`group_of` must hold one branch for each of the {len(loss_matrix)} tasks, "
-            f"got shape {tuple(group_of.shape)}."
+            f"`group_of` must hold one branch for each of the {len(loss_matrix)} tasks, got shape "
+            f"{tuple(group_of.shape)}."
         )
     if len(group_of) and not 0 <= int(group_of.min()) <= int(group_of.max()) < loss_matrix.shape[1]:
         raise ValueError(
@@ -150,9 +150,9 @@ def check_closings(config: TrainConfig, n_branches: int, n_spare: int | None, n_
     if n_closings and last > n_steps:
         raise ValueError(
             f"{n_closings} branches are to close, the last after step {last} (`close_from` "
-            f"{config.spare.close_from}, one every {config.spare.close_every}), but the run has {n_steps} "
-            "steps. "
-            "Train longer, close earlier or more often, or open fewer `spare_branches`."
+            f"{config.spare.close_from}, one every {config.spare.close_every}), but the run has "
+            f"{n_steps} steps. Train longer, close earlier or more often, or open fewer "
+            "`spare_branches`."
         )
 
 
@@ -207,8 +207,8 @@ class CloseSpare:
         if not matrix.isfinite().all():
             bad = network.tasks[int((~matrix.isfinite()).any(1).nonzero()[0])].name
             raise FloatingPointError(
-                f"the loss of task {bad!r} is not finite at step {state.step}, where a branch is to "
-                "close. Lower `lr`, or check the images and labels."
+                f"the loss of task {bad!r} is not finite at step {state.step}, where a branch is "
+                "to close. Lower `lr`, or check the images and labels."
             )
         return matrix.cpu()
 

@@ -89,7 +89,8 @@ class LiveSession:
         self.n_groups, self.seed = n_groups, config.seed
         self.knobs = Knobs()
         self.steps_per_second = steps_per_second
-        self.state, self.error, self.pretrained = "idle", "", 0
+        self.state: str = "idle"
+        self.error, self.pretrained = "", 0
         self.network: GroupedNetwork | None = None
         self._run: Run | None = None
         self._stopwatch = Stopwatch()
@@ -328,7 +329,7 @@ class LiveSession:
             try:
                 command = self._commands.get(timeout=max(0, wait) if self._credit else None)
             except queue.Empty:
-                if self.state != active:
+                if active and self.state != active:
                     self.state = active
                     self._tell()
                 if cost and self.steps_per_second:

@@ -22,9 +22,10 @@ from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.tasks import TASKONOMY_5, Task, make_tolerant
 from dmtg_lite.methods.search.affinity import label_correlation
+from dmtg_lite.runs.checkpoint import pack
 from dmtg_lite.runs.dense_metrics import build_metric
 from dmtg_lite.runs.evaluate import evaluate
-from dmtg_lite.runs.fit import branch_out, build_network, fit
+from dmtg_lite.runs.fit import branch_out, build_network, continue_steps, fit
 
 CONFIG = TrainConfig(
     steps=8, batch_size=4, lr=1e-3, lr_assignment=0.1, encoder="xception_small", tau=4.0

@@ -254,10 +254,8 @@ def _measure(
         i, j = (~matrix.isfinite()).nonzero()[0].tolist()
         raise FloatingPointError(
             f"the affinity of {data.task_names[i]!r} to {data.task_names[j]!r} is {matrix[i, j]} "
-            "after "
-            f"{measurements} measurements. nan: no batch had labels of both; raise `batch_size`, "
-            "or measure "
-            "more often. Infinite: the step ahead is too long; lower `lr`."
+            f"after {measurements} measurements. nan: no batch had labels of both; raise "
+            "`batch_size`, or measure more often. Infinite: the step ahead is too long; lower `lr`."
         )
     batch_macs = count_macs(network, data.image_shape)["encoder"] * batch_size
     return Affinity(matrix, network, state.encoder_macs + round(batch_macs * passes * measurements))
@@ -288,9 +286,9 @@ def cluster_affinity(matrix: Tensor, n_groups: int, task_names: Sequence[str]) -
     n_tasks = len(task_names)
     if tuple(matrix.shape) != (n_tasks, n_tasks) or not torch.isfinite(matrix).all():
         raise ValueError(
-            f"`matrix` must be finite and of shape ({n_tasks}, {n_tasks}) for {n_tasks} tasks, "
-            "got shape "
-            f"{tuple(matrix.shape)} with {int((~torch.isfinite(matrix)).sum())} entries not finite."
+            f"`matrix` must be finite and of shape ({n_tasks}, {n_tasks}) for {n_tasks} tasks, got "
+            f"shape {tuple(matrix.shape)} with {int((~torch.isfinite(matrix)).sum())} entries not "
+            "finite."
         )
     if type(n_groups) is not int or not 1 <= n_groups <= n_tasks:
         raise ValueError(
@@ -302,8 +300,8 @@ def cluster_affinity(matrix: Tensor, n_groups: int, task_names: Sequence[str]) -
     ties = ((ties + ties.T) / 2).clamp_min(0).fill_diagonal_(0)
     if not ties.any():
         raise ValueError(
-            "`matrix` holds no positive affinity between two tasks, so there is nothing to "
-            "cluster by."
+            "`matrix` holds no positive affinity between two tasks, so there is nothing to cluster "
+            "by."
         )
     try:
         from sklearn.cluster import SpectralClustering

@@ -142,8 +142,7 @@ def fit_meta_learner(
     if masks.shape != gains.shape or masks.ndim != 2 or not len(masks):
         raise ValueError(
             "`masks` and `gains` must both have shape (n_combinations, n_tasks) with a row or "
-            "more, got "
-            f"{tuple(masks.shape)} and {tuple(gains.shape)}."
+            f"more, got {tuple(masks.shape)} and {tuple(gains.shape)}."
         )
     if not masks.any(1).all():
         raise ValueError(
@@ -215,10 +214,8 @@ def list_combinations(n_tasks: int) -> Tensor:
     if type(n_tasks) is not int or not 1 <= n_tasks <= MAX_TASKS:
         raise ValueError(
             f"`n_tasks` must be a whole number from 1 to {MAX_TASKS}, got {n_tasks!r}. N tasks "
-            "have 2^N - 1 "
-            "combinations; beyond that a table of all is too long to choose groups from exactly, "
-            "and the "
-            "few that are measured say too little about the rest."
+            "have 2^N - 1 combinations; beyond that a table of all is too long to choose groups "
+            "from exactly, and the few that are measured say too little about the rest."
         )
     groups = [
         group for size in range(1, n_tasks + 1) for group in combinations(range(n_tasks), size)

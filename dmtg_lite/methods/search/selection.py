@@ -163,9 +163,8 @@ def select_groups(
     if solution is None:
         raise ValueError(
             f"`budget` = {budget} cannot serve all of the tasks {', '.join(tasks)}: no affordable "
-            "choice of "
-            f"the {len(candidates)} candidates has each of them. Raise the budget or offer larger "
-            "groups."
+            f"choice of the {len(candidates)} candidates has each of them. Raise the budget or "
+            "offer larger groups."
         )
     chosen, regret, is_exact = solution
     # any other minimal set lacks one of the chosen: with all of them it would not be minimal
@@ -196,9 +195,8 @@ def check_selectable(tasks: Sequence[str], n_groups: int, *, most: int = MAX_TAS
         raise ValueError(f"`n_groups` must be >= 1, got {n_groups!r}.")
     if len(tasks) > most:
         raise ValueError(
-            f"there are {len(tasks)} tasks, and all their groups are looked at: 2^N - 1, up to N "
-            f"= {most}. "
-            "Select fewer tasks, or use `dmtg`, whose cost does not grow with N."
+            f"there are {len(tasks)} tasks, and all their groups are looked at: 2^N - 1, up to N = "
+            f"{most}. Select fewer tasks, or use `dmtg`, whose cost does not grow with N."
         )
 
 
@@ -230,16 +228,15 @@ def pairwise_candidates(values: np.ndarray, tasks: Sequence[str], singles: str) 
     n_tasks = len(tasks)
     if values.shape != (n_tasks, n_tasks) or not n_tasks:
         raise ValueError(
-            f"`values` must have shape ({n_tasks}, {n_tasks}), one row and column per task, "
-            f"got {values.shape}."
+            f"`values` must have shape ({n_tasks}, {n_tasks}), one row and column per task, got "
+            f"{values.shape}."
         )
     if len(set(tasks)) < n_tasks:
         raise ValueError(f"`tasks` must name each task once, got {list(tasks)}.")
     if n_tasks > MAX_TASKS:
         raise ValueError(
-            f"`tasks` may have {MAX_TASKS} names at most, got {n_tasks}, which is "
-            f"{2**n_tasks - 1} groups. "
-            "Make the candidates that matter yourself."
+            f"`tasks` may have {MAX_TASKS} names at most, got {n_tasks}, which is {2**n_tasks - 1} "
+            "groups. Make the candidates that matter yourself."
         )
     if singles not in ("diagonal", "never"):
         raise ValueError(f'`singles` must be "diagonal" or "never", got {singles!r}.')
