@@ -25,8 +25,8 @@ from dmtg_lite.core.config import Pruning, TrainConfig
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.record import StepRecord
 from dmtg_lite.core.state import TrainState
-from dmtg_lite.core.step import StepRecord
 from dmtg_lite.core.tasks import TASKONOMY_5
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.fit import branch_out, build_network, train_steps
@@ -63,7 +63,7 @@ def make_state(data: TaskData, config: TrainConfig, n_settled: int) -> TrainStat
         for n in range(n_settled):
             network.assignment.logits[n, GROUP_OF[n]] = 20.0
     state = TrainState(network, config)
-    network.assignment.prune_below(1e-3)
+    prune_below(network.assignment, 1e-3)
     state.drop_pruned()
     return state
 

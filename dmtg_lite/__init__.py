@@ -61,9 +61,9 @@ if TYPE_CHECKING:  # what `__getattr__` does, for editors and type checkers
     from dmtg_lite.core.data import TaskData
     from dmtg_lite.core.network import GroupedNetwork
     from dmtg_lite.core.tasks import CELEBA_9, CELEBA_40, TASKONOMY_5, Task
+    from dmtg_lite.runs.fit import fit, train_steps
     from dmtg_lite.runs.history import History
     from dmtg_lite.runs.metrics import norm_gain
-    from dmtg_lite.runs.fit import fit, train_steps
 
 
 def __getattr__(name: str) -> object:

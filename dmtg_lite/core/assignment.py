@@ -24,18 +24,15 @@ def sample_assignment(
     estimator: Estimator = "gumbel",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Draw one relaxed assignment Z of tasks to groups.
-
-    Row n says how much of task n's loss each of the K groups carries in this step. ``tau`` decides
-    how far a draw is from one-hot, not which group wins most often.
+    """Draw one relaxed assignment Z: row n is how each of K groups shares the loss of task n.
 
     Args:
         logits: S, shape (N, K): unnormalised log-probabilities; -inf where a head is pruned.
-        tau: Temperature, > 0, no unit. Towards 0: one-hot rows; large: rows near 1/K.
-        estimator: ``"gumbel"``: softmax((S + g) / tau), the paper. ``"straight_through"``: the
-            same draw rounded to one-hot rows, with the gradient of the relaxed one.
-            ``"softmax"``: softmax(S) with neither noise nor tau; identical branches never
-            separate under it.
+        tau: Temperature, > 0: how far a draw is from one-hot, not which group wins most often.
+            Towards 0: one-hot rows; large: rows near 1/K.
+        estimator: ``"gumbel"``: softmax((S + g) / tau), the paper. ``"straight_through"``: the same
+            draw rounded to one-hot rows, with the gradient of the relaxed one. ``"softmax"``:
+            softmax(S), neither noise nor tau; identical branches never separate under it.
         generator: Source of the Gumbel noise; ``None`` uses torch's global one.
 
     Returns:
@@ -78,23 +75,14 @@ class Assignment(nn.Module):
     baseline: one group is Naive MTL, N groups are STL.
 
     Args:
-        n_tasks: N.
-        n_groups: K.
+        n_tasks, n_groups: N and K.
         group_of: Group of each task, N integers in 0..K-1, to fix the assignment.
         members: Tasks of each group, K lists of integers in 0..N-1, to fix an assignment whose
             groups may overlap; every task must be in one. ``None`` for both learns it.
-
-    Attributes:
-        logits: S, shape (N, K): a parameter, or ``None`` when fixed.
-        active: Heads that exist, bool of shape (N, K); a pruned head never comes back.
-
-    Raises:
-        ValueError: If N or K is below 1, ``group_of`` or ``members`` has another length or range, or
-            a task is in no group.
     """
 
-    logits: nn.Parameter | None
-    active: Tensor
+    logits: nn.Parameter | None  # S, (N, K); None when fixed
+    active: Tensor  # heads that exist, bool (N, K); a pruned head never comes back
 
     def __init__(
         self,
@@ -159,23 +147,6 @@ class Assignment(nn.Module):
     def groups(self, task_names: Sequence[str]) -> Groups:
         """Task names by group; empty groups are dropped, since K is a maximum (section 3.1)."""
         return groups_from_labels(self.group_of().tolist(), task_names)
-
-    @torch.no_grad()
-    def prune_below(self, threshold: float) -> None:
-        """Drop heads whose probability fell below ``threshold``; the winner of a row always stays.
-
-        Stays on the device: no value travels to the host. The paper prunes once, at the end.
-        """
-        probabilities = self.probabilities()  # (N, K)
-        winner = torch.zeros_like(self.active)
-        winner = winner.scatter_(-1, probabilities.argmax(-1, keepdim=True), True)
-        self.active &= (probabilities >= threshold) | winner
-
-    @torch.no_grad()
-    def choose(self, group_of: Tensor) -> None:
-        """Serve each task of overlapping fixed groups from one of them: int64 (N,)."""
-        chosen = torch.zeros_like(self.active)
-        self.active &= chosen.scatter_(1, group_of.to(self.active.device)[:, None], True)
 
 
 def drop_column(matrix: Tensor, column: int) -> Tensor:

@@ -50,12 +50,7 @@ class Heads(nn.Module, ABC):
     def compute_losses(self, outputs: Any, targets: Any) -> Tensor:
         """Mean loss of every head over what carries a label in the batch, 0 where nothing does.
 
-        Args:
-            outputs: What `forward` returned.
-            targets: Of the tasks served, as `pick` gives them.
-
-        Returns:
-            Shape (number of tasks served,).
+        ``outputs`` from `forward`, ``targets`` from `pick` -> shape (number of tasks served,).
         """
 
     @abstractmethod
@@ -67,13 +62,10 @@ class Heads(nn.Module, ABC):
         """New heads for the tasks at these places only, with copies of their weights."""
 
     def drop(self, places: Sequence[int]) -> list[nn.Parameter]:
-        """Let go of heads that are not needed; the weights that left, for the optimiser to forget.
-
-        Fused heads stay: they cost less than cutting them would.
-        """
+        """Let go of heads; the weights that left. Fused heads stay: cutting them costs more."""
         return []
 
-    def forward_held(self, features: Tensor) -> Any:
+    def hold(self, features: Tensor) -> Any:
         """`forward` with the weights held still: gradients reach the features only."""
         held = {name: weight.detach() for name, weight in self.named_parameters()}
         return functional_call(self, held, (features,))
@@ -87,14 +79,8 @@ class FlatHeads(Heads):
 
     Args:
         in_features: Width of the branch's output.
-        tasks: The tasks this branch serves, in row order; possibly none.
-        hidden: Hidden units of every head; 0: linear.
-
-    Raises:
-        ValueError: If a task is not a classification, or ``hidden`` is negative.
-
-    Source:
-        Linear heads: the paper's CelebA network. Hidden units are ours.
+        tasks: The classifications this branch serves, in row order; possibly none.
+        hidden: Hidden units of every head (ours); 0: linear, the paper's CelebA network.
     """
 
     is_fused = True
@@ -153,12 +139,8 @@ class FlatHeads(Heads):
         """Cross-entropy, the mean over those images of the batch that carry the label.
 
         Args:
-            outputs: Logits (..., B, sum of n_outputs); leading dimensions are branches that serve
-                the same tasks.
+            outputs: Logits (..., B, sum of n_outputs); leading dimensions are branches.
             targets: int64 class numbers, (B, number of tasks served); -1: no label.
-
-        Returns:
-            Shape (..., number of tasks served); 0, without a gradient, where nothing is labelled.
         """
         targets = targets.expand(*outputs.shape[:-1], -1)  # (..., B, tasks)
         if len(set(self.sizes)) == 1:  # the common case: one kernel, not one per task

@@ -32,12 +32,6 @@ class GroupedNetwork(nn.Module):
         branches: K encoders, each from stem output to (B, D) features, or to maps.
         heads: Those of each branch, for the tasks whose head in that branch exists.
         assignment: Of shape (N, K), learned or fixed.
-
-    Attributes:
-        branch_ids: Number that each open branch was opened with; it keeps it when others close.
-        n_opened: Branches there were at the start.
-        n_spare: How many of the open branches are to close while training; None: as many as the
-            closing costs will say.
     """
 
     def __init__(
@@ -54,9 +48,9 @@ class GroupedNetwork(nn.Module):
         self.branches = cast("list[nn.Module]", nn.ModuleList(branches))
         self.heads = cast("list[Heads]", nn.ModuleList(heads))
         self.assignment = assignment
-        self.branch_ids = list(range(len(branches)))
+        self.branch_ids = list(range(len(branches)))  # a branch keeps its number when others close
         self.n_opened = len(branches)
-        self.n_spare: int | None = 0
+        self.n_spare: int | None = 0  # branches that are to close; None: the costs will say
         self.index()
 
     def index(self) -> None:
@@ -75,14 +69,11 @@ class GroupedNetwork(nn.Module):
 
         Args:
             tasks: The N tasks, in row order.
-            encoder: Its stages become stem and branch.
-            shared: This many of the first stages go into the stem.
-            head_hidden: Hidden units of each head; 0: linear heads, the paper's on CelebA. Decoders
-                of dense tasks have none.
+            encoder: Its first ``shared`` stages become the stem, the others the branch.
+            head_hidden: Hidden units of each head; see `FlatHeads`.
 
         Raises:
-            ValueError: If ``shared`` leaves no stage for the branch, or the encoder's features do
-                not suit the tasks.
+            ValueError: If no stage is left for the branch, or features do not suit the tasks.
         """
         n_stages = len(encoder.stages)
         if not 0 <= shared < n_stages:
@@ -118,12 +109,9 @@ class GroupedNetwork(nn.Module):
             n_groups: K.
             group_of, members: Fix the assignment, see `Assignment`; each branch then has only its
                 own heads. ``None`` learns it, with all K x N heads.
-            jitter: Standard deviation of noise added to every copy, relative to each tensor's own;
-                0 in the paper, where the noise of the draws alone separates identical branches.
+            jitter: Noise on every copy, relative to each tensor's standard deviation; 0 in the
+                paper, where the noise of the draws alone separates identical branches.
             generator: Source of the jitter (on the CPU).
-
-        Raises:
-            ValueError: If this network has more than one branch.
         """
         if self.n_groups != 1:
             raise ValueError(
@@ -166,26 +154,17 @@ class GroupedNetwork(nn.Module):
     def compute_split_losses(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """The loss matrix twice, equal in value: one teaches encoders (and S), the other only heads.
 
-        Two gradients from one pass through the encoders: a head may then learn from every batch
-        although its branch listens to few of its tasks.
+        A head may then learn from every batch although its branch listens to few of its tasks.
 
         Returns:
-            Two tensors of shape (N, K): with the heads held still, and with the features held still.
+            Two tensors (N, K): with the heads held still, and with the features held still.
         """
-        pairs = list(zip(self.heads, self._run_branches(images), strict=True))
-        held = [head.forward_held(x) for head, x in pairs]
-        free = [head(x.detach()) for head, x in pairs]
-        n = len(self.tasks)
-        return (
-            stack_losses(self.heads, held, targets, n),
-            stack_losses(self.heads, free, targets, n),
-        )
+        pairs, n = list(zip(self.heads, self._run_branches(images), strict=True)), len(self.tasks)
+        held = stack_losses(self.heads, [head.hold(x) for head, x in pairs], targets, n)
+        return held, stack_losses(self.heads, [h(x.detach()) for h, x in pairs], targets, n)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Predict every task from its most probable group.
-
-        Args:
-            images: uint8, or float in [0, 1], shape (B, 3, H, W).
 
         Returns:
             ``{task name: logits (B, n_outputs)}``, in task order; of a dense task
@@ -194,9 +173,7 @@ class GroupedNetwork(nn.Module):
         features = self._run_branches(images)
         named = [head.split(head(x)) for head, x in zip(self.heads, features, strict=True)]
         group_of = self.assignment.group_of().tolist()
-        return {
-            task.name: named[k][task.name] for task, k in zip(self.tasks, group_of, strict=True)
-        }
+        return {t.name: named[k][t.name] for t, k in zip(self.tasks, group_of, strict=True)}
 
     def prune(self) -> GroupedNetwork:
         """A new, smaller network: N heads, each in its most probable group; no empty branch.
@@ -219,10 +196,7 @@ class GroupedNetwork(nn.Module):
         return pruned.to(self.device).train(self.training)
 
     def widen(self, matrix: Tensor, fill: float = 0.0) -> Tensor:
-        """Columns of the open branches -> of all that were ever open: (N, K) -> (N, n_opened).
-
-        A closed branch reads ``fill``.
-        """
+        """Columns of open branches -> of all ever opened, closed ones ``fill``: (N, n_opened)."""
         if self.n_groups == self.n_opened:
             return matrix
         wide = matrix.new_full((len(matrix), self.n_opened), fill)

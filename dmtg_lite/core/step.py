@@ -8,43 +8,15 @@ plots or waits, and asks the device for no value.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from dmtg_lite.core.batches import Batches, Lookahead, Order, Targets
-from dmtg_lite.core.closing import Closing, Elbow
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.objective import compute_objective, compute_task_losses
+from dmtg_lite.core.record import Knobs, StepRecord
 from dmtg_lite.core.state import TrainState
-
-
-@dataclass(slots=True)
-class Knobs:
-    """What may be turned while a run goes on, read once per step. None: as configured."""
-
-    tau: float | None = None
-    lr_assignment: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class StepRecord:
-    """One optimisation step, as detached tensors that stay on their device.
-
-    M counts all branches that were ever open; the columns of those that have closed are 0 in
-    probabilities and nan in the loss matrix, as are heads that do not exist.
-    """
-
-    step: int  # 1 for the first
-    task_losses: Tensor  # (N,), under the drawn assignment
-    loss_matrix: Tensor  # (N, M)
-    probabilities: Tensor  # (N, M), softmax(S) after the step
-    tau: float
-    lr_assignment: float
-    closing: Closing | None = None  # the branch that closed after this step
-    elbow: Elbow | None = None  # what closing on would cost, at the first look
-
 
 Between = Callable[[TrainState, StepRecord], StepRecord]
 """Called after a step; may change the run, and returns the record with what it did."""
@@ -55,12 +27,7 @@ def take_step(
 ) -> StepRecord:
     """Section 3.3: losses of all heads, one draw, one step of weights and S together.
 
-    Args:
-        state: Its network, S and optimisers move.
-        images: uint8, (B, 3, H, W).
-        targets: int64 (B, N), or N tensors of dense tasks.
-        tau: Temperature of the draw.
-        lr_assignment: Learning rate of S, before the schedule.
+    Images (B, 3, H, W); targets (B, N), or N tensors of dense tasks; the rate before the schedule.
     """
     network, assignment, config = state.network, state.network.assignment, state.config
     state.set_lr(config.lr, lr_assignment)

@@ -49,7 +49,8 @@ def dmtg(
         Section 3 and "Optimization" of section 4.1. Spare branches and restarts are ours, and off
         in the paper's preset.
     """
-    if n_groups == "auto" and config.restarts.n > 1:
+    finds_k = n_groups == "auto"
+    if finds_k and config.restarts.n > 1:
         raise ValueError(
             f'`n_groups="auto"` and `restarts.n={config.restarts.n}` do not go together: restarts are '
             "kept by training loss, which favours the run that kept most branches. Find K with one "

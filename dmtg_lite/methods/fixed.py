@@ -64,7 +64,9 @@ def train_groups(
     run.train_until()
     network = run.network
     if int(network.assignment.active.sum()) > len(data.tasks):
-        network.assignment.choose(choose_by_validation(network, data))
+        group_of = choose_by_validation(network, data)
+        active = network.assignment.active
+        active &= torch.zeros_like(active).scatter_(1, group_of[:, None], True)
     return make_result(
         method,
         data,

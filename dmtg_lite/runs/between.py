@@ -6,10 +6,11 @@ from dataclasses import replace
 from math import isfinite
 
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.record import StepRecord
 from dmtg_lite.core.state import TrainState
-from dmtg_lite.core.step import Between, StepRecord
+from dmtg_lite.core.step import Between
 from dmtg_lite.runs.cost import CountCost
-from dmtg_lite.runs.cutting import drop_pruned
+from dmtg_lite.runs.cutting import drop_pruned, prune_below
 from dmtg_lite.runs.evaluate import evaluate
 from dmtg_lite.runs.spare import CloseSpare, check_closings
 
@@ -44,7 +45,7 @@ def prune_heads(state: TrainState, record: StepRecord) -> StepRecord:
     waits |= record.closing is not None or record.elbow is not None  # only just
     if waits or state.step < pruning.start or state.step % _PRUNE_EVERY:
         return record
-    network.assignment.prune_below(pruning.below)
+    prune_below(network.assignment, pruning.below)
     drop_pruned(state)
     return replace(record, probabilities=network.widen(network.assignment.probabilities()))
 

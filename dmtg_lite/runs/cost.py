@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.record import StepRecord
 from dmtg_lite.core.state import TrainState
-from dmtg_lite.core.step import StepRecord
 
 
 def count_batch_macs(state: TrainState, data: TaskData) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dmtg_lite.core.assignment import drop_column
+from dmtg_lite.core.assignment import Assignment, drop_column
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.state import TrainState
 
@@ -42,8 +42,20 @@ def close_branch(state: TrainState, index: int, next_best: Tensor) -> None:
         _replace_logits(state, old, new, index)
 
 
+@torch.no_grad()
+def prune_below(assignment: Assignment, threshold: float) -> None:
+    """Drop heads whose probability fell below ``threshold``; the winner of a row always stays.
+
+    Stays on the device: no value travels to the host. The paper prunes once, at the end.
+    """
+    probabilities = assignment.probabilities()  # (N, K)
+    winner = torch.zeros_like(assignment.active)
+    winner = winner.scatter_(-1, probabilities.argmax(-1, keepdim=True), True)
+    assignment.active &= (probabilities >= threshold) | winner
+
+
 def drop_pruned(state: TrainState) -> None:
-    """Let go of what `Assignment.prune_below` has left unused: decoders, and branches without a head.
+    """Let go of what `prune_below` has left unused: decoders, and branches without a head.
 
     Asks the device which heads are left.
     """

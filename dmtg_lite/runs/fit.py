@@ -13,9 +13,10 @@ import torch
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.record import Knobs, StepRecord
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
-from dmtg_lite.core.step import Knobs, StepRecord, take_steps
+from dmtg_lite.core.step import take_steps
 from dmtg_lite.encoders import build_encoder
 from dmtg_lite.runs.between import choose_callbacks
 from dmtg_lite.runs.checkpoint import restore_run, save_run

@@ -19,8 +19,8 @@ import numpy as np
 from dmtg_lite.files import write_atomically
 
 if TYPE_CHECKING:
-    from dmtg_lite.core.closing import Closing, Elbow
     from dmtg_lite.core.groups import Groups
+    from dmtg_lite.core.record import Closing, Elbow
 
 FORMAT = "dmtg-run/2"
 _READABLE = {FORMAT, "dmtg-run/1"}  # the first held no loss matrices

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from dmtg_lite.core.closing import Closing, Elbow
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.groups import Groups, compute_agreement
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.record import Closing, Elbow
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.evaluate import evaluate

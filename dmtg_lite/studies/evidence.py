@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.data import TaskData, toy_faces
 from dmtg_lite.files import write_atomically
 from dmtg_lite.methods.search.affinity import cluster_affinity, label_correlation
+from dmtg_lite.runs.fit import branch_out, build_network
 from dmtg_lite.runs.metrics import sum_errors
 from dmtg_lite.runs.presets import TOY
-from dmtg_lite.runs.fit import branch_out, build_network
 from dmtg_lite.studies.cells import Cell, run_cells
 
 N_TASKS, K = 9, 3

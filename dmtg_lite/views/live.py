@@ -19,9 +19,9 @@ from typing import Any, Literal
 from dmtg_lite.core.config import Restarts, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.record import Knobs, StepRecord
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
-from dmtg_lite.core.step import Knobs, StepRecord
 from dmtg_lite.runs.fit import continue_steps, record_to_history
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result

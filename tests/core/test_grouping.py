@@ -12,6 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from dmtg_lite.core.assignment import Assignment, sample_assignment
 from dmtg_lite.core.groups import compute_agreement, groups_from_labels, labels_from_groups
+from dmtg_lite.runs.cutting import prune_below
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]])  # (N=2, K=3)
 NAMES = ["a", "b", "c", "d", "e", "f"]
@@ -162,11 +163,11 @@ def test_pruning_while_training_keeps_the_winner_and_is_final() -> None:
     assignment = Assignment(2, 3)
     with torch.no_grad():
         assignment.logits.copy_(torch.tensor([[4.0, 0.0, 0.0], [0.1, 0.0, 0.0]]))
-    assignment.prune_below(0.9)  # row 1 has no probability above 0.9: only its winner stays
+    prune_below(assignment, 0.9)  # row 1 has no probability above 0.9: only its winner stays
     assert assignment.active.tolist() == [[True, False, False], [True, False, False]]
     with torch.no_grad():
         assignment.logits[0] = torch.tensor([0.0, 9.0, 9.0])
-    assignment.prune_below(0.0)
+    prune_below(assignment, 0.0)
     assert assignment.probabilities().tolist() == [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]
     assert assignment.group_of().tolist() == [0, 0]
     assignment.sample(1.0).sum().backward()
@@ -176,7 +177,7 @@ def test_pruning_while_training_keeps_the_winner_and_is_final() -> None:
 def test_pruning_below_zero_changes_nothing() -> None:
     """Threshold 0 keeps every head."""
     assignment = Assignment(2, 3)
-    assignment.prune_below(0.0)
+    prune_below(assignment, 0.0)
     assert assignment.active.all()
 
 

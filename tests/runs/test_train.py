@@ -18,9 +18,9 @@ from dmtg_lite.core.assignment import ESTIMATORS
 from dmtg_lite.core.config import HeadOptions, Pruning, Restarts, Spare, TrainConfig
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.record import Knobs
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
-from dmtg_lite.core.step import Knobs
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.experiments import PAPER, TOY
 from dmtg_lite.runs.checkpoint import FORMAT, load_checkpoint, pack, save_checkpoint

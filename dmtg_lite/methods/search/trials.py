@@ -73,7 +73,12 @@ def _train(
             f"{label}{first}", f"{label} {first + 1}-{first + len(some)} of {len(groups)}"
         )
         _, state = fit(
-            network, part, config, n_steps=n_steps, seed=derive_seed(config.seed, Stream.TRAINING), **run
+            network,
+            part,
+            config,
+            n_steps=n_steps,
+            seed=derive_seed(config.seed, Stream.TRAINING),
+            **run,
         )
         spent += state.encoder_macs
         matrix = evaluate_heads(network, Batches(part.val, network.tasks, network.device))
