@@ -38,9 +38,6 @@ def sample_assignment(
     Returns:
         Z, shape (N, K), dtype and device of ``logits``; every row sums to 1.
 
-    Raises:
-        ValueError: If ``logits`` is not 2-D, ``tau`` is not positive or the estimator is unknown.
-
     Source:
         Equation (5). One draw serves the whole batch, as in the authors' released code.
 
@@ -49,10 +46,8 @@ def sample_assignment(
         tensor([[1., 0.]])
     """
     if logits.ndim != 2:
-        raise ValueError(
-            f"`logits` must have shape (n_tasks, n_groups), got {tuple(logits.shape)}. Pass the "
-            "whole matrix S, not one task's row."
-        )
+        got = tuple(logits.shape)
+        raise ValueError(f"`logits` must have shape (n_tasks, n_groups), got {got}.")
     if not tau > 0:  # written this way so that NaN is refused too
         raise ValueError(f"`tau` must be > 0, got {tau}. Typical values are 0.5 to 5.")
     if estimator not in ESTIMATORS:

@@ -23,17 +23,12 @@ class Heads(nn.Module, ABC):
     """The heads of one branch, for those tasks that have one there.
 
     What `forward` returns is the family's own business; `split` and `compute_losses` read it.
-
-    Attributes:
-        tasks: The tasks served, in row order; possibly none.
-        served: Their rows in the loss matrix.
-        is_fused: The heads of several branches may be computed at once; see `stack_losses`.
     """
 
-    is_fused: ClassVar[bool] = False
-    tasks: tuple[Task, ...]
-    served: list[int]
-    rows: Tensor  # `served`, as a buffer, so that no step copies it to the device
+    is_fused: ClassVar[bool] = False  # those of several branches may be computed at once
+    tasks: tuple[Task, ...]  # served, in row order; possibly none
+    served: list[int]  # their rows in the loss matrix
+    rows: Tensor  # the same as a buffer, so that no step copies it to the device
 
     def place(self, row_of: dict[str, int]) -> None:
         """Learn which rows of the loss matrix the tasks have."""
@@ -77,10 +72,7 @@ class FlatHeads(Heads):
     A linear head on a single number can only cut it once. With ``hidden`` units of its own
     (LeakyReLU 0.1) it can cut several times, so that tasks share a number without agreeing on a cut.
 
-    Args:
-        in_features: Width of the branch's output.
-        tasks: The classifications this branch serves, in row order; possibly none.
-        hidden: Hidden units of every head (ours); 0: linear, the paper's CelebA network.
+    ``hidden=0``, linear heads, is the paper's CelebA network; hidden units are ours.
     """
 
     is_fused = True

@@ -143,9 +143,6 @@ class GroupedNetwork(nn.Module):
         Args:
             images: uint8, or float in [0, 1], shape (B, 3, H, W).
             targets: int64 class numbers, shape (B, N); of dense tasks a list, see `batches.decode`.
-
-        Returns:
-            Shape (N, K); 0 where a branch has no head for a task.
         """
         features = self._run_branches(images)
         outputs = [head(x) for head, x in zip(self.heads, features, strict=True)]
