@@ -1,4 +1,4 @@
-"""Groups that nobody learned: drawn at random (the paper's RG), or known because we planted them."""
+"""Groups that nobody learned: drawn at random (the paper's RG), or planted in the data."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ def draw_groups(task_names: list[str], n_groups: int, *, seed: int) -> list[list
     if not 1 <= n_groups <= len(task_names):
         raise ValueError(
             f"`n_groups` must be in 1..{len(task_names)} for balanced groups of {len(task_names)} "
-            "tasks, "
-            f"got {n_groups}."
+            f"tasks, got {n_groups}."
         )
     rng = torch.Generator().manual_seed(derive_seed(seed, Stream.GROUPS))
     order = torch.randperm(len(task_names), generator=rng).tolist()

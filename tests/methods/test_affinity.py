@@ -285,10 +285,10 @@ def test_blocks_are_found_at_any_scale(within: float, between: float) -> None:
 def test_direction_and_diagonal_do_not_count() -> None:
     """The mean of both directions does: one triangle says as much as two."""
     matrix = block_matrix(0.9, 0.1)
-    assert sorted(cluster_affinity(2 * matrix.triu(1), 3, NAMES)) == BLOCKS
-    assert sorted(cluster_affinity(matrix - 100 * torch.eye(6), 3, NAMES)) == BLOCKS
-    matrix[0, 1], matrix[1, 0] = 5.0, -4.9  # a helps b far less than b harms a: mean 0.05
-    assert sorted(cluster_affinity(matrix, 3, NAMES)) == BLOCKS
+    one_sided = matrix.clone()
+    one_sided[0, 1], one_sided[1, 0] = 5.0, -4.9  # a helps b far less than b harms a: mean 0.05
+    for same in (2 * matrix.triu(1), matrix - 100 * torch.eye(6), one_sided):
+        assert sorted(cluster_affinity(same, 3, NAMES)) == BLOCKS
 
 
 def test_clusters_are_a_partition_for_every_k() -> None:
@@ -311,20 +311,16 @@ def test_labels_of_toy_faces_give_the_planted_groups() -> None:
 
 
 @pytest.mark.parametrize("measure", RUNS)
-@pytest.mark.parametrize("every", [0, -1, 2.5, True])
+@pytest.mark.parametrize("every", [0, 2.5, True])
 def test_a_bad_interval_is_refused(measure: Callable, every: object) -> None:
     with pytest.raises(ValueError, match="`every` must be a whole number >= 1"):
         measure(FACES, CONFIG, every=every)
 
 
-def test_a_rate_of_zero_is_refused() -> None:
-    """A step of no length has no effect to measure."""
+def test_what_cannot_be_measured_is_refused() -> None:
+    """A step of no length has no effect; tasks that share no encoder have no affinity in it."""
     with pytest.raises(ValueError, match="`lr` is 0"):
         tag_affinity(FACES, replace(CONFIG, lr=0.0))
-
-
-def test_a_network_with_branches_is_refused() -> None:
-    """Tasks that share no encoder have no affinity in it."""
     with pytest.raises(ValueError, match="one branch, this has 2"):
         compute_lookahead(linear_network().branch_out(2), *linear_batch(), lr=0.1)
 

@@ -152,12 +152,14 @@ def test_friends_and_foes_are_found() -> None:
     assert error < 0.8 * error_of_mean
 
 
-def test_ten_times_the_gains_are_ten_times_the_predictions() -> None:
+def test_ten_times_the_gains_are_ten_times_the_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Percents or shares: the unit of the gains decides nothing. All zeros are learnt as zeros."""
     gains = torch.linspace(-1, 1, 60).view(15, 4).double()
     with torch.no_grad():
-        one, ten = (fit_meta_learner(MASKS, size * gains, seed=0)(MASKS)[MASKS] for size in (1, 10))
         nothing = fit_meta_learner(MASKS, 0 * gains, seed=0)(MASKS)[MASKS]
+        monkeypatch.setattr(meta_learner, "_EPOCHS", 20)
+        one = fit_meta_learner(MASKS, gains, seed=0)(MASKS)[MASKS]
+        ten = fit_meta_learner(MASKS, 10 * gains, seed=0)(MASKS)[MASKS]
     torch.testing.assert_close(ten, 10 * one)
     assert nothing.abs().mean() < 0.01
 
@@ -177,26 +179,14 @@ PREDICTED = torch.tensor(
 def test_tasks_take_turns_and_ask_where_they_expect_most() -> None:
     """By hand: |gain|, not gain; only combinations with the task in it; never a known one."""
     known = SINGLES.clone()
-    assert [choose_next(TRIPLE, PREDICTED, known, round_) for round_ in (0, 1, 2, 3)] == [
-        4,
-        5,
-        6,
-        4,
-    ]
+    assert [choose_next(TRIPLE, PREDICTED, known, n) for n in range(4)] == [4, 5, 6, 4]
     known[4] = True
     assert choose_next(TRIPLE, PREDICTED, known, 0) == 6
-
-
-def test_a_task_with_nothing_to_ask_passes_its_turn_on() -> None:
-    """All of task 0 is known, so task 1 asks in its place."""
-    known = torch.tensor([True, True, True, True, True, False, True])
+    known[[3, 6]] = True  # nothing left to ask for task 0, so task 1 asks in its place
     assert choose_next(TRIPLE, PREDICTED, known, 0) == 5
     with pytest.raises(ValueError, match="all are known"):
         choose_next(TRIPLE, PREDICTED, torch.ones(7, dtype=torch.bool), 0)
-
-
-def test_of_equals_the_first_is_asked() -> None:
-    """So that the same predictions lead to the same questions."""
+    # of equals the first, so that the same predictions lead to the same questions
     assert choose_next(TRIPLE, torch.zeros(7, 3), SINGLES, 1) == 3
 
 

@@ -24,11 +24,10 @@ class GainTable:
     """The gain of every task in every combination of tasks; see `learn_gains`.
 
     Args:
-        masks: bool, shape (2^N - 1, N): which tasks are in a combination, in `list_combinations`'
-            order.
+        masks: bool, shape (2^N - 1, N): who is in a combination, as `list_combinations` lists them.
         gains: float64, shape (2^N - 1, N), no unit; nan for a task that is not in the combination.
-        is_measured: bool, shape (2^N - 1,). These rows hold what was measured. Of the others,
-            singles have gain 0 by definition and all else is predicted.
+        is_measured: bool, shape (2^N - 1,): the rows that were measured. Of the others, singles
+            have gain 0 by definition and all else is predicted.
     """
 
     masks: Tensor
@@ -39,13 +38,8 @@ class GainTable:
 class MetaLearner(nn.Module):
     """A small transformer whose words are tasks: who trains together -> what each one gains.
 
-    Every task has a learnt embedding. In each layer the tasks of a combination attend to one
-    another; one linear map, the same for all, reads a task's gain in the end.
-
-    Args:
-        n_tasks: N.
-        width: Size d of an embedding.
-        n_layers: Layers of attention and feed-forward map.
+    Every task has a learnt embedding of ``width`` numbers. In each layer the tasks of a combination
+    attend to one another; one linear map, the same for all, reads a task's gain in the end.
 
     Source:
         Song et al., Efficient and Effective Multi-task Grouping via Meta Learning on Task
@@ -53,13 +47,13 @@ class MetaLearner(nn.Module):
         whose embeddings are 64 to 128 wide.
     """
 
-    def __init__(self, n_tasks: int, *, width: int = 32, n_layers: int = 2) -> None:
+    def __init__(self, n_tasks: int, *, width: int = 32) -> None:
         super().__init__()
         self.tasks = nn.Embedding(n_tasks, width)
         # a tenth of the released start: tasks part only as gains demand it; far apart, a handful of
         # combinations can be learnt by heart and the predictions of all others are chance
         nn.init.normal_(self.tasks.weight, std=0.1)
-        self.layers = nn.ModuleList(_Layer(width) for _ in range(n_layers))
+        self.layers = nn.ModuleList(_Layer(width) for _ in range(2))
         self.read_gain = nn.Linear(width, 1)
 
     def forward(self, masks: Tensor) -> Tensor:
@@ -105,9 +99,8 @@ def fit_meta_learner(masks: Tensor, gains: Tensor, *, seed: int) -> MetaLearner:
 
     Source:
         Song et al. (2022). Their code takes gains as they are, keeps the rate, stops after 5 epochs
-        without a lower error (10 to 40 in all when we tried it, far from a fit) and averages two
-        snapshots, which a slip in its bookkeeping picks. With a rate that falls the last weights
-        will do.
+        without a lower error (far from a fit when we tried it) and averages two snapshots. With a
+        rate that falls the last weights will do.
     """
     known = gains.double()[masks]
     unit = known[known != 0].abs().mean().nan_to_num(1.0)  # singles, 0 by definition, do not count
@@ -146,8 +139,7 @@ def choose_next(masks: Tensor, gains: Tensor, is_known: Tensor, round_: int) -> 
         ValueError: If every combination is known.
 
     Source:
-        Song et al. (2022), as described; in their code only the strategy "activeper" does it, and
-        the default one adds no combination at all.
+        Song et al. (2022); in their code only the strategy "activeper" does it.
 
     Example:
         >>> masks = torch.tensor([[True, True, False], [True, False, True], [True, True, True]])

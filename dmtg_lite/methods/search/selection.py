@@ -30,7 +30,7 @@ class Candidate:
     Args:
         tasks: Names, each once.
         scores: ``{task: score}`` for exactly these tasks: losses, errors, affinities or gains.
-        cost: Price in the unit of the budget, e.g. 1 for a whole encoder, 0.5 for one of half size.
+        cost: In the unit of the budget, e.g. 1 for a whole encoder, 0.5 for one of half size.
 
     Raises:
         ValueError: If names and scores do not match, a score is not finite, or the cost is not > 0.
@@ -53,10 +53,8 @@ class Candidate:
                 f"`scores` must have one score for each task of the group {self.tasks} and no "
                 f"other, got scores for {tuple(self.scores)}."
             )
-        if wrong := {task: score for task, score in self.scores.items() if not isfinite(score)}:
-            raise ValueError(
-                f"`scores` must be finite, got {wrong}. Leave out groups that nobody scored."
-            )
+        if not all(map(isfinite, self.scores.values())):
+            raise ValueError(f"`scores` must be finite, got {self.scores}.")
         if not (isfinite(self.cost) and self.cost * _COST_STEPS >= 1):
             raise ValueError(f"`cost` must be a number above 0, 0.000001 or more, got {self.cost}.")
 
@@ -331,10 +329,7 @@ def _list_offers(regrets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, 
 def _find_first(
     regrets: np.ndarray, rest: np.ndarray, kinds: np.ndarray, most: float
 ) -> tuple[int, int]:
-    """The earliest candidate that with ``rest[kind of candidate, block]`` costs ``most`` at most.
-
-    And its best block.
-    """
+    """The earliest candidate whose regret with ``rest[kind, block]`` is ``most``, and its block."""
     for candidate, block, regret in _list_offers(regrets):
         reached = regret + rest[kinds[candidate], block]
         if (reached <= most).any():
