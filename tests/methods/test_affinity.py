@@ -335,7 +335,7 @@ def test_a_step_ahead_that_overflows_is_not_left_out() -> None:
 def test_a_run_that_diverges_is_refused() -> None:
     """Not a matrix of nan."""
     with pytest.raises(FloatingPointError, match="training diverged"):
-        gradient_cosine(FACES, replace(CONFIG, lr=1e30, optimiser="sgd"), every=1)
+        gradient_cosine(FACES, replace(CONFIG, lr=1e30), every=1)
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,8 @@ def compute_lookahead(
 
 def _encoder(network: GroupedNetwork) -> list[Tensor]:
     """The parameters that all tasks share."""
-    return [*network.stem.parameters(), *network.branches.parameters()]
+    parts = (network.stem, *network.branches)
+    return [weight for part in parts for weight in part.parameters()]
 
 
 def _probe(
