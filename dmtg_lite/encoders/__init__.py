@@ -13,12 +13,7 @@ from dmtg_lite.encoders.vit import vit_base, vit_small
 from dmtg_lite.encoders.xception import xception, xception_small
 
 ENCODERS: dict[str, Callable[..., Encoder]] = {
-    "resnet": resnet,
-    "toy": toy,
-    "vit_base": vit_base,
-    "vit_small": vit_small,
-    "xception": xception,
-    "xception_small": xception_small,
+    build.__name__: build for build in (resnet, toy, vit_base, vit_small, xception, xception_small)
 }
 
 
@@ -37,13 +32,11 @@ def build_encoder(
             pictures on a CPU), or ``"toy"``.
         image_shape: (3, H, W) of the images it will see.
         capacity: Numbers at the bottleneck of the toy encoder; ignored by the others.
-        pretrained: A local safetensors file to start from, see `load_pretrained`; None: random
-            weights.
+        pretrained: A local safetensors file to start from, see `load_pretrained`.
 
     Raises:
         FileNotFoundError: If ``pretrained`` is not there.
-        ValueError: If the name is unknown, the image size does not suit the encoder, or
-            ``pretrained`` does not fit it.
+        ValueError: If the name is unknown, or image size or ``pretrained`` do not fit it.
     """
     if name not in ENCODERS:
         raise ValueError(f"`encoder` must be one of {sorted(ENCODERS)}, got {name!r}.")
@@ -54,6 +47,6 @@ def build_encoder(
 
 
 __all__ = [
-    "ENCODERS", "Encoder", "build_encoder", "load_pretrained", "resnet", "save_encoder", "toy", "vit_base",
-    "vit_small", "xception", "xception_small",
+    "ENCODERS", "Encoder", "build_encoder", "load_pretrained", "resnet", "save_encoder", "toy",
+    "vit_base", "vit_small", "xception", "xception_small",
 ]  # fmt: skip

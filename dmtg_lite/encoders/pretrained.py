@@ -1,4 +1,4 @@
-"""Weights of an encoder from and to one local safetensors file. Nothing is downloaded, no pickle is read."""
+"""Weights of an encoder from and to a local safetensors file. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -38,28 +38,22 @@ class LoadReport:
 
 def save_encoder(encoder: Encoder, path: str | Path) -> None:
     """Write weights and statistics under the names ``stages.<i>.<name>``."""
-    write_atomically(
-        path, save({name: tensor.cpu().contiguous() for name, tensor in _tensors(encoder).items()})
-    )
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in _tensors(encoder).items()}
+    write_atomically(path, save(tensors))
 
 
 @torch.no_grad()
 def load_pretrained(encoder: Encoder, path: str | Path) -> LoadReport:
-    """Replace an encoder's weights by those of a local file: all that it holds, or none if it does
-    not fit.
+    """Replace an encoder's weights by those of a local file: all, or none if it does not fit.
 
     Images reach an encoder as fractions in [0, 1]; weights that were trained on normalised images
     start from inputs of another scale.
 
     Args:
         encoder: From `build_encoder`; changed in place.
-        path: A safetensors file: what `save_encoder` wrote, or for a ViT one with timm's names,
-            such as those of ``vit_base_patch16_224`` for ``vit_base``. Positions of another square
-            grid of patches are resized (bicubic), that of the class token is kept.
-
-    Returns:
-        What the file lacks and what of it is not used. With timm's names these are our 1x1
-        convolution to the map, and timm's ``head``.
+        path: What `save_encoder` wrote, or for a ViT a file with timm's names, such as
+            ``vit_base_patch16_224`` for ``vit_base``: it lacks our 1x1 convolution to the map, and
+            its ``head`` is not used. Positions of another square grid are resized (bicubic).
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -81,16 +75,15 @@ def load_pretrained(encoder: Encoder, path: str | Path) -> LoadReport:
     if unknown or missing - ours_alone:
         raise ValueError(
             f"{path} is not of this encoder: names expected but not there: "
-            f"{_list(missing - ours_alone)}; "
-            f"names found without a place: {_list(unknown)}. Give a file of the same architecture."
+            f"{_list(missing - ours_alone)}; names found without a place: {_list(unknown)}. "
+            "Give a file of the same architecture."
         )
     fitting = sorted(own.keys() & found.keys())
     for name in fitting:
         if found[name].shape != own[name].shape:
             raise ValueError(
-                f"{path} is not of this encoder: expected {name} of shape "
-                f"{tuple(own[name].shape)}, "
-                f"found {tuple(found[name].shape)}. Give a file of the same architecture."
+                f"{path} is not of this encoder: expected {name} of shape {tuple(own[name].shape)},"
+                f" found {tuple(found[name].shape)}. Give a file of the same architecture."
             )
     for name in fitting:
         own[name].copy_(found[name])
@@ -99,18 +92,14 @@ def load_pretrained(encoder: Encoder, path: str | Path) -> LoadReport:
 
 def _tensors(encoder: Encoder) -> dict[str, Tensor]:
     """The encoder's own tensors, not copies, by name."""
-    return {
-        f"stages.{name}": tensor
-        for name, tensor in nn.ModuleList(encoder.stages).state_dict().items()
-    }
+    return nn.ModuleDict({"stages": nn.ModuleList(encoder.stages)}).state_dict()
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise FileNotFoundError(
             f"no weights at {path}. Nothing is downloaded: write them with `save_encoder`, or "
-            "fetch the "
-            "safetensors file of timm's vit_base_patch16_224 from where its authors publish it."
+            "fetch the safetensors file of timm's vit_base_patch16_224 from where it is published."
         )
     try:
         return load_file(path)
@@ -133,15 +122,14 @@ def _rename_timm(name: str, last: int) -> str:
 
 
 def _resize(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Positions of a square grid -> another grid's, the class token's in front: (1, 1 + n, width)."""
+    """Positions (1, 1 + n, width) of a square grid -> another grid's; the class token's first."""
     n = positions.shape[1] - 1 if positions.ndim == 3 else 0
     if n < 1 or n == grid[0] * grid[1] or isqrt(n) ** 2 != n:
         return positions  # right already, or so wrong that the comparison of shapes says it
-    square = (
-        positions[:, 1:].float().unflatten(1, (isqrt(n), -1)).permute(0, 3, 1, 2)
-    )  # (1, width, h, w)
+    positions = positions.float()
+    square = positions[:, 1:].unflatten(1, (isqrt(n), -1)).permute(0, 3, 1, 2)  # (1, width, h, w)
     resized = F.interpolate(square, grid, mode="bicubic", antialias=True)
-    return torch.cat([positions[:, :1].float(), resized.flatten(2).transpose(1, 2)], dim=1)
+    return torch.cat([positions[:, :1], resized.flatten(2).transpose(1, 2)], dim=1)
 
 
 def _list(names: Collection[str]) -> str:

@@ -1,9 +1,4 @@
-"""The paper's CelebA encoder: one convolution, one residual block, flatten. Far smaller than a
-ResNet-18.
-
-Layers and sizes follow TAG (Fifty et al. 2021) and the DMTG release; two rearrangements that
-change no value (pooling before ReLU, which commute) make it faster.
-"""
+"""The paper's CelebA encoder: one convolution, one residual block, flatten; no ResNet-18."""
 
 from __future__ import annotations
 
@@ -16,7 +11,7 @@ _WIDTH = 64
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + BN(conv(relu(BN(conv(x)))))), 3x3 convolutions without bias: (B, C, H, W) -> same."""
+    """relu(x + BN(conv(relu(BN(conv(x)))))), 3x3, no bias: (B, C, H, W) -> same."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -43,8 +38,8 @@ def resnet(image_shape: tuple[int, int, int] = (3, 64, 64), *, capacity: int = 0
         ``_shared`` variant.
 
     Source:
-        Section 4.1 ("a variant of ResNet following Fifty et al."). Xavier-uniform weights and zero
-        biases as in both releases.
+        Section 4.1 ("a variant of ResNet following Fifty et al."); layers, sizes and Xavier-uniform
+        weights as in TAG (Fifty et al. 2021) and the DMTG release.
     """
     channels, height, width = image_shape
     if min(height, width) < 8:
@@ -52,13 +47,12 @@ def resnet(image_shape: tuple[int, int, int] = (3, 64, 64), *, capacity: int = 0
     stem = nn.Sequential(
         nn.Conv2d(channels, _WIDTH, 3, padding=1, bias=False),
         nn.BatchNorm2d(_WIDTH),
-        nn.MaxPool2d(
-            3, stride=2
-        ),  # before ReLU: max and ReLU commute, and a quarter of the pixels remain
+        # before ReLU, with which it commutes: a quarter of the pixels remain
+        nn.MaxPool2d(3, stride=2),
         nn.ReLU(inplace=True),
     )
     block = nn.Sequential(ResidualBlock(_WIDTH), nn.AvgPool2d(2, stride=2), nn.Flatten())
-    for module in (*stem.modules(), *block.modules()):
+    for module in nn.ModuleList([stem, block]).modules():
         if isinstance(module, nn.Conv2d):
             nn.init.xavier_uniform_(module.weight)
     pooled = [((side - 3) // 2 + 1) // 2 for side in (height, width)]

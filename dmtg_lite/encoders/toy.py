@@ -1,5 +1,4 @@
-"""A small encoder with a knob: how many numbers fit through its bottleneck decides what a branch
-can serve.
+"""A small encoder with a knob, the width of its bottleneck, which decides what a branch can serve.
 
 About a millisecond a step on a CPU; not in the paper.
 """

@@ -1,8 +1,6 @@
-"""The paper's second Taskonomy encoder, a ViT-Base whose tokens become a map, and a sibling for a
-CPU.
+"""The paper's second Taskonomy encoder, a ViT-Base that gives a map, and a sibling for a CPU.
 
-Modules bear the names of timm's ViT, so that weights published under those names fit: see
-`pretrained`.
+Modules bear the names of timm's ViT, so that its published weights fit: see `pretrained`.
 """
 
 from __future__ import annotations
@@ -19,27 +17,20 @@ _EPS = 1e-6  # of all layer norms, as ViT has it; torch's own is 1e-5
 
 
 class Embedding(nn.Module):
-    """Patches, a class token before them, learned positions: (B, 3, H, W) -> (B, 1 + gh * gw,
-    width).
-
-    Args:
-        channels: Channels of the image.
-        grid: Number of patches, (gh, gw).
-        patch: Pixels along the side of a patch.
-        width: Numbers a token.
-    """
+    """Class token and gh * gw patches with positions: (B, 3, H, W) -> (B, 1 + gh * gw, width)."""
 
     def __init__(self, channels: int, grid: tuple[int, int], patch: int, width: int) -> None:
         super().__init__()
         self.grid = grid
-        projection = nn.Conv2d(channels, width, patch, stride=patch)
-        self.patch_embed = nn.Sequential(OrderedDict(proj=projection))
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(channels, width, patch, patch)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + grid[0] * grid[1], width))
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        patches = self.patch_embed(x).flatten(2).transpose(1, 2)  # (B, gh * gw, width), row by row
+        patches = (
+            self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
+        )  # (B, gh * gw, width), row by row
         return torch.cat([self.cls_token.expand(len(x), -1, -1), patches], dim=1) + self.pos_embed
 
 
@@ -59,18 +50,15 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then an MLP four times as wide, each after a layer norm and beside a skip: (B, P, width)."""
+    """Attention, then an MLP 4 times as wide, each after a norm, beside a skip: (B, P, width)."""
 
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width, eps=_EPS)
         self.attn = Attention(width, n_heads)
         self.norm2 = nn.LayerNorm(width, eps=_EPS)
-        self.mlp = nn.Sequential(
-            OrderedDict(
-                fc1=nn.Linear(width, 4 * width), act=nn.GELU(), fc2=nn.Linear(4 * width, width)
-            )
-        )
+        fc1, fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.mlp = nn.Sequential(OrderedDict(fc1=fc1, act=nn.GELU(), fc2=fc2))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
@@ -78,7 +66,7 @@ class Block(nn.Module):
 
 
 class ToMap(nn.Module):
-    """The last layer norm, and the patches' tokens as a map of ``out`` channels: (B, out, gh, gw)."""
+    """The last norm; the patches' tokens as a map: (B, 1 + gh * gw, width) -> (B, out, gh, gw)."""
 
     def __init__(self, grid: tuple[int, int], width: int, out: int) -> None:
         super().__init__()
@@ -99,43 +87,27 @@ def vit_base(image_shape: tuple[int, int, int] = (3, 256, 256), *, capacity: int
         capacity: Ignored: the paper's network has no bottleneck.
 
     Returns:
-        Embedding, 12 blocks (768 wide, 12 heads) and the way back to a map; features (B, 512, H/16,
-        W/16).
+        Embedding, 12 blocks (768 wide, 12 heads), back to a map; features (B, 512, H/16, W/16).
 
     Raises:
         ValueError: If H or W is not a multiple of 16.
 
     Source:
         Dosovitskiy et al. (2021); initial weights as in timm. The paper's Table 5 uses it with the
-        decoders
-        of Xception but does not say how 768 numbers a token become the 512 channels that these
-            read: a 1x1
-        convolution is our choice.
+        decoders of Xception but does not say how 768 numbers a token become the 512 channels that
+        these read: a 1x1 convolution is our choice.
     """
+    decoder = (128, 64, 48, 32)
     return _build(
-        image_shape,
-        patch=16,
-        width=768,
-        n_blocks=12,
-        n_heads=12,
-        out=512,
-        decoder=(128, 64, 48, 32),
+        image_shape, patch=16, width=768, n_blocks=12, n_heads=12, out=512, decoder=decoder
     )
 
 
 def vit_small(image_shape: tuple[int, int, int] = (3, 64, 64), *, capacity: int = 0) -> Encoder:
-    """The same blocks for 64x64 pictures on a CPU: 6 stages, features (B, 48, H/8, W/8); not in the
-    paper.
+    """The same for 64x64 pictures on a CPU, not in the paper: features (B, 48, H/8, W/8).
 
-    Args:
-        image_shape: (3, H, W), H and W multiples of 8.
-        capacity: Ignored.
-
-    Returns:
-        Embedding, 4 blocks (64 wide, 4 heads) and the way back to a map.
-
-    Raises:
-        ValueError: If H or W is not a multiple of 8.
+    See `vit_base`; H and W are multiples of 8, and there are 6 stages, 4 of them blocks (64 wide, 4
+    heads).
     """
     return _build(image_shape, patch=8, width=64, n_blocks=4, n_heads=4, out=48, decoder=(16, 8, 8))
 
@@ -162,9 +134,8 @@ def _build(
         *(Block(width, n_heads) for _ in range(n_blocks)),
         ToMap(grid, width, out),
     ]
-    for stage in stages:
-        for module in stage.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+    for module in nn.ModuleList(stages).modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            nn.init.zeros_(module.bias)
     return Encoder(stages, out, decoder)

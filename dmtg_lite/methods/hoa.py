@@ -20,8 +20,7 @@ from dmtg_lite.runs.saving import UNSAVED, Saving
 def hoa(
     data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
-    """Higher-order approximation: train all single tasks and pairs, estimate larger groups, select,
-    retrain.
+    """Higher-order approximation: train single tasks and pairs, estimate groups, select, retrain.
 
     A task's loss in a larger group is estimated as the mean of its validation losses in that
     group's pairs. The at most ``n_groups`` groups with the lowest sum of each task's best estimate

@@ -1,4 +1,4 @@
-"""MTG-Net: learn which combinations of tasks gain from a few trials, and choose groups by the prediction."""
+"""MTG-Net: learn from a few trials which tasks gain together, choose groups by the prediction."""
 
 from __future__ import annotations
 
@@ -22,19 +22,17 @@ def mtg_net(
     saving: Saving = UNSAVED,
     n_rounds: int | None = None,
 ) -> MethodResult:
-    """Train some combinations of tasks, learn to predict the gains of all, select by prediction,
-    retrain.
+    """Train some combinations of tasks, learn to predict the gains of all, select, retrain.
 
-    A gain is the relative fall of a task's validation loss against its own single-task network.
-    Which combination is trained next is the meta-learner's choice; see `meta_learner.learn_gains`.
-    The at most ``n_groups`` groups with the highest sum of each task's best gain, measured or
-    predicted, are chosen exactly; a task alone gains 0. They may overlap, and are trained from
-    scratch.
+    A gain is the relative fall of a task's validation loss against its own single-task network;
+    what is trained next is the meta-learner's choice, see `meta_learner.learn_gains`. The at most
+    ``n_groups`` groups with the highest sum of each task's best gain, measured or predicted, are
+    chosen exactly; a task alone gains 0. They may overlap, and are trained from scratch.
 
     Args:
         data, n_groups, config, saving: As for every method.
-        n_rounds: Combinations to train beside single tasks and all together; ``None``: N (N - 1) /
-            2, as many as HOA has pairs.
+        n_rounds: Combinations to train beside single tasks and all together; ``None``: N(N-1)/2,
+            as many as HOA has pairs.
 
     Source:
         Song et al., Efficient and Effective Multi-task Grouping via Meta Learning on Task
@@ -43,9 +41,8 @@ def mtg_net(
     stopwatch, names = Stopwatch(), data.task_names
     check_selectable(names, n_groups, most=MAX_TASKS)
     own = saving.below("mtg_net")
-    losses, spent = try_groups(
-        data, [[name] for name in names], config, saving=own, label="singles"
-    )
+    singles = [[name] for name in names]
+    losses, spent = try_groups(data, singles, config, saving=own, label="singles")
     alone = losses.diagonal()  # (N,)
 
     def measure(combination: tuple[int, ...]) -> list[float]:

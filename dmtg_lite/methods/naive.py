@@ -28,11 +28,5 @@ def stl(
 
     N encoders are not a fair price for K groups, but in error they are the hard baseline.
     """
-    return train_groups(
-        data,
-        [[name] for name in data.task_names],
-        config,
-        method="stl",
-        from_scratch=True,
-        saving=saving,
-    )
+    groups = [[name] for name in data.task_names]
+    return train_groups(data, groups, config, method="stl", from_scratch=True, saving=saving)

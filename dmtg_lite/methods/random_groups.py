@@ -1,4 +1,4 @@
-"""Groups that nobody learned: drawn at random (the paper's RG), or known because we planted them."""
+"""Groups that nobody learned: drawn at random (the paper's RG), or planted in the data."""
 
 from __future__ import annotations
 

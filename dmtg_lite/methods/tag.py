@@ -1,4 +1,4 @@
-"""TAG: whose training step helps whom, looked up during one Naive MTL run (Fifty et al., NeurIPS 2021)."""
+"""TAG: whose step helps whom, looked up during one Naive MTL run (Fifty et al., NeurIPS 2021)."""
 
 from __future__ import annotations
 
@@ -66,15 +66,11 @@ def _train_best(
     check_selectable(data.task_names, n_groups)
 
     def look() -> tuple[list[list[float]], int]:
-        measured = measure()
-        return (
-            measured.matrix.T.double().tolist(),
-            measured.encoder_macs,
-        )  # [a][b]: effect of b on a
+        found = measure()
+        return found.matrix.T.double().tolist(), found.encoder_macs  # [a][b]: effect of b on a
 
-    values, spent = saving.below(method).remember(
-        "affinity", f"{data.fingerprint()}, {config}", look
-    )
+    basis = f"{data.fingerprint()}, {config}"
+    values, spent = saving.below(method).remember("affinity", basis, look)
     candidates = pairwise_candidates(np.array(values), data.task_names, singles="never")
     chosen = select_groups(candidates, n_groups, maximise=True)
     result = train_groups(

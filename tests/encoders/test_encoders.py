@@ -1,4 +1,4 @@
-"""What the encoders of pictures promise: the paper's sizes, layer by layer, and stages that may be shared."""
+"""What encoders of pictures promise: the paper's sizes, layer by layer; stages to be shared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from dmtg_lite.encoders import (
     xception_small,
 )
 from dmtg_lite.encoders.vit import Block, Embedding, ToMap
-from dmtg_lite.encoders.xception import DownBlock, MiddleBlock
 
 SMALL = {"xception_small": (3, 32, 48), "vit_small": (3, 32, 48)}
 DENSE = {"xception": (3, 32, 48), "vit_base": (3, 32, 48), **SMALL}
@@ -77,7 +76,7 @@ def separable(c: int, d: int, pixels: int) -> tuple[int, int]:
 
 
 def down(c: int, d: int, side: int) -> tuple[int, int]:
-    """Two separable convolutions at the input's size; 2x2 with bias and 1x1 with batch norm at half of it."""
+    """Two separable convolutions at full size; 2x2 with bias and 1x1 with batch norm at half."""
     first, second, quarter = separable(c, d, side**2), separable(d, d, side**2), side**2 // 4
     return (
         first[0] + second[0] + (4 * d * d + d) + (c * d + 2 * d),
@@ -86,7 +85,7 @@ def down(c: int, d: int, side: int) -> tuple[int, int]:
 
 
 def test_xception_layer_by_layer() -> None:
-    """Parameters and multiply-adds at 256x256: formulas by hand, and the numbers of the layer table."""
+    """Parameters and multiply-adds at 256x256: formulas by hand, numbers of the layer table."""
     encoder = on_meta(xception, (3, 256, 256))
     middle = tuple(3 * value for value in separable(728, 728, 16**2))
     expected = [
@@ -155,7 +154,7 @@ def test_xception_starts_as_the_release_starts_it() -> None:
 
 
 def plain_xception(weights: Iterator[Tensor], x: Tensor, n_down: int, n_middle: int) -> Tensor:
-    """The layer table with torch's functions, weights in the order of the table; nothing in place."""
+    """The layer table with torch's functions, weights in its order; nothing in place."""
 
     def norm(x: Tensor) -> Tensor:
         return F.batch_norm(x, None, None, next(weights), next(weights), training=True)
@@ -176,7 +175,7 @@ def plain_xception(weights: Iterator[Tensor], x: Tensor, n_down: int, n_middle: 
 
 
 def test_the_small_xception_is_its_layer_table() -> None:
-    """Values and gradients of the table written down plainly; a block's first ReLU spares its skip."""
+    """Values and gradients of the table written plainly; a block's first ReLU spares its skip."""
     torch.manual_seed(0)
     whole, images = nn.Sequential(*xception_small((3, 32, 48)).stages), torch.rand(3, 3, 32, 48)
     features = whole(images)
@@ -192,19 +191,18 @@ def test_the_small_xception_is_its_layer_table() -> None:
 def test_only_the_block_behind_the_convolutions_skips_its_first_relu(
     build: Callable[..., Encoder],
 ) -> None:
-    """Its input is a ReLU's output already; every other block, wherever a branch starts, has its own."""
+    """Its input is a ReLU's output already; all others have their own, wherever a branch starts."""
     blocks = on_meta(build, (3, 32, 32)).stages[2:-1]
-    assert all(isinstance(block, DownBlock | MiddleBlock) for block in blocks)
-    assert [isinstance(block.body[0], nn.ReLU) for block in blocks] == [False] + [True] * (
-        len(blocks) - 1
-    )
+    firsts = [type(block.body[0]) for block in blocks]
+    assert firsts == [nn.Identity, *[nn.ReLU] * (len(blocks) - 1)]
+    assert not any(block.body[0].inplace for block in blocks[1:])  # the skip reads the input too
 
 
 # ---------------------------------------------------------------- ViT
 
 
 def test_vit_base_layer_by_layer() -> None:
-    """By hand at 256x256: 257 tokens, 12 products of 768 x 768 each a block and two of 257 x 257 x 768."""
+    """By hand at 256x256: 257 tokens; a block has 12 products of 768 x 768, two of 257 x 257."""
     encoder = on_meta(vit_base, (3, 256, 256))
     shapes, macs = count_stages(encoder, (3, 256, 256))
     block = 257 * 12 * 768**2 + 2 * 257**2 * 768
@@ -217,7 +215,7 @@ def test_vit_base_layer_by_layer() -> None:
 
 
 def test_parameters_of_vit_base() -> None:
-    """At 224x224 and without our 1x1 convolution 85,798,656, the well-known number without classifier."""
+    """At 224x224 without our 1x1 convolution: 85,798,656, the known number without classifier."""
     encoder = on_meta(vit_base, (3, 224, 224))
     assert sum(map(count, encoder.stages)) - count(encoder.stages[-1].project) == 85_798_656
     assert (
@@ -231,15 +229,9 @@ def test_a_block_is_torchs_own() -> None:
     torch.manual_seed(0)
     block, x = Block(24, 4), torch.randn(3, 7, 24)
     other = nn.TransformerEncoderLayer(
-        24,
-        4,
-        96,
-        dropout=0.0,
-        activation="gelu",
-        layer_norm_eps=1e-6,
-        batch_first=True,
-        norm_first=True,
-    )
+        24, 4, 96, dropout=0.0, activation="gelu", layer_norm_eps=1e-6,
+        batch_first=True, norm_first=True,
+    )  # fmt: skip
     for weight in block.parameters():
         nn.init.normal_(weight, std=0.3)  # also norms and biases, so that each has a part
     pairs = {
@@ -287,7 +279,7 @@ def test_tokens_are_patches_in_reading_order_behind_the_class_token() -> None:
 
 
 def test_the_map_has_every_patch_in_its_place() -> None:
-    """Pixel (row, column) is the layer norm of that patch's token, projected; the class token is dropped."""
+    """Pixel (row, column) is that patch's token, normed and projected; the class token drops."""
     torch.manual_seed(0)
     to_map, x = ToMap((2, 3), 8, 5), torch.randn(2, 7, 8)
     features, project = to_map(x), to_map.project
@@ -314,7 +306,7 @@ def test_the_map_has_every_patch_in_its_place() -> None:
 def test_shapes_and_cost(
     build: Callable[..., Encoder], n_stages: int, most: float, out: int
 ) -> None:
-    """Features of the stated width; the decoder's doublings lead back to the image, also a wide one."""
+    """Features of the stated width; the decoder's doublings lead back to the image, also wide."""
     side = 64 if most < 1e9 else 256
     encoder = on_meta(build, (3, side, side))
     shapes, macs = count_stages(encoder, (3, side, side))
@@ -350,7 +342,7 @@ def test_sharing_the_first_stages_changes_no_value(
 
 @pytest.mark.parametrize(("name", "image_shape"), DENSE.items())
 def test_a_training_step_reaches_every_weight(name: str, image_shape: tuple[int, int, int]) -> None:
-    """Encoder and decoder together: an output as large as the image, and a finite gradient everywhere."""
+    """Encoder and decoder together: an output as large as the image, finite gradients."""
     torch.manual_seed(0)
     encoder = build_encoder(name, image_shape, capacity=0)
     network = nn.Sequential(*encoder.stages, Decoder(encoder.out_features, encoder.decoder, 2))
@@ -364,7 +356,7 @@ def test_a_training_step_reaches_every_weight(name: str, image_shape: tuple[int,
 
 @pytest.mark.parametrize("name", SMALL)
 def test_the_small_ones_learn(name: str) -> None:
-    """Forty steps on one batch: which half of the picture is brighter than the other, pixel by pixel."""
+    """Forty steps on one batch: which half of the picture is brighter, pixel by pixel."""
     torch.manual_seed(0)
     encoder = build_encoder(name, (3, 32, 32), capacity=0)
     network = nn.Sequential(*encoder.stages, Decoder(encoder.out_features, encoder.decoder, 1))

@@ -1,4 +1,4 @@
-"""What loading weights promises: all of a local file, or nothing and the reason. No network, no pickle."""
+"""What loading weights promises: all of a local file, or nothing and the reason; no pickle."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def write_timm(
 
 @pytest.mark.parametrize("name", ["vit_small", "xception_small", "resnet", "toy"])
 def test_what_was_saved_comes_back(tmp_path: Path, name: str) -> None:
-    """Every weight and every statistic, bit for bit, also through `build_encoder`; no other file is left."""
+    """Weights and statistics, bit for bit, also through `build_encoder`; no other file is left."""
     first, path = make(name), tmp_path / "encoder.safetensors"
     nn.Sequential(*first.stages)(
         torch.rand(4, *SHAPE)
@@ -86,7 +86,7 @@ def test_what_was_saved_comes_back(tmp_path: Path, name: str) -> None:
 
 
 def test_weights_with_the_names_of_timm(tmp_path: Path) -> None:
-    """Every weight goes to its place; the 1x1 convolution, which timm has not, keeps its values; no head."""
+    """Every weight goes to its place; our 1x1 convolution keeps its values; no head."""
     path, encoder = write_timm(tmp_path / "vit.safetensors"), make()
     before, theirs = values(encoder), load_file(path)
     report = load_pretrained(encoder, path)
@@ -116,12 +116,10 @@ def test_the_names_of_vit_base_are_timms(tmp_path: Path) -> None:
 
 
 def test_positions_of_another_grid_are_resized(tmp_path: Path) -> None:
-    """A ramp over the picture stays that ramp inside it, in both directions; the class token's is
-    kept.
+    """A ramp over the picture stays that ramp inside it, both ways; the class token's is kept.
 
     Row r of n lies at (r + 1/2) / n of the height. Away from the border a cubic keeps a straight
-    line: when enlarged up to rounding, when shrunk within a hundredth of the distance of two
-        patches, 0.1.
+    line: enlarged up to rounding, shrunk within a hundredth of the distance of two patches, 0.1.
     """
     encoder, path = (
         make(image_shape=(3, 64, 128)),
@@ -192,7 +190,7 @@ def test_a_missing_weight_is_refused(tmp_path: Path, names: str, own: str, timm:
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
-    """Weights without a place, other shapes, other architectures: what was expected and what was found."""
+    """Weights without a place, other shapes, other architectures: what was expected and found."""
     timm, own = tmp_path / "timm.safetensors", tmp_path / "own.safetensors"
     encoder = make()
     before = values(encoder)

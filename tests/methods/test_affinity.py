@@ -1,9 +1,10 @@
-"""What affinities promise: the formulas, by hand; a run they do not disturb; clusters that follow."""
+"""What affinities promise: the formulas, by hand; a run not disturbed; clusters that follow."""
 
 from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -109,7 +110,7 @@ def test_signs_and_scale_of_the_measures() -> None:
 
 
 def test_only_observed_labels_count() -> None:
-    """On a batch with gaps, each task's loss and gradient are over its own images; without any, nan."""
+    """With gaps, each task's loss and gradient are over its own images; without any, nan."""
     network, (images, targets) = linear_network(), linear_batch()
     targets = targets.clone()
     targets[:2, 0] = targets[2:, 1] = -1  # no image has both labels
@@ -140,8 +141,8 @@ def test_only_observed_labels_count() -> None:
 
 
 @pytest.mark.parametrize("measure", RUNS)
-def test_a_run_skips_tasks_that_a_batch_does_not_show(measure: callable) -> None:
-    """With three images a batch and tasks on different ones, every pair still gets a mean, or an error."""
+def test_a_run_skips_tasks_that_a_batch_does_not_show(measure: Callable) -> None:
+    """Three images a batch, tasks on different ones: every pair still gets a mean, or an error."""
     shown = torch.arange(200) % 2
     targets = {
         name: torch.where(shown == n % 2, FACES.train.targets[name], -1)
@@ -155,17 +156,16 @@ def test_a_run_skips_tasks_that_a_batch_does_not_show(measure: callable) -> None
 
 
 @pytest.mark.parametrize("measure", RUNS)
-@pytest.mark.parametrize("encoder", ["toy", "resnet"])
-def test_measuring_leaves_the_run_alone(measure: callable, encoder: str) -> None:
-    """Weights and batch-norm statistics are those of Naive MTL, bit for bit, and so is torch's stream."""
-    faces = data.toy_faces(n_train=64, n_val=10, n_test=10, size=16)
-    config = replace(CONFIG, encoder=encoder, steps=3, pretrain=2)
+def test_measuring_leaves_the_run_alone(measure: Callable) -> None:
+    """Weights, batch norm's statistics and torch's stream are those of Naive MTL, bit for bit."""
+    faces = data.toy_faces(n_train=16, n_val=10, n_test=10, size=16)
+    config = replace(CONFIG, encoder="resnet", steps=2, pretrain=1, batch_size=8)
     alone = methods.naive(faces, 1, config).network.state_dict()
     stream = torch.get_rng_state()
     found = measure(faces, config, every=1)
     assert torch.equal(torch.get_rng_state(), stream)
     beside = found.network.state_dict()
-    assert encoder == "toy" or any("running_mean" in name for name in alone)
+    assert any("running_mean" in name for name in alone)
     assert alone.keys() == beside.keys()
     for name, value in alone.items():
         assert torch.equal(value, beside[name]), name
@@ -176,12 +176,12 @@ def test_measuring_leaves_the_run_alone(measure: callable, encoder: str) -> None
 @pytest.mark.parametrize(
     "compute", [compute_gradient_cosine, lambda *args: compute_lookahead(*args, lr=0.1)]
 )
-def test_one_measurement_changes_nothing(compute: callable) -> None:
+def test_one_measurement_changes_nothing(compute: Callable) -> None:
     """Neither weights, nor gradients, nor batch norm's running averages."""
     network = build_network(FACES, replace(CONFIG, encoder="resnet"))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     targets = torch.stack([FACES.train.targets[name] for name in FACES.task_names], dim=1)
-    compute(network, FACES.train.images[:16], targets[:16])
+    compute(network, FACES.train.images[:2], targets[:2])
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(weight.grad is None for weight in network.parameters())
     assert network.training
@@ -263,12 +263,6 @@ def test_label_correlation_without_evidence_is_zero() -> None:
     np.testing.assert_array_equal(label_correlation(labelled(labels)), expected)
 
 
-def test_label_correlation_of_toy_faces_is_numpys() -> None:
-    """With everything observed it is |numpy.corrcoef|."""
-    labels = torch.stack([FACES.train.targets[name] for name in FACES.task_names]).numpy()
-    np.testing.assert_allclose(label_correlation(FACES), np.abs(np.corrcoef(labels)), atol=1e-12)
-
-
 # --- clusters
 
 NAMES = ["a", "b", "c", "d", "e", "f"]
@@ -289,18 +283,18 @@ def test_blocks_are_found_at_any_scale(within: float, between: float) -> None:
 
 
 def test_direction_and_diagonal_do_not_count() -> None:
-    """The mean of both directions does: one triangle says as much as two, and a negative one weighs in."""
+    """The mean of both directions does: one triangle says as much as two."""
     matrix = block_matrix(0.9, 0.1)
-    assert sorted(cluster_affinity(2 * matrix.triu(1), 3, NAMES)) == BLOCKS
-    assert sorted(cluster_affinity(matrix - 100 * torch.eye(6), 3, NAMES)) == BLOCKS
-    matrix[0, 1], matrix[1, 0] = 5.0, -4.9  # a helps b far less than b harms a: mean 0.05
-    assert sorted(cluster_affinity(matrix, 3, NAMES)) == BLOCKS
+    one_sided = matrix.clone()
+    one_sided[0, 1], one_sided[1, 0] = 5.0, -4.9  # a helps b far less than b harms a: mean 0.05
+    for same in (2 * matrix.triu(1), matrix - 100 * torch.eye(6), one_sided):
+        assert sorted(cluster_affinity(same, 3, NAMES)) == BLOCKS
 
 
 def test_clusters_are_a_partition_for_every_k() -> None:
     """From one group to N, the same each time."""
     matrix = label_correlation(FACES)
-    for k in range(1, 10):
+    for k in (1, 4, 9):
         groups = cluster_affinity(matrix, k, FACES.task_names)
         assert len(groups) == k
         assert sorted(name for group in groups for name in group) == sorted(FACES.task_names)
@@ -308,7 +302,7 @@ def test_clusters_are_a_partition_for_every_k() -> None:
 
 
 def test_labels_of_toy_faces_give_the_planted_groups() -> None:
-    """No network is needed there: the baseline that faces with correlated labels have to be read with."""
+    """No network is needed there: a baseline for faces with correlated labels."""
     groups = cluster_affinity(label_correlation(FACES), 3, FACES.task_names)
     assert sorted(map(sorted, groups)) == sorted(map(sorted, FACES.planted_groups))
 
@@ -317,20 +311,16 @@ def test_labels_of_toy_faces_give_the_planted_groups() -> None:
 
 
 @pytest.mark.parametrize("measure", RUNS)
-@pytest.mark.parametrize("every", [0, -1, 2.5, True])
-def test_a_bad_interval_is_refused(measure: callable, every: object) -> None:
+@pytest.mark.parametrize("every", [0, 2.5, True])
+def test_a_bad_interval_is_refused(measure: Callable, every: object) -> None:
     with pytest.raises(ValueError, match="`every` must be a whole number >= 1"):
         measure(FACES, CONFIG, every=every)
 
 
-def test_a_rate_of_zero_is_refused() -> None:
-    """A step of no length has no effect to measure."""
+def test_what_cannot_be_measured_is_refused() -> None:
+    """A step of no length has no effect; tasks that share no encoder have no affinity in it."""
     with pytest.raises(ValueError, match="`lr` is 0"):
         tag_affinity(FACES, replace(CONFIG, lr=0.0))
-
-
-def test_a_network_with_branches_is_refused() -> None:
-    """Tasks that share no encoder have no affinity in it."""
     with pytest.raises(ValueError, match="one branch, this has 2"):
         compute_lookahead(linear_network().branch_out(2), *linear_batch(), lr=0.1)
 
@@ -345,7 +335,7 @@ def test_a_step_ahead_that_overflows_is_not_left_out() -> None:
 def test_a_run_that_diverges_is_refused() -> None:
     """Not a matrix of nan."""
     with pytest.raises(FloatingPointError, match="training diverged"):
-        gradient_cosine(FACES, replace(CONFIG, lr=1e30, optimiser="sgd"), every=1)
+        gradient_cosine(FACES, replace(CONFIG, lr=1e30), every=1)
 
 
 @pytest.mark.parametrize(

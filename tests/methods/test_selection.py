@@ -1,6 +1,6 @@
 """What the choice of groups promises: published cases, brute force, hand-made instances.
 
-`data/selection_cases.json` holds the scores of published code and the groups that follow from them.
+`selection_cases.json` holds the scores of published code and the groups that follow from them.
 """
 
 from __future__ import annotations
@@ -64,26 +64,16 @@ def as_sets(groups: list) -> list[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_published_case_has_its_groups(name: str) -> None:
-    """The one best choice, proven and known to be the only one, costs included."""
-    case = CASES[name]
+def test_a_published_case_has_its_groups_and_total(name: str) -> None:
+    """The one best choice, proven and the only one; sums and means as published, to 1e-9."""
+    case, chosen = CASES[name], choose(CASES[name])
     assert case["n_optimal_minimal_solutions"] == 1
-    chosen = choose(case)
     assert as_sets(chosen.groups) == as_sets(case["expected_groups"])
     assert chosen.is_unique
     assert chosen.is_exact
     if "expected_costs" in case:  # of a task on its own there are two networks
-        costs = {
-            tuple(g): c
-            for g, c in zip(case["expected_groups"], case["expected_costs"], strict=True)
-        }
+        costs = dict(zip(map(tuple, case["expected_groups"]), case["expected_costs"], strict=True))
         assert {candidate.tasks: candidate.cost for candidate in chosen.candidates} == costs
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_a_published_case_has_its_total(name: str) -> None:
-    """Sums and means as printed or as computed by two other programmes, to 1e-9."""
-    case, chosen = CASES[name], choose(CASES[name])
     table = FILE["tables"][case["table"]]
     tasks = table["tasks"]
     if "expected_mean" in case:
@@ -92,17 +82,14 @@ def test_a_published_case_has_its_total(name: str) -> None:
         assert chosen.total == pytest.approx(case["expected_total"], abs=1e-9)
         # the published curve: per task the least test loss among the chosen networks
         networks = make_candidates(table)
-        losses = [
-            table["test_values"][networks.index(chosen_one)] for chosen_one in chosen.candidates
-        ]
-        assert np.nanmin(np.array(losses, dtype=float), axis=0).sum() == pytest.approx(
-            case["expected_test_total"], abs=1e-9
-        )
+        losses = [table["test_values"][networks.index(own)] for own in chosen.candidates]
+        least = np.nanmin(np.array(losses, dtype=float), axis=0)
+        assert least.sum() == pytest.approx(case["expected_test_total"], abs=1e-9)
     else:  # the gain that was true in the group that was predicted to be best
         rows = dict(zip(table["groups"], table["true_values"], strict=True))
         gains = [
-            rows["".join(sorted(chosen.served_by[t], key=tasks.index))][n]
-            for n, t in enumerate(tasks)
+            rows["".join(sorted(chosen.served_by[task], key=tasks.index))][n]
+            for n, task in enumerate(tasks)
         ]
         assert np.mean(gains) == pytest.approx(case["expected_mean_true_gain"], abs=1e-9)
 
@@ -110,7 +97,7 @@ def test_a_published_case_has_its_total(name: str) -> None:
 def search_all(
     candidates: list[Candidate], budget: float, maximise: bool
 ) -> tuple[float, list[tuple[int, ...]]]:
-    """Oracle: every set of candidates. The best total, and the minimal sets that reach it, smallest first."""
+    """Oracle: every set of candidates. The best total, and the minimal sets that reach it."""
     tasks = {task for candidate in candidates for task in candidate.tasks}
     sign = -1 if maximise else 1
     best, optima = np.inf, []
@@ -166,16 +153,14 @@ def check_against_search(instance: tuple[list[Candidate], float, bool], *, fewes
     if fewest:
         assert len(indices) == len(optima[0])
     own = dict(zip(chosen.groups, chosen.candidates, strict=True))
-    if len(own) == len(
-        chosen.groups
-    ):  # else two networks of one group, and served_by names the group
+    if len(own) == len(chosen.groups):  # else two networks of one group
         assert sum(own[group].scores[task] for task, group in chosen.served_by.items()) == total
 
 
 @given(instances())
 @settings(deadline=None, max_examples=150)
 def test_no_set_of_candidates_is_better(instance: tuple[list[Candidate], float, bool]) -> None:
-    """Oracle: brute force agrees on the total, on who may be chosen, and on whether there is a choice."""
+    """Oracle: brute force agrees on the total, who may be chosen, and whether there is a choice."""
     check_against_search(instance, fewest=True)
 
 
@@ -188,10 +173,7 @@ def test_the_integer_programme_agrees(instance: tuple[list[Candidate], float, bo
         check_against_search(instance, fewest=False)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["tag_celeba_tag_k3", "tag_taskonomy_tag_k3", "hoa_celeba_k3", "standley_setting1_hoa_b2p5"],
-)
+@pytest.mark.parametrize("name", ["tag_taskonomy_tag_k3", "standley_setting1_hoa_b2p5"])
 def test_both_solvers_choose_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores as they are measured, those of -1e6 among them, do not disturb HiGHS."""
     expected = choose(CASES[name])
@@ -200,7 +182,7 @@ def test_both_solvers_choose_the_same(name: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_twenty_tasks_find_their_planted_groups() -> None:
-    """Four groups of five score 1, any other 2: with more tasks than the dynamic programme takes."""
+    """Four groups of five score 1, any other 2: more tasks than the dynamic programme takes."""
     planted = [NAMES[k : k + 5] for k in range(0, 20, 5)]
     others = [NAMES[k : k + 5] for k in range(2, 17, 5)] + [NAMES]
     chosen = select_groups(
@@ -214,14 +196,14 @@ def test_twenty_tasks_find_their_planted_groups() -> None:
 
 
 def test_many_prices_are_no_obstacle() -> None:
-    """Twelve networks of twelve prices: too many sums for layers, the same answer as brute force."""
+    """Twelve networks of twelve prices: too many sums for layers, the answer of brute force."""
     rng = np.random.default_rng(0)
     groups = [group for size in (1, 2, 4) for group in combinations("abcd", size)] + [tuple("abc")]
     candidates = [
         Candidate(g, {t: float(rng.integers(0, 64)) for t in g}, 0.5 + k / 7)
         for k, g in enumerate(groups)
     ]
-    costs = [round(c.cost * 1e6) for c in candidates]
+    costs = {round(c.cost * 1e6) for c in candidates}
     assert selection._list_layers(costs, 6_000_000, 4) is None
     total, optima = search_all(candidates, 6.0, maximise=False)
     chosen = select_groups(candidates, 6.0)
@@ -272,7 +254,7 @@ def test_tenths_add_up() -> None:
 
 
 def test_ties_go_to_the_fewest_then_the_cheapest_then_the_first() -> None:
-    """Four ways to reach 0: one group beats two, the cheaper beats the dearer, the first the second."""
+    """Four ways to reach 0: one group beats two, the cheaper the dearer, the first the second."""
     singles = [Candidate((task,), {task: 0}, cost=0.1) for task in "ab"]
     dear, first, second = (
         Candidate(("a", "b"), {"a": 0, "b": 0}, cost) for cost in (2.0, 1.0, 1.0)
@@ -309,7 +291,7 @@ def test_the_order_of_tasks_does_not_matter(order: list[int], budget: int) -> No
 
 
 def test_groups_are_scored_by_their_pairs() -> None:
-    """By hand: of three, the mean of two; of two, the value itself; of one, the diagonal or never."""
+    """By hand: of three, the mean of two; of two, the value; of one, the diagonal or never."""
     values = np.array([[1.0, 2.0, 4.0], [3.0, 5.0, 6.0], [7.0, 9.0, 8.0]])
     scores = {
         c.tasks: c.scores for c in pairwise_candidates(values, ["a", "b", "c"], singles="diagonal")
@@ -336,14 +318,11 @@ def test_never_is_for_a_task_that_nobody_helps() -> None:
     [
         (((), {}), "`tasks` must be one or more names"),
         (("ab", {"ab": 1.0}), "`tasks` must be one or more names"),
-        ((("a", "a"), {"a": 1.0}), "`tasks` must name each task once"),
-        ((("a",), {"a": 1.0, "z": 2.0}), r"not in the group \('a',\): \['z'\]"),
-        ((("a", "b"), {"a": 1.0}), r"`scores` lacks tasks .*\['b'\]"),
-        ((("a",), {"a": float("nan")}), "`scores` must be finite"),
-        ((("a",), {"a": float("inf")}), "`scores` must be finite"),
-        ((("a",), {"a": 1.0}, 0.0), "`cost` must be a number above 0"),
-        ((("a",), {"a": 1.0}, -1.0), "`cost` must be a number above 0"),
-        ((("a",), {"a": 1.0}, float("nan")), "`cost` must be a number above 0"),
+        ((("a", "a"), {"a": 1.0}), "`tasks` must be one or more names, each once"),
+        ((("a",), {"a": 1.0, "z": 2.0}), r"group \('a',\) and no other, .* for \('a', 'z'\)"),
+        ((("a", "b"), {"a": 1.0}), r"of the group \('a', 'b'\) .* for \('a',\)"),
+        *(((("a",), {"a": score}), "`scores` must be finite") for score in (np.nan, np.inf)),
+        *(((("a",), {"a": 1.0}, c), "`cost` must be a number above 0") for c in (0.0, -1, np.nan)),
     ],
 )
 def test_a_bad_candidate_is_refused(arguments: tuple, message: str) -> None:
@@ -363,9 +342,9 @@ def test_a_choice_that_cannot_be_made_is_refused() -> None:
     for budget in (0, -1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="`budget` must be a number above 0"):
             select_groups([cheap], budget)
-    with pytest.raises(ValueError, match="`budget` = 2 pays for no group with the tasks b, c"):
+    with pytest.raises(ValueError, match="`budget` = 2 cannot serve the tasks b, c: no group"):
         select_groups([cheap, dear], 2)
-    with pytest.raises(ValueError, match="`budget` = 3 cannot serve all of the tasks a, b, c"):
+    with pytest.raises(ValueError, match="`budget` = 3 cannot serve the tasks a, b, c: no group"):
         select_groups([cheap, dear], 3)
 
 
@@ -388,7 +367,7 @@ def test_bad_pairs_are_refused(values: np.ndarray, tasks: str, singles: str, mes
 
 
 def test_without_scipy_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to 15 tasks nothing is needed; beyond, the message is the command."""
+    """With few tasks nothing is needed; beyond 15, the message is the command."""
     load = builtins.__import__
 
     def refuse(name: str, *args: object, **kwargs: object) -> object:
@@ -398,6 +377,6 @@ def test_without_scipy_the_error_says_what_to_install(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(builtins, "__import__", refuse)
     candidates = [Candidate((task,), {task: 1.0}) for task in NAMES[:16]]
-    assert select_groups(candidates[:15], 15).total == 15.0
+    assert select_groups(candidates[:9], 9).total == 9.0
     with pytest.raises(ImportError, match=r'pip install "dmtg-lite\[data\]"'):
         select_groups(candidates, 16)

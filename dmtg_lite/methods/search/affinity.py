@@ -1,8 +1,6 @@
-"""How well do tasks go together? (N, N) affinities from labels or a Naive MTL run, and their
-clusters.
+"""How well do tasks go together? (N, N) affinities from labels or a Naive MTL run, and clusters.
 
-Groups of a clustering do not overlap; the overlapping choice of groups that TAG makes is `methods`'
-business.
+Groups of a clustering do not overlap; the overlapping choice of groups is `selection`'s business.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmtg_lite.core.batches import Batch, Batches
+from dmtg_lite.core.batches import Batches, Targets
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.groups import groups_from_labels
@@ -35,9 +33,9 @@ class Affinity:
     Args:
         matrix: Shape (N, N), on the CPU: the mean over all measurements.
         network: The Naive MTL network after the run; measuring has not changed it.
-        encoder_macs: Encoder multiply-adds in the unit of `TrainState.encoder_macs`, which counts a
-            training step as its forward pass; so a forward pass alone is a third of it, a backward
-            pass two thirds. Training and measuring together.
+        encoder_macs: Encoder multiply-adds of training and measuring together, in the unit of
+            `TrainState.encoder_macs`, which counts a step as its forward pass: so a forward pass
+            alone is a third of it, a backward pass two thirds.
     """
 
     matrix: Tensor
@@ -68,19 +66,16 @@ def label_correlation(data: TaskData) -> Tensor:
     return correlation.fill_diagonal_(1.0)
 
 
-def compute_gradient_cosine(network: GroupedNetwork, images: Tensor, targets: Tensor) -> Tensor:
+def compute_gradient_cosine(network: GroupedNetwork, images: Tensor, targets: Targets) -> Tensor:
     """Cosine of the angle between two tasks' gradients in the encoder, on one batch.
 
-    Gradients are those of each task's loss by all parameters of stem and branch together, batch
-    norm's
-    included and heads not. Positive: the two pull the encoder in like directions. The network stays
-        as
-    it is.
+    Gradients are those of each task's loss by all parameters of stem and branch, batch norm's
+    included and heads not. Positive: the two pull the encoder in like directions.
 
     Args:
-        network: With one branch, in training mode.
+        network: With one branch, in training mode; it stays as it is.
         images: uint8, or float in [0, 1], shape (B, 3, H, W).
-        targets: int64, shape (B, N); -1 is not observed.
+        targets: As `Batches.take` gives them.
 
     Returns:
         Shape (N, N); nan for a task without gradient, because it is not observed in this batch or
@@ -89,26 +84,24 @@ def compute_gradient_cosine(network: GroupedNetwork, images: Tensor, targets: Te
     Source:
         The cosine baseline of Fifty et al. (2021), whose code leaves biases and batch norm out.
     """
-    gradients = _probe(network, images, targets)[2]
-    gradients = torch.stack([torch.cat([part.flatten() for part in one]) for one in gradients])
+    parts = _probe(network, images, targets)[2]
+    gradients = torch.stack([torch.cat([part.flatten() for part in one]) for one in parts])
     norms = gradients.norm(dim=1)  # (N,)
     units = gradients / torch.where(norms > 0, norms, torch.nan)[:, None]
     return units @ units.T
 
 
 def compute_lookahead(
-    network: GroupedNetwork, images: Tensor, targets: Tensor, *, lr: float
+    network: GroupedNetwork, images: Tensor, targets: Targets, *, lr: float
 ) -> Tensor:
     """TAG's affinity on one batch: Z[i, j] = 1 - L_j(after a step on task i alone) / L_j(before).
 
     The step is plain gradient descent on the parameters of stem and branch; heads stay, and the
     loss after it is read on the same batch. Row i is whose step it was, column j whose loss;
-    positive: the step of i helps j. The network stays as it is.
+    positive: the step of i helps j.
 
     Args:
-        network: With one branch, in training mode: batch norm uses the batch, here as in a step.
-        images: uint8, or float in [0, 1], shape (B, 3, H, W).
-        targets: int64, shape (B, N); -1 is not observed.
+        network, images, targets: See `compute_gradient_cosine`; batch norm uses the batch.
         lr: Size of the step. For a small one Z[i, j] is lr * (gradient i . gradient j) / L_j.
 
     Returns:
@@ -116,32 +109,31 @@ def compute_lookahead(
         loss is 0.
 
     Source:
-        Fifty et al., Efficiently Identifying Task Groupings for Multi-Task Learning (2021), section
-        3.
+        Fifty et al., Efficiently Identifying Task Groupings for Multi-Task Learning (2021),
+        section 3.
     """
     probe, losses, gradients = _probe(network, images, targets)
     before = torch.where(losses > 0, losses, torch.nan)  # (N,)
-    encoder = _encoder(probe)
-    start = [weight.detach().clone() for weight in encoder]
+    start = [weight.detach().clone() for weight in _encoder(probe)]
     rows = []
     with torch.no_grad():
         for gradient in gradients:
-            for weight, origin, slope in zip(encoder, start, gradient, strict=True):
+            for weight, origin, slope in zip(_encoder(probe), start, gradient, strict=True):
                 weight.copy_(origin - lr * slope)
             after = probe.compute_loss_matrix(images, targets)[:, 0]
-            rows.append(
-                1 - after.where(~after.isnan(), torch.inf) / before
-            )  # an overflow is no gap
+            after = after.where(~after.isnan(), torch.inf)  # an overflow is no gap
+            rows.append(1 - after / before)
     return torch.where(before.isnan()[:, None], torch.nan, torch.stack(rows))
 
 
 def _encoder(network: GroupedNetwork) -> list[Tensor]:
     """The parameters that all tasks share."""
-    return [*network.stem.parameters(), *network.branches.parameters()]
+    parts = (network.stem, *network.branches)
+    return [weight for part in parts for weight in part.parameters()]
 
 
 def _probe(
-    network: GroupedNetwork, images: Tensor, targets: Tensor
+    network: GroupedNetwork, images: Tensor, targets: Targets
 ) -> tuple[GroupedNetwork, Tensor, list[tuple[Tensor, ...]]]:
     """A copy to measure on, its losses (N,) and each one's gradient by the copy's encoder."""
     if network.n_groups != 1:
@@ -149,9 +141,7 @@ def _probe(
             f"affinities are measured in a network with one branch, this has {network.n_groups}: "
             "tasks in different branches share no encoder to compare them in."
         )
-    probe = deepcopy(
-        network
-    )  # batch norm counts every forward pass: in the copy, not in the network
+    probe = deepcopy(network)  # batch norm counts every forward pass: not in the network itself
     with torch.enable_grad():
         losses = probe.compute_loss_matrix(images, targets)[:, 0]
     encoder = _encoder(probe)
@@ -160,27 +150,13 @@ def _probe(
 
 
 def gradient_cosine(data: TaskData, config: TrainConfig, *, every: int = 10) -> Affinity:
-    """Mean of `compute_gradient_cosine` along one Naive MTL run, from its first step on.
+    """Mean of `compute_gradient_cosine` along one Naive MTL run; see `tag_affinity`."""
 
-    Args:
-        data: The tasks and their images.
-        config: As for `methods.naive`, whose run this is, pretraining and main steps together.
-        every: Steps from one measurement to the next. Each is on a random batch of its own.
+    def measure(network: GroupedNetwork, images: Tensor, targets: Targets, lr: float) -> Tensor:
+        return compute_gradient_cosine(network, images, targets)
 
-    Raises:
-        ValueError: If ``every`` is below 1.
-        FloatingPointError: If training or a step ahead diverged, or no batch had labels of two
-            tasks.
-    """
     # one forward pass, N backward passes
-    passes = (1 + 2 * len(data.tasks)) / 3
-    return _measure(
-        data,
-        config,
-        every,
-        lambda network, batch, lr: compute_gradient_cosine(network, *batch),
-        passes,
-    )
+    return _measure(data, config, every, measure, passes=(1 + 2 * len(data.tasks)) / 3)
 
 
 def tag_affinity(
@@ -192,10 +168,10 @@ def tag_affinity(
         data: The tasks and their images.
         config: As for `methods.naive`, whose run this is, pretraining and main steps together.
             Whatever its optimiser, the step ahead is plain gradient descent.
-        every: Steps from one measurement to the next. Each is on a random batch of its own.
+        every: Steps from one measurement to the next, the first before the first step. Each is on a
+            random batch of its own.
         divide_by_lr: Divide each measurement by its learning rate, as the released code does and
-            the paper's formula does not; late ones then weigh more under a schedule that lowers the
-            rate.
+            the paper's formula does not; late ones then weigh more if a schedule lowers the rate.
 
     Raises:
         ValueError: If ``every`` is below 1, or the learning rate is 0.
@@ -205,46 +181,40 @@ def tag_affinity(
     if not config.lr:
         raise ValueError("`lr` is 0: a step ahead would go nowhere. Give the config a rate > 0.")
 
-    def measure(network: GroupedNetwork, batch: Batch, lr: float) -> Tensor:
-        return compute_lookahead(network, *batch, lr=lr) / (lr if divide_by_lr else 1)
+    def measure(network: GroupedNetwork, images: Tensor, targets: Targets, lr: float) -> Tensor:
+        return compute_lookahead(network, images, targets, lr=lr) / (lr if divide_by_lr else 1)
 
     # one forward pass, then for each task a backward pass and the forward pass after its step
-    passes = (1 + 3 * len(data.tasks)) / 3
-    return _measure(data, config, every, measure, passes)
+    return _measure(data, config, every, measure, passes=(1 + 3 * len(data.tasks)) / 3)
 
 
 def _measure(
     data: TaskData,
     config: TrainConfig,
     every: int,
-    measure: Callable[[GroupedNetwork, Batch, float], Tensor],
+    measure: Callable[[GroupedNetwork, Tensor, Targets, float], Tensor],
     passes: float,
 ) -> Affinity:
-    """Train as Naive MTL does and average what ``measure(network, batch, learning rate)`` gives."""
+    """Train as Naive MTL does and average the measurements, each as dear as so many steps."""
     if type(every) is not int or every < 1:
         raise ValueError(f"`every` must be a whole number >= 1, got {every!r}.")
     split, n_steps = data.train, sum(config.count_steps(len(data.train)))
     batch_size = min(config.batch_size, len(split))
     network = build_network(data, config)
-    state = TrainState(
-        network, config, seed=derive_seed(config.seed, Stream.TRAINING)
-    )  # the run of `methods.naive`
+    # the run of `methods.naive`; measurements draw from none of its streams
+    state = TrainState(network, config, seed=derive_seed(config.seed, Stream.TRAINING))
     steps = continue_steps(state, data, n_steps)
     batches = Batches(split, data.tasks, network.device)
-    own_batches = torch.Generator().manual_seed(
-        derive_seed(config.seed, Stream.AFFINITY)
-    )  # none of the run's streams
+    rng = torch.Generator().manual_seed(derive_seed(config.seed, Stream.AFFINITY))
     total = torch.zeros(len(data.tasks), len(data.tasks), device=network.device)
-    count, measurements = torch.zeros_like(total), 0
+    count, n_measured = torch.zeros_like(total), 0
     diverged = torch.zeros((), dtype=torch.bool, device=network.device)
     while state.step < n_steps:
-        rows = torch.randperm(len(split), generator=own_batches)[:batch_size].to(
-            split.images.device
-        )
-        one = measure(network, batches.take(rows), config.lr * state.lr_scale)  # (N, N)
+        rows = torch.randperm(len(split), generator=rng)[:batch_size].to(split.images.device)
+        one = measure(network, *batches.take(rows), config.lr * state.lr_scale)  # (N, N)
         total += one.where(~one.isnan(), 0.0)
         count += ~one.isnan()
-        measurements += 1
+        n_measured += 1
         for record in islice(steps, every):
             diverged |= ~record.task_losses.isfinite().all()
     matrix = (total / count).cpu()
@@ -254,11 +224,11 @@ def _measure(
         i, j = (~matrix.isfinite()).nonzero()[0].tolist()
         raise FloatingPointError(
             f"the affinity of {data.task_names[i]!r} to {data.task_names[j]!r} is {matrix[i, j]} "
-            f"after {measurements} measurements. nan: no batch had labels of both; raise "
+            f"after {n_measured} measurements. nan: no batch had labels of both; raise "
             "`batch_size`, or measure more often. Infinite: the step ahead is too long; lower `lr`."
         )
     batch_macs = count_macs(network, data.image_shape)["encoder"] * batch_size
-    return Affinity(matrix, network, state.encoder_macs + round(batch_macs * passes * measurements))
+    return Affinity(matrix, network, state.encoder_macs + round(batch_macs * passes * n_measured))
 
 
 def cluster_affinity(matrix: Tensor, n_groups: int, task_names: Sequence[str]) -> list[list[str]]:
@@ -266,9 +236,7 @@ def cluster_affinity(matrix: Tensor, n_groups: int, task_names: Sequence[str]) -
 
     A pair's affinity is the mean of its two directions. A negative one is read as 0: the tasks harm
     each other, so nothing ties them. (Shifting all values up until none is negative would turn
-    strangers into friends, by as much as the worst pair disagrees.) The scale of the matrix does
-    not matter, nor
-    does its diagonal: a task says nothing about others by agreeing with itself.
+    strangers into friends.) Neither the scale of the matrix nor its diagonal matters.
 
     Args:
         matrix: Shape (N, N); larger is better together.
@@ -300,15 +268,14 @@ def cluster_affinity(matrix: Tensor, n_groups: int, task_names: Sequence[str]) -
     ties = ((ties + ties.T) / 2).clamp_min(0).fill_diagonal_(0)
     if not ties.any():
         raise ValueError(
-            "`matrix` holds no positive affinity between two tasks, so there is nothing to cluster "
-            "by."
+            "`matrix` holds no positive affinity between two tasks: nothing to cluster by."
         )
     try:
         from sklearn.cluster import SpectralClustering
     except ImportError as error:
         raise ImportError(
-            "Clustering needs scikit-learn, which is not installed. Run: pip install "
-            '"dmtg-lite[data]"'
+            "Clustering needs scikit-learn, which is not installed. "
+            'Run: pip install "dmtg-lite[data]"'
         ) from error
     # a thread between all keeps the graph in one piece, as the eigenvectors want it
     ties = ties.clamp_min(1e-6 * float(ties.max())).fill_diagonal_(0)

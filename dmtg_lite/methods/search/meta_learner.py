@@ -1,11 +1,8 @@
-"""MTG-Net: learn the gains of all task combinations from a few measured ones, chosen while
-learning.
+"""MTG-Net: learn the gains of all task combinations from a few measured ones, chosen on the way.
 
-Plain tensors only. Measuring a combination means training a network for it, which is the caller's
-business, as is choosing groups by the gains.
-
-The gain of a task in a group is (L_single - L_group) / L_single: the share of its loss when trained
-alone that the group saves. A task alone has gain 0 by definition; harm is negative.
+Plain tensors only: to measure, which means training networks, is the caller's business. The gain of
+a task in a group is (L_single - L_group) / L_single, the share of its loss when trained alone that
+the group saves: 0 for a task alone, negative for harm.
 """
 
 from __future__ import annotations
@@ -18,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 MAX_TASKS = 12
+_EPOCHS = 200  # steps of Adam for one learner
+_N_LEARNERS = 4  # a prediction is their mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +24,10 @@ class GainTable:
     """The gain of every task in every combination of tasks; see `learn_gains`.
 
     Args:
-        masks: bool, shape (2^N - 1, N): which tasks are in a combination, in `list_combinations`'
-            order.
+        masks: bool, shape (2^N - 1, N): who is in a combination, as `list_combinations` lists them.
         gains: float64, shape (2^N - 1, N), no unit; nan for a task that is not in the combination.
-        is_measured: bool, shape (2^N - 1,). These rows hold what was measured. Of the others,
-            singles have gain 0 by definition and all else is predicted.
+        is_measured: bool, shape (2^N - 1,): the rows that were measured. Of the others, singles
+            have gain 0 by definition and all else is predicted.
     """
 
     masks: Tensor
@@ -40,39 +38,26 @@ class GainTable:
 class MetaLearner(nn.Module):
     """A small transformer whose words are tasks: who trains together -> what each one gains.
 
-    Every task has a learnt embedding. In each layer the tasks of a combination attend to one
-    another, and one linear map, the same for all tasks, reads a task's gain in the end. Absent
-    tasks have no part in it.
-
-    Args:
-        n_tasks: N.
-        width: Size d of an embedding.
-        n_layers: Layers of attention and feed-forward map.
+    Every task has a learnt embedding of ``width`` numbers. In each layer the tasks of a combination
+    attend to one another; one linear map, the same for all, reads a task's gain in the end.
 
     Source:
         Song et al., Efficient and Effective Multi-task Grouping via Meta Learning on Task
-        Combinations (NeurIPS 2022), without the dropout that has no effect in the released code.
-        Its embeddings are 64 to 128 wide and start ten times as far apart; see `__init__`.
+        Combinations (NeurIPS 2022), without the dropout that has no effect in the released code,
+        whose embeddings are 64 to 128 wide.
     """
 
-    def __init__(self, n_tasks: int, *, width: int = 32, n_layers: int = 2) -> None:
+    def __init__(self, n_tasks: int, *, width: int = 32) -> None:
         super().__init__()
         self.tasks = nn.Embedding(n_tasks, width)
-        # tasks start nearly alike and part only as gains demand it; far apart, a handful of
+        # a tenth of the released start: tasks part only as gains demand it; far apart, a handful of
         # combinations can be learnt by heart and the predictions of all others are chance
         nn.init.normal_(self.tasks.weight, std=0.1)
-        self.layers = nn.ModuleList(_Layer(width) for _ in range(n_layers))
+        self.layers = nn.ModuleList(_Layer(width) for _ in range(2))
         self.read_gain = nn.Linear(width, 1)
 
     def forward(self, masks: Tensor) -> Tensor:
-        """Predict the gains in some combinations.
-
-        Args:
-            masks: bool, shape (B, N), one task or more in each row.
-
-        Returns:
-            Shape (B, N); nan for a task that is not in the combination.
-        """
+        """Who is there, bool (B, N), a task or more a row -> gains (B, N), nan for the absent."""
         tokens = self.tasks.weight.expand(len(masks), -1, -1)  # (B, N, d)
         for layer in self.layers:
             tokens = layer(tokens, masks)
@@ -80,7 +65,7 @@ class MetaLearner(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Single-head attention among the tasks present, then a feed-forward map; both residual, then normed."""
+    """Single-head attention among those present, a feed-forward map; both residual, then normed."""
 
     temperature = 0.2  # of the attention, beside sqrt(d) (released code)
 
@@ -95,70 +80,37 @@ class _Layer(nn.Module):
     def forward(self, tokens: Tensor, masks: Tensor) -> Tensor:
         """(B, N, d), bool (B, N) -> (B, N, d). What becomes of an absent task is never read."""
         scores = self.query(tokens) @ self.key(tokens).mT / tokens.shape[-1] ** 0.5  # (B, N, N)
-        scores = scores.masked_fill(
-            ~masks[:, None, :], -torch.inf
-        )  # nobody attends to an absent task
+        scores = scores.masked_fill(~masks[:, None, :], -torch.inf)  # nobody heeds an absent task
         heard = (scores / self.temperature).softmax(-1) @ self.value(tokens)
         tokens = self.norm_attention(tokens + self.mix(heard))
         return self.norm_feed_forward(tokens + self.feed_forward(tokens))
 
 
 @torch.enable_grad()  # callers predict, and may have turned gradients off
-def fit_meta_learner(
-    masks: Tensor,
-    gains: Tensor,
-    *,
-    seed: int,
-    epochs: int = 200,
-    lr: float = 0.007,
-    weight_decay: float = 5e-4,
-    width: int = 32,
-) -> MetaLearner:
-    """Train a meta-learner on combinations whose gains are known: mean absolute error, all rows at
-    once.
+def fit_meta_learner(masks: Tensor, gains: Tensor, *, seed: int) -> MetaLearner:
+    """Train a meta-learner on known combinations: mean absolute error, all rows at once.
 
-    Gains are learnt in units of their own mean size, so that a scale takes no steps to find: ten
-        times the
-    gains are predicted as ten times the predictions.
+    Gains are learnt in units of their mean size: ten times the gains, ten times the predictions.
 
     Args:
         masks: bool, shape (M, N), one task or more in each row.
-        gains: Shape (M, N); read where ``masks`` is true only.
+        gains: Shape (M, N); read where ``masks`` is true only, and finite there.
         seed: Of the start. The same seed gives the same learner.
-        epochs: Steps of Adam.
-        lr: Learning rate of the first step; it falls linearly to 0.
-        weight_decay: Of Adam.
-        width: See `MetaLearner`.
-
-    Raises:
-        ValueError: If the shapes differ, a row is empty or a gain is not finite.
 
     Source:
         Song et al. (2022). Their code takes gains as they are, keeps the rate, stops after 5 epochs
-        without a lower error (10 to 40 in all when we tried it, far from a fit) and averages two
-        snapshots, which a slip in its bookkeeping picks. With a rate that falls the last weights
-        will do.
+        without a lower error (far from a fit when we tried it) and averages two snapshots. With a
+        rate that falls the last weights will do.
     """
-    if masks.shape != gains.shape or masks.ndim != 2 or not len(masks):
-        raise ValueError(
-            "`masks` and `gains` must both have shape (n_combinations, n_tasks) with a row or "
-            f"more, got {tuple(masks.shape)} and {tuple(gains.shape)}."
-        )
-    if not masks.any(1).all():
-        raise ValueError(
-            f"`masks` has no task in row {int(masks.any(1).int().argmin())}: leave it out."
-        )
     known = gains.double()[masks]
-    if not known.isfinite().all():
-        raise ValueError(f"`gains` must be finite where `masks` is true, got {known.tolist()}.")
     unit = known[known != 0].abs().mean().nan_to_num(1.0)  # singles, 0 by definition, do not count
     with torch.random.fork_rng(devices=[]):  # leave the caller's random stream alone
         torch.manual_seed(seed)
         # double costs little in a network this small, and machines then agree far better
-        learner = MetaLearner(masks.shape[1], width=width).double()
-    optimizer = torch.optim.Adam(learner.parameters(), lr=lr, weight_decay=weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
-    for _ in range(epochs):
+        learner = MetaLearner(masks.shape[1]).double()
+    optimizer = torch.optim.Adam(learner.parameters(), lr=0.007, weight_decay=5e-4, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / _EPOCHS)
+    for _ in range(_EPOCHS):
         optimizer.zero_grad(set_to_none=True)
         (learner(masks)[masks] - known / unit).abs().mean().backward()
         optimizer.step()
@@ -172,7 +124,7 @@ def fit_meta_learner(
 def choose_next(masks: Tensor, gains: Tensor, is_known: Tensor, round_: int) -> int:
     """The combination to measure next: where the task whose turn it is expects most, good or bad.
 
-    Tasks take turns, one a round. A task of which every combination is known passes its turn on.
+    Tasks take turns, one a round. One of which every combination is known passes its turn on.
 
     Args:
         masks: bool, shape (M, N).
@@ -187,8 +139,7 @@ def choose_next(masks: Tensor, gains: Tensor, is_known: Tensor, round_: int) -> 
         ValueError: If every combination is known.
 
     Source:
-        Song et al. (2022), as described; in their code only the strategy "activeper" does it, and
-        the default one adds no combination at all.
+        Song et al. (2022); in their code only the strategy "activeper" does it.
 
     Example:
         >>> masks = torch.tensor([[True, True, False], [True, False, True], [True, True, True]])
@@ -214,13 +165,11 @@ def list_combinations(n_tasks: int) -> Tensor:
     if type(n_tasks) is not int or not 1 <= n_tasks <= MAX_TASKS:
         raise ValueError(
             f"`n_tasks` must be a whole number from 1 to {MAX_TASKS}, got {n_tasks!r}. N tasks "
-            "have 2^N - 1 combinations; beyond that a table of all is too long to choose groups "
-            "from exactly, and the few that are measured say too little about the rest."
+            "have 2^N - 1 combinations, and of more the few that are measured say too little."
         )
-    groups = [
-        group for size in range(1, n_tasks + 1) for group in combinations(range(n_tasks), size)
-    ]
-    return torch.tensor([[task in group for task in range(n_tasks)] for group in groups])
+    tasks = range(n_tasks)
+    groups = [group for size in tasks for group in combinations(tasks, size + 1)]
+    return torch.tensor([[task in group for task in tasks] for group in groups])
 
 
 def learn_gains(
@@ -229,11 +178,8 @@ def learn_gains(
     n_rounds: int | None = None,
     *,
     seed: int,
-    n_learners: int = 4,
-    progress: Callable[[int, int], None] | None = None,
 ) -> GainTable:
-    """Measure all tasks together, then what new meta-learners point to each round; predict the
-    rest.
+    """Measure all tasks together, then what new learners point to each round; predict the rest.
 
     Args:
         measure: Called with the tasks of a combination, two or more, in rising order; returns one
@@ -243,48 +189,40 @@ def learn_gains(
         n_rounds: Combinations to measure beside that of all tasks; at most all there are. ``None``:
             N(N-1)/2, as many networks as HOA trains for pairs.
         seed: Of the meta-learners, which start anew each round.
-        n_learners: The prediction is the mean of so many, from different starts.
-        progress: Called after each measurement with the number done and the number there will be.
 
     Raises:
-        ValueError: If ``n_tasks``, ``n_rounds`` or ``n_learners`` is out of range, or ``measure``
-            does not give a finite gain for each task.
+        ValueError: If ``n_tasks`` or ``n_rounds`` is out of range, or ``measure`` does not give a
+            finite gain for each task.
 
     Source:
         Song et al. (2022), who average two snapshots of one learner. A few measurements leave much
-        open, and learners from different starts fill it in differently; the mean keeps what they
-        agree on.
+        open, and learners from different starts fill it in differently; the mean of four keeps what
+        they agree on.
     """
     masks = list_combinations(n_tasks)
     if n_tasks == 1:
         raise ValueError("`n_tasks` is 1: one task has nobody to gain from.")
-    n_pairs = n_tasks * (n_tasks - 1) // 2
-    n_rounds = n_pairs if n_rounds is None else n_rounds
+    n_rounds = n_tasks * (n_tasks - 1) // 2 if n_rounds is None else n_rounds
     if type(n_rounds) is not int or n_rounds < 0:
         raise ValueError(f"`n_rounds` must be a whole number >= 0 or None, got {n_rounds!r}.")
-    if type(n_learners) is not int or n_learners < 1:
-        raise ValueError(f"`n_learners` must be a whole number >= 1, got {n_learners!r}.")
     is_single = masks.sum(1) == 1
-    n_measurements = min(n_rounds + 1, int((~is_single).sum()))
-    known = torch.full(masks.shape, torch.nan, dtype=torch.float64)
-    known[is_single] = torch.where(masks[is_single], 0.0, torch.nan).double()
-    is_measured = torch.zeros(len(masks), dtype=torch.bool)
+    known = torch.where(masks & is_single[:, None], 0.0, torch.nan).double()
+    is_measured = torch.zeros_like(is_single)
     rng = torch.Generator().manual_seed(seed)
     row = len(masks) - 1  # all tasks
-    for round_ in range(n_measurements):
+    while True:
         group = tuple(masks[row].nonzero()[:, 0].tolist())
         known[row, masks[row]] = _check_gains(measure(group), group)
         is_measured[row] = True
-        if progress is not None:
-            progress(round_ + 1, n_measurements)
         is_known = is_single | is_measured
-        seeds = torch.randint(2**31, (n_learners,), generator=rng).tolist()
+        seeds = torch.randint(2**31, (_N_LEARNERS,), generator=rng).tolist()
         learners = [fit_meta_learner(masks[is_known], known[is_known], seed=one) for one in seeds]
         with torch.no_grad():
             predicted = torch.stack([learner(masks) for learner in learners]).mean(0)
-        if round_ + 1 < n_measurements:
-            row = choose_next(masks, predicted, is_known, round_)
-    return GainTable(masks, known.where(is_known[:, None], predicted), is_measured)
+        n_measured = int(is_measured.sum())
+        if n_measured > n_rounds or is_known.all():
+            return GainTable(masks, known.where(is_known[:, None], predicted), is_measured)
+        row = choose_next(masks, predicted, is_known, n_measured - 1)
 
 
 def _check_gains(gains: Sequence[float], group: tuple[int, ...]) -> Tensor:

@@ -1,16 +1,16 @@
 """Which groups to train when the budget does not pay for all of them: an exact choice.
 
-Candidates with a score for each of their tasks come in, the best affordable set of groups comes
-out. Where the scores come from (pairs trained, affinities measured, gains predicted) is the
-business of the methods; nothing is trained here, and nothing needs torch.
+Candidates with a score for each of their tasks come in, the best affordable set comes out. Where
+scores come from is the methods' business; nothing here needs torch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from math import gcd, isfinite
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,12 +30,10 @@ class Candidate:
     Args:
         tasks: Names, each once.
         scores: ``{task: score}`` for exactly these tasks: losses, errors, affinities or gains.
-        cost: Price in the unit of the budget, e.g. 1 for a whole encoder and 0.5 for one of half
-            size.
+        cost: In the unit of the budget, e.g. 1 for a whole encoder, 0.5 for one of half size.
 
     Raises:
-        ValueError: If a name is missing or there twice, a score is not finite, or the cost is not
-            above 0.
+        ValueError: If names and scores do not match, a score is not finite, or the cost is not > 0.
     """
 
     tasks: tuple[str, ...]
@@ -43,24 +41,20 @@ class Candidate:
     cost: float = 1.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.tasks, str) or not self.tasks:
+        names = self.tasks
+        if isinstance(names, str) or not names or len(set(names)) < len(names):
             raise ValueError(
-                f'`tasks` must be one or more names, as in ("a", "b"), got {self.tasks!r}.'
+                f'`tasks` must be one or more names, each once, as in ("a", "b"), got {names!r}.'
             )
-        object.__setattr__(self, "tasks", tuple(self.tasks))
+        object.__setattr__(self, "tasks", tuple(names))
         object.__setattr__(self, "scores", dict(self.scores))
-        if len(set(self.tasks)) < len(self.tasks):
-            raise ValueError(f"`tasks` must name each task once, got {self.tasks}.")
-        if unknown := sorted(set(self.scores) - set(self.tasks)):
+        if set(self.scores) != set(self.tasks):
             raise ValueError(
-                f"`scores` has tasks that are not in the group {self.tasks}: {unknown}."
+                f"`scores` must have one score for each task of the group {self.tasks} and no "
+                f"other, got scores for {tuple(self.scores)}."
             )
-        if missing := sorted(set(self.tasks) - set(self.scores)):
-            raise ValueError(f"`scores` lacks tasks of the group {self.tasks}: {missing}.")
-        if wrong := {task: score for task, score in self.scores.items() if not isfinite(score)}:
-            raise ValueError(
-                f"`scores` must be finite, got {wrong}. Leave out groups that nobody scored."
-            )
+        if not all(map(isfinite, self.scores.values())):
+            raise ValueError(f"`scores` must be finite, got {self.scores}.")
         if not (isfinite(self.cost) and self.cost * _COST_STEPS >= 1):
             raise ValueError(f"`cost` must be a number above 0, 0.000001 or more, got {self.cost}.")
 
@@ -93,15 +87,13 @@ def select_groups(
 ) -> Selection:
     """Choose the groups that serve all tasks best for at most ``budget``.
 
-    Groups may overlap, and a task is served by the best chosen group that contains it. A group that
-    serves
-    nobody is not chosen. Among equally good choices: the fewest groups, then the cheapest, then the
-        one
-    that serves the first task by the earliest candidate, and so on down the tasks.
+    Groups may overlap; a task is served by the best chosen group that contains it, and a group that
+    serves nobody is not chosen. Among equally good choices: the fewest groups, then the cheapest,
+    then the one that serves the first task by the earliest candidate, and so on down the tasks.
 
-    Up to 15 tasks this is a dynamic programme over subsets of tasks. Beyond, or where costs are so
-    varied that too many sums of costs occur, the solver HiGHS finds the best choice and proves it,
-    but among equally good ones takes any.
+    Up to 15 tasks this is a dynamic programme over subsets of tasks. Beyond, or where prices add up
+    to too many sums, the solver HiGHS finds the best choice and proves it, but among equally good
+    ones takes any.
 
     Args:
         candidates: What can be trained. Their tasks, in the order in which they first occur, are
@@ -110,16 +102,14 @@ def select_groups(
         maximise: Scores are better when larger (affinities, gains), not smaller (losses, errors).
 
     Raises:
-        ValueError: If there is no candidate, the budget is not above 0, or no choice serves every
-            task.
+        ValueError: If there is no candidate, the budget is not > 0, or a task cannot be served.
         ImportError: If HiGHS is needed and scipy is not installed.
         RuntimeError: If HiGHS ran out of time before it found any choice.
 
     Source:
-        The objective is that of Standley et al. 2020 (HOA) and Fifty et al. 2021 (TAG), who search
-        all sets of networks by branching. Here every task is given to the group that serves it,
-        which splits the
-        tasks into disjoint blocks: the best split into affordable blocks is the best choice.
+        The objective of Standley et al. 2020 (HOA) and Fifty et al. 2021 (TAG), who search all sets
+        of networks by branching. Here each task is given to the group that serves it, which splits
+        the tasks into disjoint blocks: the best split into affordable blocks is the best choice.
 
     Example:
         >>> both = Candidate(("a", "b"), {"a": 1.0, "b": 5.0})
@@ -142,31 +132,24 @@ def select_groups(
     spendable = round(budget * _COST_STEPS)
     scale = float(np.abs(best).sum())
 
-    def solve(indices: np.ndarray) -> tuple[np.ndarray, float, bool] | None:
-        """Chosen candidates among these, their total regret, and whether it is proven best."""
-        found = _solve(regrets[:, indices], costs[indices], spendable, scale)
+    def solve(columns: np.ndarray) -> tuple[np.ndarray, float, bool] | None:
+        """Chosen candidates among these, their total regret, and whether it is proven least."""
+        found = _solve(regrets[:, columns], costs[columns], spendable, scale)
         if found is None:
             return None
-        chosen = indices[found[0]]
+        chosen = columns[found[0]]
         return chosen, float(regrets[:, chosen].min(axis=1).sum()), found[1]
 
     affordable = np.flatnonzero(costs <= spendable)
-    served = np.isfinite(regrets[:, affordable]).any(axis=1)
-    if not served.all():
-        names = ", ".join(
-            task for task, is_served in zip(tasks, served, strict=True) if not is_served
-        )
+    found = solve(affordable)
+    if found is None:
+        has_any = np.isfinite(regrets[:, affordable]).any(axis=1)
+        lacking = [task for task, has in zip(tasks, has_any, strict=True) if not has]
         raise ValueError(
-            f"`budget` = {budget} pays for no group with the tasks {names}. Raise the budget."
+            f"`budget` = {budget} cannot serve the tasks {', '.join(lacking or tasks)}: no group "
+            "that it pays for has them, or not all at once. Raise it, or offer larger groups."
         )
-    solution = solve(affordable)
-    if solution is None:
-        raise ValueError(
-            f"`budget` = {budget} cannot serve all of the tasks {', '.join(tasks)}: no affordable "
-            f"choice of the {len(candidates)} candidates has each of them. Raise the budget or "
-            "offer larger groups."
-        )
-    chosen, regret, is_exact = solution
+    chosen, regret, is_exact = found
     # any other minimal set lacks one of the chosen: with all of them it would not be minimal
     others = (solve(affordable[affordable != index]) for index in chosen)
     is_unique = is_exact and all(
@@ -191,20 +174,21 @@ def check_selectable(tasks: Sequence[str], n_groups: int, *, most: int = MAX_TAS
     Raises:
         ValueError: If there are more than ``most`` tasks, or ``n_groups`` is no whole number >= 1.
     """
-    if isinstance(n_groups, bool) or not isinstance(n_groups, int) or n_groups < 1:
+    if type(n_groups) is not int or n_groups < 1:
         raise ValueError(f"`n_groups` must be >= 1, got {n_groups!r}.")
     if len(tasks) > most:
         raise ValueError(
-            f"there are {len(tasks)} tasks, and all their groups are looked at: 2^N - 1, up to N = "
-            f"{most}. Select fewer tasks, or use `dmtg`, whose cost does not grow with N."
+            f"there are {len(tasks)} tasks, and all their groups are looked at: 2^N - 1, up to N "
+            f"= {most}. Select fewer tasks, or use `dmtg`, whose cost does not grow with N."
         )
 
 
-def pairwise_candidates(values: np.ndarray, tasks: Sequence[str], singles: str) -> list[Candidate]:
+def pairwise_candidates(
+    values: np.ndarray, tasks: Sequence[str], singles: Literal["diagonal", "never"]
+) -> list[Candidate]:
     """All groups of the tasks at cost 1, scored by what was measured on pairs.
 
-    The score of a task in a group is the mean effect of the other members on it. Of a pair it is
-    the measured value itself.
+    The score of a task in a group is the mean effect of the other members on it.
 
     Args:
         values: Shape (N, N): ``values[a, b]`` is the effect of task b on task a.
@@ -228,32 +212,29 @@ def pairwise_candidates(values: np.ndarray, tasks: Sequence[str], singles: str) 
     n_tasks = len(tasks)
     if values.shape != (n_tasks, n_tasks) or not n_tasks:
         raise ValueError(
-            f"`values` must have shape ({n_tasks}, {n_tasks}), one row and column per task, got "
-            f"{values.shape}."
+            f"`values` must have shape ({n_tasks}, {n_tasks}), one row and column per task, "
+            f"got {values.shape}."
         )
     if len(set(tasks)) < n_tasks:
         raise ValueError(f"`tasks` must name each task once, got {list(tasks)}.")
     if n_tasks > MAX_TASKS:
         raise ValueError(
-            f"`tasks` may have {MAX_TASKS} names at most, got {n_tasks}, which is {2**n_tasks - 1} "
-            "groups. Make the candidates that matter yourself."
+            f"`tasks` may have {MAX_TASKS} names at most, got {n_tasks}, which is "
+            f"{2**n_tasks - 1} groups. Make the candidates that matter yourself."
         )
     if singles not in ("diagonal", "never"):
         raise ValueError(f'`singles` must be "diagonal" or "never", got {singles!r}.')
     alone = values.diagonal().copy() if singles == "diagonal" else np.full(n_tasks, _NEVER)
     np.fill_diagonal(values, 0.0)  # so that a sum over a group leaves out the task itself
-    if wrong := [
-        task
-        for task, *row in zip(tasks, alone, *values.T, strict=True)
-        if not np.isfinite(row).all()
-    ]:
-        raise ValueError(f"`values` must be finite, but the rows of {', '.join(wrong)} are not.")
+    is_finite = np.isfinite(alone) & np.isfinite(values).all(axis=1)
+    if not is_finite.all():
+        wrong = ", ".join(task for task, fine in zip(tasks, is_finite, strict=True) if not fine)
+        raise ValueError(f"`values` must be finite, but the rows of {wrong} are not.")
     candidates = []
     for size in range(1, n_tasks + 1):
         for group in map(list, combinations(range(n_tasks), size)):
-            scores = (
-                alone[group] if size == 1 else values[np.ix_(group, group)].sum(axis=1) / (size - 1)
-            )
+            effects = values[np.ix_(group, group)].sum(axis=1)
+            scores = alone[group] if size == 1 else effects / (size - 1)
             names = tuple(tasks[n] for n in group)
             candidates.append(Candidate(names, dict(zip(names, scores.tolist(), strict=True))))
     return candidates
@@ -261,170 +242,128 @@ def pairwise_candidates(values: np.ndarray, tasks: Sequence[str], singles: str) 
 
 def _solve(
     regrets: np.ndarray, costs: np.ndarray, budget: int, scale: float
-) -> tuple[list[int], bool] | None:
-    """Indices of the chosen candidates and whether they are proven best; None if none serve all
-    tasks.
+) -> tuple[np.ndarray, bool] | None:
+    """The candidates with the least regret, and whether that is proven; None if none serve all.
 
-    ``regrets`` is (N, candidates), >= 0, inf where a task is not in a group; ``costs`` are
-    integers.
+    ``regrets`` is (N, candidates), >= 0, inf where a task is not in a group; ``costs`` are whole
+    numbers; sums of scores are about ``scale`` in size.
     """
     if not np.isfinite(regrets).any(axis=1).all():
         return None
-    layers = _list_layers(sorted(set(costs.tolist())), budget, len(regrets))
+    layers = _list_layers(set(costs.tolist()), budget, len(regrets))
     if len(regrets) > MAX_TASKS or layers is None:
         return _solve_by_milp(regrets, costs, budget, scale)
     chosen = _solve_by_subsets(regrets, costs, layers, scale)
     return None if chosen is None else (chosen, True)
 
 
-def _list_layers(costs: list[int], budget: int, n_tasks: int) -> list[tuple[int, int]] | None:
+def _list_layers(prices: set[int], budget: int, n_tasks: int) -> list[tuple[int, int]] | None:
     """All (number of groups, their cost) within the budget, sorted; None if they are too many."""
-    layers = last = [(0, 0)]
+    layers = last = {(0, 0)}
     for k in range(1, n_tasks + 1):
-        last = sorted(
-            {(k, spent + cost) for _, spent in last for cost in costs if spent + cost <= budget}
-        )
-        layers = layers + last
+        last = {(k, spent + price) for _, spent in last for price in prices}
+        last = {layer for layer in last if layer[1] <= budget}
+        layers = layers | last
         if len(layers) > _MAX_LAYERS:
             return None
-    return layers
+    return sorted(layers)
 
 
 def _solve_by_subsets(
     regrets: np.ndarray, costs: np.ndarray, layers: list[tuple[int, int]], scale: float
-) -> list[int] | None:
-    """Dynamic programme over task sets, written as bit masks: bit n is task n.
+) -> np.ndarray | None:
+    """Dynamic programme over sets of tasks, written as bit masks: bit n is task n.
 
-    ``totals[layer, A]`` is the least regret of serving just the tasks of A with that many groups at
-    that cost. The group that serves the lowest task of A serves a block of A; the rest of A is a
-    smaller set.
+    ``totals[layer][A]`` is the least regret of serving just the tasks A. The group that serves the
+    lowest task of A serves a block of A; the rest of A is served in a layer with one group less.
     """
-    n_tasks = len(regrets)
-    everyone = 2**n_tasks - 1
-    best = {cost: _best_blocks(regrets[:, costs == cost]) for cost in sorted(set(costs.tolist()))}
-    place = {layer: index for index, layer in enumerate(layers)}
-    steps = []  # per cost: from which layers to which, and the blocks that are added
-    for cost, block_regrets in best.items():
-        pairs = [
-            (place[k, spent], place[k + 1, spent + cost])
-            for k, spent in layers
-            if (k + 1, spent + cost) in place
-        ]
-        if pairs:
-            before, after = np.array(pairs).T
-            steps.append((before[:, None], after, block_regrets))
-    totals = np.full((len(layers), everyone + 1), np.inf)
-    totals[0, 0] = 0.0
-    for members in range(1, everyone + 1):
-        lowest = members & -members
-        rests = _sum_subsets(
-            [1 << n for n in _bits(members ^ lowest)]
-        )  # what the group may leave to others
-        blocks = members ^ rests
-        for before, after, block_regrets in steps:
-            reached = (totals[before, rests] + block_regrets[blocks]).min(axis=1)
-            totals[after, members] = np.minimum(totals[after, members], reached)
-    regret = totals[:, everyone].min()
-    if not isfinite(regret):
+    n_sets = 2 ** len(regrets)
+    prices, kinds = np.unique(costs, return_inverse=True)
+    best = np.full((len(prices), n_sets), np.inf)  # of serving a block by one candidate
+    for candidate, block, regret in _list_offers(regrets):
+        np.minimum.at(best, (kinds[candidate], block), regret)
+    members, blocks = _list_blocks(len(regrets))
+    starts = np.flatnonzero(np.diff(members, prepend=np.int32(0)))
+    out_of_reach = np.full(n_sets, np.inf)
+    totals = {(0, 0): np.where(np.arange(n_sets), np.inf, 0.0)}
+
+    def get_before(k: int, spent: int) -> list[np.ndarray]:
+        return [totals.get((k - 1, spent - price), out_of_reach) for price in prices.tolist()]
+
+    for layer in layers[1:]:
+        totals[layer] = out_of_reach.copy()
+        for regret, before in zip(best, get_before(*layer), strict=True):
+            if before is not out_of_reach:
+                reached = np.minimum.reduceat(regret[blocks] + before[members ^ blocks], starts)
+                totals[layer][1:] = np.minimum(totals[layer][1:], reached)
+    least = min(total[-1] for total in totals.values())
+    if not isfinite(least):
         return None
-    slack = _TIE * (scale + regret)
-    layer = int(
-        np.argmax(totals[:, everyone] <= regret + slack)
-    )  # sorted: fewest groups, then cheapest
-    # and back again: who serves the lowest task that is left?
-    chosen, members = [], everyone
-    while members:
-        k, spent = layers[layer]
-        lowest = _bits(members)[0]
-        for index in np.flatnonzero(np.isfinite(regrets[lowest])):
-            before = place.get((k - 1, spent - int(costs[index])))
-            if before is None:
-                continue
-            others = [n for n in _bits(members)[1:] if isfinite(regrets[n, index])]
-            rests = members ^ (1 << lowest) ^ _sum_subsets([1 << n for n in others])
-            reached = (
-                regrets[lowest, index]
-                + _sum_subsets(regrets[others, index])
-                + totals[before, rests]
-            )
-            if reached.min() <= totals[layer, members] + slack:
-                chosen.append(int(index))
-                layer, members = before, int(rests[reached.argmin()])
-                break
-    return sorted(chosen)
+    slack = _TIE * (scale + least)
+    # layers are sorted: the fewest groups, then the cheapest
+    k, spent = next(layer for layer in layers if totals[layer][-1] <= least + slack)
+    chosen, left = [], n_sets - 1
+    sets = np.arange(n_sets)
+    while left:  # and back again: who serves the lowest task that is left?
+        may_serve = (sets & left & -left > 0) & (sets & ~left == 0)
+        rest = np.where(may_serve, np.stack(get_before(k, spent))[:, left ^ sets], np.inf)
+        index, block = _find_first(regrets, rest, kinds, totals[k, spent][left] + slack)
+        chosen.append(index)
+        left, k, spent = left ^ block, k - 1, spent - int(costs[index])
+    return np.sort(chosen)
 
 
-def _best_blocks(regrets: np.ndarray) -> np.ndarray:
-    """Least regret of serving a set of tasks by one of these candidates, (2^N,); inf where none has all."""
-    best = np.full(2 ** len(regrets), np.inf)
-    for column in regrets.T:
-        members = np.flatnonzero(np.isfinite(column))
-        blocks = _sum_subsets(1 << members)
-        best[blocks] = np.minimum(best[blocks], _sum_subsets(column[members]))
-    return best
+def _list_offers(regrets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(candidate, set of its tasks, regret of serving just these), a thousand candidates a time."""
+    n_candidates = regrets.shape[1]
+    for candidate in np.array_split(np.arange(n_candidates), n_candidates // 1000 + 1):
+        block, regret = np.zeros_like(candidate), np.zeros(len(candidate))
+        for task, row in enumerate(regrets):
+            has = np.isfinite(row[candidate])
+            block = np.append(block, block[has] | 1 << task)
+            regret = np.append(regret, regret[has] + row[candidate[has]])
+            candidate = np.append(candidate, candidate[has])
+        yield candidate, block, regret
 
 
-def _sum_subsets(terms: Sequence[float] | np.ndarray) -> np.ndarray:
-    """The sum over each subset of the terms, (2^terms,): of powers of two, the subsets as bit masks."""
-    sums = np.zeros(1, dtype=np.asarray(terms).dtype if len(terms) else np.int64)
-    for term in terms:
-        sums = np.concatenate([sums, sums + term])
-    return sums
+def _find_first(
+    regrets: np.ndarray, rest: np.ndarray, kinds: np.ndarray, most: float
+) -> tuple[int, int]:
+    """The earliest candidate whose regret with ``rest[kind, block]`` is ``most``, and its block."""
+    for candidate, block, regret in _list_offers(regrets):
+        reached = regret + rest[kinds[candidate], block]
+        if (reached <= most).any():
+            index = candidate[reached <= most].min()
+            return int(index), int(block[np.where(candidate == index, reached, np.inf).argmin()])
+    raise AssertionError("a total has been reached by nobody")
 
 
-def _bits(mask: int) -> list[int]:
-    return [n for n in range(mask.bit_length()) if mask >> n & 1]
+def _list_blocks(n_tasks: int) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs (set A, block of A that has its lowest task), in the order of A."""
+    members = blocks = np.empty(0, dtype=np.int32)
+    for top in (1 << np.arange(n_tasks, dtype=np.int32))[:, None]:
+        members = np.concatenate([members, top, np.repeat(members | top, 2)])
+        blocks = np.concatenate([blocks, top, np.stack([blocks, blocks | top], axis=1).ravel()])
+    return members, blocks
 
 
 def _solve_by_milp(
     regrets: np.ndarray, costs: np.ndarray, budget: int, scale: float
-) -> tuple[list[int], bool] | None:
-    """The same choice as an integer programme: which candidates are chosen, and whom does each
-    serve?
+) -> tuple[np.ndarray, bool] | None:
+    """The same as an integer programme: who is chosen, and whom does each serve?
 
     HiGHS is content within 1e-6 of the best, so regrets are scaled up; and it is asked again
     without the services that alone cost more than all it found, because one score of -1e6 would set
     the scale.
     """
-    try:
-        from scipy.optimize import Bounds, LinearConstraint, milp
-        from scipy.sparse import csr_array
-    except ImportError as error:
-        raise ImportError(
-            f"Choosing groups of more than {MAX_TASKS} tasks, or of many different costs, needs "
-            "scipy, "
-            'which is not installed. Run: pip install "dmtg-lite[data]"'
-        ) from error
-    n_tasks, n_candidates = regrets.shape
-    unit = gcd(budget, *costs.tolist())  # small whole numbers are safe from HiGHS's tolerances
     worst = regrets[np.isfinite(regrets)].max()
     chosen = np.arange(0)
     while True:
-        task, server = np.nonzero(regrets <= worst)
-        service, ones = np.arange(len(task)), np.ones(len(task))
-        columns = n_candidates + len(task)  # first "is it chosen?", then "does it serve this task?"
-        serves = csr_array((ones, (task, n_candidates + service)), shape=(n_tasks, columns))
-        unpaid = csr_array((ones, (service, n_candidates + service)), shape=(len(task), columns))
-        unpaid = unpaid - csr_array((ones, (service, server)), shape=(len(task), columns))
-        result = milp(
-            np.concatenate(
-                [np.zeros(n_candidates), regrets[task, server] * (_MILP_SCALE / (worst or 1.0))]
-            ),
-            integrality=np.arange(columns) < n_candidates,
-            bounds=Bounds(0, 1),
-            constraints=[
-                LinearConstraint(serves, 1, 1),
-                LinearConstraint(unpaid, -np.inf, 0),
-                LinearConstraint(
-                    np.concatenate([costs / unit, 0 * ones])[None], -np.inf, budget / unit
-                ),
-            ],
-            options={"time_limit": _MILP_SECONDS, "mip_rel_gap": 0.0},
-        )
+        result = _ask_highs(regrets, costs, budget, worst)
         if result.status == 2:  # infeasible
             return None
         if result.x is not None:
-            chosen = np.flatnonzero(result.x[:n_candidates] > 0.5)
+            chosen = np.flatnonzero(result.x[: len(costs)] > 0.5)
         elif not len(chosen):
             raise RuntimeError(f"HiGHS found no choice of groups: {result.message}")
         regret = regrets[:, chosen].min(axis=1).sum()
@@ -435,4 +374,32 @@ def _solve_by_milp(
         fewer = chosen[chosen != index]
         if regrets[:, fewer].min(axis=1, initial=np.inf).sum() <= regret + _TIE * (scale + regret):
             chosen = fewer
-    return chosen.tolist(), result.status == 0
+    return chosen, result.status == 0
+
+
+def _ask_highs(regrets: np.ndarray, costs: np.ndarray, budget: int, worst: float) -> Any:
+    """scipy's result for services of regret ``worst`` at most; ``x`` begins with who is chosen."""
+    try:
+        from scipy.optimize import LinearConstraint, milp
+        from scipy.sparse import coo_array, hstack
+    except ImportError as error:
+        raise ImportError(
+            f"Choosing groups of more than {MAX_TASKS} tasks, or of many different costs, needs "
+            'scipy, which is not installed. Run: pip install "dmtg-lite[data]"'
+        ) from error
+    task, server = np.nonzero(regrets <= worst)
+    service, one = np.arange(len(task)), np.ones(len(task))
+    serves = coo_array((one, (task, service)))  # (N, services)
+    is_paid = coo_array((one, (service, server)), shape=(len(task), len(costs)))
+    unit = gcd(budget, *costs.tolist())  # small whole numbers are safe from HiGHS's tolerances
+    return milp(
+        np.append(0.0 * costs, regrets[task, server] * (_MILP_SCALE / (worst or 1.0))),
+        integrality=np.append(np.ones(len(costs)), 0 * one),
+        bounds=(0, 1),
+        constraints=[
+            LinearConstraint(hstack([coo_array((len(regrets), len(costs))), serves]), lb=1),
+            LinearConstraint(hstack([is_paid, -coo_array((one, (service, service)))]), lb=0),
+            LinearConstraint(np.append(costs / unit, 0 * one)[None], ub=budget / unit),
+        ],
+        options={"time_limit": _MILP_SECONDS, "mip_rel_gap": 0.0},
+    )

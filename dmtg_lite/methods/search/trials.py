@@ -1,10 +1,7 @@
-"""Trial networks: train many small groups side by side and read each task's validation loss in
-each.
+"""Trial networks: train many groups side by side, read each task's validation loss in each.
 
-What HOA and MTG-Net learn from. A trial is a branch of a grouped network without stem, so twelve
-cost one walk through the data, and every one sees the same batches; encoders start from the same
-weights. With a plateau schedule the networks of one walk share their rate, by the sum of their
-validation losses.
+A trial is a branch of a grouped network without stem: twelve cost one walk through the data, see
+the same batches and start from the same weights. With a plateau schedule they share their rate.
 """
 
 from __future__ import annotations
@@ -35,7 +32,7 @@ def try_groups(
     saving: Saving = UNSAVED,
     label: str = "trials",
 ) -> tuple[Tensor, int]:
-    """Train a network for each group from scratch, for pretraining and main steps together.
+    """Train a network for each group from scratch, pretraining and main steps together.
 
     Args:
         data: The tasks and their images.
@@ -59,30 +56,21 @@ def try_groups(
 def _train(
     data: TaskData, groups: Sequence[Sequence[str]], config: TrainConfig, saving: Saving, label: str
 ) -> tuple[list[list[float]], int]:
-    config, n_steps = replace(config, shared=0), sum(config.count_steps(len(data.train)))
+    n_steps = sum(config.count_steps(len(data.train)))
+    config, seed = replace(config, shared=0), derive_seed(config.seed, Stream.TRAINING)
     losses = torch.full((len(data.tasks), len(groups)), torch.nan, dtype=torch.float64)
     spent = 0
     for first in range(0, len(groups), _AT_ONCE):
         some = groups[first : first + _AT_ONCE]
         names = [name for name in data.task_names if any(name in group for group in some)]
         part = data.select(names)
-        network = build_network(part, config).branch_out(
-            len(some), members=find_members(some, names)
-        )
-        run = saving.of(
-            f"{label}{first}", f"{label} {first + 1}-{first + len(some)} of {len(groups)}"
-        )
-        _, state = fit(
-            network,
-            part,
-            config,
-            n_steps=n_steps,
-            seed=derive_seed(config.seed, Stream.TRAINING),
-            **run,
-        )
+        members, last = find_members(some, names), first + len(some)
+        network = build_network(part, config).branch_out(len(some), members=members)
+        run = saving.of(f"{label}{first}", f"{label} {first + 1}-{last} of {len(groups)}")
+        _, state = fit(network, part, config, n_steps=n_steps, seed=seed, **run)
         spent += state.encoder_macs
         matrix = evaluate_heads(network, Batches(part.val, network.tasks, network.device))
         matrix = matrix.masked_fill(~network.assignment.active, torch.nan).double().cpu()
         rows = [data.task_names.index(name) for name in names]
-        losses[rows, first : first + len(some)] = matrix
+        losses[rows, first:last] = matrix
     return losses.tolist(), spent
