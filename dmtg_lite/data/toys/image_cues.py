@@ -56,12 +56,12 @@ def compute_edges(gray: ndarray) -> ndarray:
 
 
 def _scale(gray: ndarray, per_width: float) -> float:
-    """Standard deviation of the smoothing in pixels; below 0.7 a pixel grid cannot hold a Gaussian."""
+    """Standard deviation of the smoothing in pixels; a grid cannot hold a Gaussian below 0.7."""
     return max(0.7, gray.shape[-1] * per_width)
 
 
 def _derive(gray: ndarray, sigma: float, across: int, down: int) -> ndarray:
-    """Smooth with a Gaussian and derive so many times, 0 to 2, in either direction; edges repeat."""
+    """Smooth with a Gaussian and derive 0 to 2 times in either direction; edges repeat."""
     radius = int(np.ceil(3.5 * sigma))
     x = np.arange(-radius, radius + 1)
     kernel = np.exp(-(x**2) / (2 * sigma**2))

@@ -8,15 +8,16 @@ import math
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
-CLASSES = tuple(
-    "uncertain,background,bottle,chair,couch,potted plant,bed,dining table,toilet,tv,microwave,oven,"
-    "toaster,sink,refrigerator,book,clock,vase".split(",")
-)
+CLASSES = (
+    "uncertain", "background", "bottle", "chair", "couch", "potted plant", "bed", "dining table",
+    "toilet", "tv", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase",
+)  # fmt: skip
 UNCERTAIN, BACKGROUND = 0, 1
 BOX, CONE, BALL = range(3)  # a cone is cut off at the top: an upright cylinder for taper 1
 TEXTURES = (  # what they look like is `room_paint`
-    "plain glow wood speckle wall planks tiles rug curtain spines picture clock screen panels"
-).split()
+    "plain", "glow", "wood", "speckle", "wall", "planks", "tiles", "rug", "curtain", "spines",
+    "picture", "clock", "screen", "panels",
+)  # fmt: skip
 Colour: TypeAlias = tuple[float, float, float]
 Point: TypeAlias = tuple[float, float, float]
 Bounds: TypeAlias = tuple[float, float, float, float, float, float]  # low x, y, z, high x, y, z
@@ -53,7 +54,7 @@ class Window(NamedTuple):
 
 
 class Camera(NamedTuple):
-    """Position in metres; yaw from +x towards +y, pitch upwards and field of view, all in radians."""
+    """Position in metres; yaw from +x towards +y, pitch upwards and field of view in radians."""
 
     position: Point
     yaw: float

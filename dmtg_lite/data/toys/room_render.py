@@ -1,4 +1,4 @@
-"""Ray casting of a drawn room with numpy: what its camera sees, and exact depth, normals and classes.
+"""Ray casting of a drawn room with numpy: colours, and exact depth, normals and classes.
 
 Solids are hit exactly (slabs for boxes, a quadratic for round ones). Vectors are columns, shape
 (3, n): numpy works along the long axis then. What surfaces look like is `room_paint`.
@@ -53,12 +53,13 @@ def _pack(parts: tuple[Part, ...]) -> Solids:
     columns = zip(*sorted(parts, key=lambda part: part.shape), strict=True)  # the shell stays first
     arrays = (np.array(column).T for column in columns)
     arrays = [a if a.dtype == np.int64 else a.astype(np.float32) for a in arrays]
-    shape, half, yaw, taper = arrays[0], arrays[2], arrays[7], arrays[8]
+    shape, _, half, *_, yaw, taper, _ = arrays
     cos, sin, one = np.cos(yaw), np.sin(yaw), np.ones_like(yaw)
     frame = np.stack([cos, sin, -sin, cos, one]) / half[[0, 0, 1, 1, 2]]
     level, slope = (taper + 1) / 2, (taper - 1) / 2
     profile = np.stack([level**2, 2 * level * slope, np.where(shape == BALL, -one, slope**2)])
-    return Solids(*arrays, frame, profile)
+    named = dict(zip(Part._fields, arrays, strict=True))
+    return Solids(**named, frame=frame, profile=profile)
 
 
 def _to_unit(frame: ndarray, vector: ndarray) -> ndarray:
@@ -264,7 +265,8 @@ def _light(
     for axis, extent in enumerate(room.size):  # surfaces that meet take light from each other
         edge = np.minimum(point[axis], extent - point[axis])
         ambient *= 1 - 0.22 * (1 - np.abs(normal[axis])) * np.exp(np.minimum(-edge, 0) / 0.22)
-    lamp = np.float32([room.lamp]).T - np.float32([[0], [0], [0.45]])
+    x, y, z = room.lamp
+    lamp = np.array([[x], [y], [z - 0.45]], np.float32)
     to_lamp = lamp - point
     square = (to_lamp**2).sum(0)
     slant = (to_lamp * normal).sum(0) / np.sqrt(square)
@@ -289,7 +291,7 @@ def _see_lamp(
     for k in range(4) if is_fine else (0, 2):
         rows = np.flatnonzero(spot == k) if is_fine else np.arange(len(share))
         angle = k * np.pi / 2 + 0.4
-        source = lamp + LAMP_RADIUS * np.float32([[np.cos(angle)], [np.sin(angle)], [0]])
+        source = lamp + LAMP_RADIUS * np.array([[np.cos(angle)], [np.sin(angle)], [0]], np.float32)
         entry, _, ray = _cast(casters, source, np.take(point, rows, -1) - source)
         is_dark = np.zeros(len(rows), bool)
         is_dark[ray[entry < 1]] = True

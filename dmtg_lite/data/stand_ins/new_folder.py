@@ -1,0 +1,47 @@
+"""A folder of a fake data set, which appears when it is complete, or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_folder(
+    out: Path, *, mark: tuple[str, str], total: int, unit: str, progress: bool
+) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """Where to write, and what to call after each of ``total`` units; ``out`` appears at the end.
+
+    Args:
+        out: Folder to make; it may exist if it is empty.
+        mark: Name and text of the file that says what is fake.
+        total, unit, progress: Of the progress bar, and whether to show it.
+
+    Raises:
+        ValueError: If ``out`` holds something already.
+        ImportError: If Pillow or tqdm (extra ``data``) is missing: better known before drawing.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(
+            f"{out} exists already and is no empty folder. Delete it or choose another --out."
+        )
+    try:
+        import PIL  # noqa: F401
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError(f'{error.name} is missing. Run: pip install "dmtg-lite[data]"') from None
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        (partial / mark[0]).write_text(mark[1])
+        with tqdm(total=total, unit=unit, disable=not progress) as bar:
+            yield partial, bar.update
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
