@@ -25,6 +25,7 @@ from dmtg_lite.data.toys.room_parts import (
     Room,
     Window,
     bounds,
+    place_shell,
     solid,
 )
 from dmtg_lite.data.toys.room_render import camera_axes, camera_rays, render_room
@@ -37,9 +38,7 @@ CLASS = {name: number for number, name in enumerate(CLASSES)}
 
 def hand_made(*parts: Part, windows: tuple[Window, ...] = ()) -> Room:
     """4 m wide, 6 m deep, 3 m high; the camera stands at (2, 1, 1.5), looks along +y and sees 90 degrees."""
-    shell = [solid(BOX, (x, 3, 0), (0.2, 6, 3), GRAY) for x in (-0.1, 4.1)]
-    shell += [solid(BOX, (2, y, 0), (5, 0.2, 3), GRAY) for y in (-0.1, 6.1)]
-    shell += [solid(BOX, (2, 3, z), (5, 7, 0.2), GRAY) for z in (-0.2, 3)]
+    shell = [solid(BOX, *place, GRAY) for place in place_shell((4, 6, 3))]
     aside = solid(BOX, (0.2, 0.2, 0), (0.1, 0.1, 0.1), GRAY)  # behind the camera
     camera = Camera((2.0, 1.0, 1.5), np.pi / 2, 0.0, np.pi / 2)
     return Room((4.0, 6.0, 3.0), (*shell, *parts, aside), windows, (2.0, 3.0, 3.0), camera)

@@ -6,7 +6,6 @@ formats is `celeba_files`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,25 +50,30 @@ def light(colour: ndarray, share: float) -> ndarray:
     return mix(colour, tone("fffaf4"), share)
 
 
-@dataclass(frozen=True, slots=True)
 class Look:
-    """Measures and colours of one person; ``chin`` and ``mouth`` are heights below the eyes."""
+    """Measures and colours of one person; ``chin`` and ``mouth`` are heights below the eyes.
 
-    has: dict[str, bool]
-    skin: ndarray
-    shade: ndarray
-    hair: ndarray
-    beard: ndarray
-    cloth: ndarray
-    lips: ndarray
-    iris: ndarray
-    eye_shadow: ndarray
-    hat: ndarray
-    wide: float  # half of the head
-    jaw: float
-    chin: float
-    mouth: float
-    parting: float
+    Chance is drawn in full, needed or not: one label changed changes only its own marks.
+    """
+
+    def __init__(self, has: dict[str, bool], rng: np.random.Generator) -> None:
+        self.has = has
+        skin = tone(rng.choice(SKIN, p=SKIN_ODDS))
+        other, lipstick = tone(rng.choice(OTHER_HAIR)), tone(rng.choice(LIPSTICK))
+        self.iris, self.cloth = tone(rng.choice(IRIS)), tone(rng.choice(CLOTH))
+        self.eye_shadow, self.hat = tone(rng.choice(EYE_SHADOW)), tone(rng.choice(HAT))
+        jitter, self.parting = rng.normal(0, 1, 4), rng.choice([-12.0, 10.0])
+        self.skin = tone("fdeee6") if has["Pale_Skin"] else skin
+        self.shade = mix(dark(self.skin, 0.3), tone("b0543c"), 0.12)
+        self.lips = lipstick if has["Wearing_Lipstick"] else mix(self.skin, tone("a44444"), 0.6)
+        named = [tone(code) for name, code in HAIR.items() if has[name]]
+        self.hair = np.mean(named or [other], 0) + 0.015 * jitter[0]
+        self.beard = dark(self.hair, 0.18)
+        chubby, oval, male = has["Chubby"], has["Oval_Face"], has["Male"]
+        self.wide = 43 + jitter[1] + 6 * chubby - 2.5 * oval + 1.5 * male  # half of the head
+        self.jaw = self.wide * (0.80 + 0.08 * male + 0.1 * chubby - 0.1 * oval)
+        self.chin = 66 + 1.2 * jitter[2] + 4 * oval + 2 * male
+        self.mouth = 41 + 0.8 * jitter[3]
 
 
 def draw_face(labels: ndarray, rng: np.random.Generator) -> Image.Image:
@@ -86,7 +90,7 @@ def draw_face(labels: ndarray, rng: np.random.Generator) -> Image.Image:
 
     has = dict(zip(NAMES, np.asarray(labels, bool).tolist(), strict=True))
     paper = tone(rng.choice(PAPER))
-    look = _choose_look(has, rng)
+    look = Look(has, rng)
     x, y = (
         (np.arange(n // STEP, dtype=np.float32) + 0.5) * STEP - at
         for n, at in zip((WIDTH, HEIGHT), CENTRE, strict=True)
@@ -106,35 +110,6 @@ def draw_face(labels: ndarray, rng: np.random.Generator) -> Image.Image:
     picture = (canvas.pixels[0] * 255 + 0.5).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     image = Image.fromarray(picture).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
     return image.filter(ImageFilter.GaussianBlur(2.6)) if has["Blurry"] else image
-
-
-def _choose_look(has: dict[str, bool], rng: np.random.Generator) -> Look:
-    """Chance is drawn in full, needed or not: one label changed changes only its own marks."""
-    skin = tone(rng.choice(SKIN, p=SKIN_ODDS))
-    other, iris, cloth = (tone(rng.choice(codes)) for codes in (OTHER_HAIR, IRIS, CLOTH))
-    lipstick, shadow, hat = (tone(rng.choice(codes)) for codes in (LIPSTICK, EYE_SHADOW, HAT))
-    jitter, parting = rng.normal(0, 1, 4), rng.choice([-12.0, 10.0])
-    skin = tone("fdeee6") if has["Pale_Skin"] else skin
-    named = [tone(code) for name, code in HAIR.items() if has[name]]
-    hair = np.mean(named or [other], 0) + 0.015 * jitter[0]
-    wide = 43 + jitter[1] + 6 * has["Chubby"] - 2.5 * has["Oval_Face"] + 1.5 * has["Male"]
-    return Look(
-        has=has,
-        skin=skin,
-        shade=mix(dark(skin, 0.3), tone("b0543c"), 0.12),
-        hair=hair,
-        beard=dark(hair, 0.18),
-        cloth=cloth,
-        lips=lipstick if has["Wearing_Lipstick"] else mix(skin, tone("a44444"), 0.6),
-        iris=iris,
-        eye_shadow=shadow,
-        hat=hat,
-        wide=wide,
-        jaw=wide * (0.80 + 0.08 * has["Male"] + 0.1 * has["Chubby"] - 0.1 * has["Oval_Face"]),
-        chin=66 + 1.2 * jitter[2] + 4 * has["Oval_Face"] + 2 * has["Male"],
-        mouth=41 + 0.8 * jitter[3],
-        parting=parting,
-    )
 
 
 def _head(canvas: Canvas, look: Look) -> ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from dmtg_lite.data.toys.drawing import Canvas, mix
 SIZES = (16, 32, 64)
 LABELS = ("cuts", "independent", "planes")
 CHUNK = 128  # faces painted at once: their float32 pixels stay in the cache
+PerPart: TypeAlias = dict[str, np.ndarray]  # by the part's noun, (n,)
 SKULL = (0, -0.04, 0.60, 0.74)
 PIXEL_NOISE = 0.025  # standard deviation, in units of full brightness
 
@@ -349,11 +351,7 @@ def _paint(
 
 
 def _paint_head(
-    canvas: Canvas,
-    amount: dict[str, np.ndarray],
-    style: dict[str, np.ndarray],
-    skin: np.ndarray,
-    hair: np.ndarray,
+    canvas: Canvas, amount: PerPart, style: PerPart, skin: np.ndarray, hair: np.ndarray
 ) -> None:
     """Hair behind, body, ears, and a face without features but cheeks and nose."""
     paint, ellipse, y, side = canvas.paint, canvas.ellipse, canvas.y, canvas.side
@@ -377,11 +375,7 @@ def _paint_head(
 
 
 def _paint_features(
-    canvas: Canvas,
-    amount: dict[str, np.ndarray],
-    style: dict[str, np.ndarray],
-    eyes: np.ndarray,
-    hair: np.ndarray,
+    canvas: Canvas, amount: PerPart, style: PerPart, eyes: np.ndarray, hair: np.ndarray
 ) -> None:
     """Mouth, beard, eyes, glasses, the fringe and the hat."""
     paint, ellipse, pill, y, side = canvas.paint, canvas.ellipse, canvas.pill, canvas.y, canvas.side
@@ -410,6 +404,6 @@ def _paint_features(
     paint(felt * 0.75, amount["hat"] > 0, (brim, 0))
 
 
-def _under_hat(canvas: Canvas, amount: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def _under_hat(canvas: Canvas, amount: PerPart) -> tuple[np.ndarray, np.ndarray]:
     """Where hair may be: nothing sticks out above the brim."""
     return -0.54 - canvas.y, np.where(amount["hat"] > 0, 0, 2)

@@ -42,9 +42,6 @@ def draw_legs(w: float, d: float, h: float, thick: float, colour: Colour, name: 
     return [box((x, y, 0), (thick, thick, h), colour, name) for x in xs for y in ys]
 
 
-# ---- small things ----------------------------------------------------------------------------
-
-
 def draw_bottle(rng: Generator, look: Palette) -> Parts:
     glass = pick(rng, (0.16, 0.36, 0.24), (0.42, 0.24, 0.12), (0.30, 0.48, 0.60))
     return [
@@ -95,16 +92,6 @@ def draw_things(rng: Generator, look: Palette, chance: float, width: float) -> P
     return parts
 
 
-def draw_lamp(rng: Generator, look: Palette, height: float, wide: float) -> Parts:
-    shade = cone(
-        (0, 0, height), (wide, wide, 0.6 * wide), (1, 0.94, 0.8), texture="glow", taper=0.7
-    )
-    return [cone((0, 0, 0), (0.05, 0.05, height + 0.05), dark(look.wood, 0.6)), shade]
-
-
-# ---- to sit, to lie, to eat ------------------------------------------------------------------
-
-
 def draw_chair(rng: Generator, look: Palette) -> Parts:
     frame, seat = dark(look.wood, 0.2), mix(look.accent, look.wood, 0.3)
     return [
@@ -134,7 +121,6 @@ def draw_couch(rng: Generator, look: Palette) -> Parts:
 
 
 def draw_bed(rng: Generator, look: Palette) -> Parts:
-    """With a small chest and a lamp on it on either side, perhaps."""
     name, w = "bed", pick(rng, 1.0, 1.5, 1.7)
     duvet = mix(look.fabric, WHITE, pick(rng, 0.15, 0.6))
     parts = [
@@ -146,26 +132,19 @@ def draw_bed(rng: Generator, look: Palette) -> Parts:
     ]
     for x in (0,) if w < 1.2 else (-w / 4, w / 4):
         parts.append(ball((x, 0.34, 0.46), (0.62, 0.42, 0.2), WHITE, name, "speckle"))
-    for x in (-w / 2 - 0.32, w / 2 + 0.32):
-        if rng.random() < 0.7:
-            wood = light(look.wood, 0.1)
-            parts.append(box((x, 0.2, 0), (0.45, 0.4, 0.5), wood, texture="panels", phase=2))
-            parts += moved(draw_lamp(rng, look, 0.24, 0.28), x - 0.08, 0.16, 0.5)
-            parts += moved(pick(rng, draw_books, draw_bottle)(rng, look), x + 0.12, 0.25, 0.5)
     return parts
 
 
-def draw_table(rng: Generator, look: Palette, w: float, d: float, h: float) -> Parts:
+def draw_table(
+    rng: Generator, look: Palette, w: float = 1.1, d: float = 0.6, h: float = 0.42
+) -> Parts:
+    """A low one unless told, with things on it."""
     name = "dining table"
     return [
         *draw_legs(w - 0.1, d - 0.1, h - 0.04, 0.06, dark(look.wood, 0.15), name),
         box((0, d / 2 - 0.05, h - 0.04), (w, d, 0.05), look.wood, name, "wood"),
         *moved(draw_things(rng, look, 0.5, w), 0, d / 2, h + 0.01),
     ]
-
-
-def draw_low_table(rng: Generator, look: Palette) -> Parts:
-    return draw_table(rng, look, rng.uniform(0.9, 1.2), 0.6, 0.42)
 
 
 def draw_dining_set(rng: Generator, look: Palette) -> Parts:
@@ -179,33 +158,22 @@ def draw_dining_set(rng: Generator, look: Palette) -> Parts:
     return parts
 
 
-# ---- along the walls -------------------------------------------------------------------------
-
-
-def draw_television(rng: Generator, look: Palette, w: float = 0.62) -> Parts:
+def draw_television(rng: Generator, look: Palette) -> Parts:
+    """On a low board."""
+    w, wood = rng.uniform(1.4, 1.8), light(look.wood, 0.2)
+    size = (0.7 * w, 0.05, 0.42 * w)
     return [
-        box((0, 0.1, 0), (w * 0.4, 0.18, 0.02), BLACK, "tv"),
-        box((0, 0.08, 0.02), (0.08, 0.04, 0.06), BLACK, "tv"),
-        box((0, 0.1, 0.08), (w, 0.05, 0.6 * w), BLACK, "tv", "screen", accent=(0.2, 0.27, 0.38)),
+        box((0, 0.2, 0), (w - 0.1, 0.36, 0.03), dark(wood, 0.6)),
+        box((0, 0.22, 0.03), (w, 0.44, 0.45), wood, texture="panels", phase=1),
+        box((0, 0.16, 0.48), (w * 0.28, 0.18, 0.02), BLACK, "tv"),
+        box((0, 0.14, 0.5), (0.08, 0.04, 0.06), BLACK, "tv"),
+        box((0, 0.16, 0.56), size, BLACK, "tv", "screen", accent=(0.2, 0.27, 0.38)),
     ]
 
 
-def draw_desk(rng: Generator, look: Palette) -> Parts:
-    parts = draw_table(rng, look, 1.3, 0.65, 0.74) + moved(draw_television(rng, look), 0, 0.1, 0.75)
-    return parts + moved(draw_chair(rng, look), 0.1, 1.25, yaw=np.pi + rng.uniform(-0.6, 0.6))
-
-
-def draw_television_stand(rng: Generator, look: Palette) -> Parts:
-    w, wood = rng.uniform(1.4, 1.8), light(look.wood, 0.2)
-    body = box((0, 0.22, 0.03), (w, 0.44, 0.45), wood, texture="panels", phase=1)
-    screen = moved(draw_television(rng, look, rng.uniform(0.95, 1.25)), 0, 0.06, 0.48)
-    return [body, box((0, 0.2, 0), (w - 0.1, 0.36, 0.03), dark(wood, 0.6)), *screen]
-
-
 def draw_wardrobe(rng: Generator, look: Palette) -> Parts:
-    colour = pick(rng, WHITE, look.wood, light(look.wood, 0.45))
-    size = (rng.uniform(1.1, 1.7), 0.58, rng.uniform(1.95, 2.15))
-    return [box((0, 0.29, 0), size, colour, texture="panels", phase=1)]
+    colour, w = pick(rng, WHITE, look.wood, light(look.wood, 0.45)), rng.uniform(1.1, 1.7)
+    return [box((0, 0.29, 0), (w, 0.58, 2.05), colour, texture="panels", phase=1)]
 
 
 def draw_chest(rng: Generator, look: Palette) -> Parts:
@@ -232,12 +200,6 @@ def draw_bookcase(rng: Generator, look: Palette) -> Parts:
     return parts
 
 
-def draw_floor_lamp(rng: Generator, look: Palette) -> Parts:
-    return moved(
-        [cone((0, 0, 0), (0.3, 0.3, 0.03), BLACK), *draw_lamp(rng, look, 1.35, 0.42)], 0, 0.2
-    )
-
-
 def draw_floor_plant(rng: Generator, look: Palette) -> Parts:
     return moved(draw_plant(rng, look, rng.uniform(0.95, 1.35)), 0, 0.3)
 
@@ -251,31 +213,23 @@ def draw_door(rng: Generator, look: Palette) -> Parts:
     ]
 
 
-# ---- kitchen and bathroom --------------------------------------------------------------------
-
-
 def draw_refrigerator(rng: Generator, look: Palette) -> Parts:
-    colour, w, h = (
-        pick(rng, STEEL, light(STEEL, 0.6)),
-        rng.uniform(0.65, 0.8),
-        rng.uniform(1.7, 1.9),
-    )
-    parts = [box((0, 0.34, 0), (w, 0.68, h), colour, "refrigerator")]
-    for z, tall in ((0, 0.6 * h), (0.61 * h, 0.39 * h)):
-        parts.append(box((0, 0.69, z + 0.01), (w, 0.02, tall - 0.02), colour, "refrigerator"))
-        handle = (w * 0.38, 0.71, z + 0.3 * tall)
-        parts.append(box(handle, (0.03, 0.04, 0.4 * tall), dark(colour, 0.4), "refrigerator"))
+    name, colour, h = "refrigerator", pick(rng, STEEL, light(STEEL, 0.6)), rng.uniform(1.7, 1.9)
+    parts = [box((0, 0.34, 0), (0.7, 0.68, h), colour, name)]
+    for z, tall in ((0, 0.6 * h), (0.61 * h, 0.39 * h)):  # two doors
+        parts.append(box((0, 0.69, z + 0.01), (0.7, 0.02, tall - 0.02), colour, name))
+        grip = dark(colour, 0.4)
+        parts.append(box((0.27, 0.71, z + 0.3 * tall), (0.03, 0.04, 0.4 * tall), grip, name))
     return parts
 
 
-def draw_microwave(rng: Generator, look: Palette) -> Parts:
-    body, dim = dark(STEEL, 0.25), (0.2, 0.2, 0.22)
-    return [box((0, 0, 0), (0.52, 0.36, 0.3), body, "microwave", "screen", accent=dim)]
-
-
-def draw_toaster(rng: Generator, look: Palette) -> Parts:
-    body = pick(rng, CHROME, (0.75, 0.18, 0.16), look.accent)
+def draw_machine(rng: Generator, look: Palette) -> Parts:
+    """A microwave or a toaster."""
+    if rng.random() < 0.4:
+        body, glass = dark(STEEL, 0.25), (0.2, 0.2, 0.22)
+        return [box((0, 0, 0), (0.52, 0.36, 0.3), body, "microwave", "screen", accent=glass)]
     slots = [box((0, y, 0.2), (0.22, 0.035, 0.015), BLACK, "toaster") for y in (-0.045, 0.045)]
+    body = pick(rng, CHROME, (0.75, 0.18, 0.16), look.accent)
     return [box((0, 0, 0.01), (0.3, 0.2, 0.2), body, "toaster"), *slots]
 
 
@@ -286,20 +240,20 @@ def draw_counter(rng: Generator, look: Palette) -> Parts:
     parts = [box((0, 0.31, 0.87), (2.74, 0.63, 0.04), top)]
     has_cabinets = rng.random() < 0.75
     for x, unit in zip((-1.02, -0.34, 0.34, 1.02), rng.permutation(4), strict=True):
+        colour, name, texture = (
+            (STEEL, "oven", "plain") if unit == 0 else (front, "background", "panels")
+        )
+        parts.append(box((x, 0.31, 0), (0.68, 0.61, 0.87), colour, name, texture, phase=1))
         if unit == 0:
-            parts.append(box((x, 0.31, 0), (0.68, 0.62, 0.87), STEEL, "oven"))
-            parts.append(box((x, 0.63, 0.15), (0.54, 0.02, 0.45), BLACK, "oven", "screen"))
-            parts.append(box((x, 0.65, 0.66), (0.54, 0.03, 0.03), dark(STEEL, 0.4), "oven"))
+            parts.append(box((x, 0.62, 0.15), (0.54, 0.02, 0.45), BLACK, "oven", "screen"))
+            parts.append(box((x, 0.64, 0.66), (0.54, 0.03, 0.03), dark(STEEL, 0.4), "oven"))
             parts.append(box((x, 0.32, 0.91), (0.6, 0.52, 0.012), BLACK, "oven"))
-        else:
-            parts.append(box((x, 0.3, 0), (0.68, 0.6, 0.87), front, texture="panels", phase=1))
-        if unit == 1:
+        elif unit == 1:
             parts.append(box((x, 0.32, 0.9), (0.56, 0.46, 0.035), CHROME, "sink"))
             parts.append(box((x, 0.34, 0.9), (0.46, 0.34, 0.038), dark(CHROME, 0.45), "sink"))
             parts += moved(draw_tap(), x, 0.1, 0.9)
-        elif unit > 1:
-            thing = pick(rng, draw_microwave, draw_toaster, draw_toaster, draw_bottle)
-            parts += moved(thing(rng, look), x, 0.3, 0.91)
+        else:
+            parts += moved(draw_machine(rng, look), x, 0.3, 0.91)
         if has_cabinets:
             parts.append(box((x, 0.17, 1.5), (0.68, 0.34, 0.65), front, texture="panels", phase=1))
     return parts
@@ -336,9 +290,6 @@ def draw_bathtub(rng: Generator, look: Palette) -> Parts:
     return [tub, box((0, 0.38, 0.55), (1.54, 0.6, 0.014), (0.66, 0.80, 0.86))]
 
 
-# ---- to hang, to lie on the floor ------------------------------------------------------------
-
-
 def draw_picture(rng: Generator, look: Palette) -> Parts:
     size = (rng.uniform(0.5, 1.1), 0.04, rng.uniform(0.45, 0.8))
     hills, near = pick(rng, (look.accent, look.fabric), (look.fabric, look.accent))
@@ -350,16 +301,6 @@ def draw_clock(rng: Generator, look: Palette) -> Parts:
     w, rim = rng.uniform(0.3, 0.45), pick(rng, BLACK, dark(look.wood, 0.3))
     face = (w, 0.07, w)
     return [ball((0, 0.03, 1.5), face, WHITE, "clock", "clock", accent=rim, phase=rng.random())]
-
-
-def draw_shelf(rng: Generator, look: Palette) -> Parts:
-    """A board on the wall with books and a vase."""
-    w = rng.uniform(0.8, 1.1)
-    books = box(
-        (-0.2 * w, 0.11, 1.53), (0.55 * w, 0.17, 0.23), CREAM, "book", "spines", phase=w % 1
-    )
-    vase = moved(draw_vase(rng, look), w / 2 - 0.12, 0.12, 1.53)
-    return [box((0, 0.12, 1.5), (w, 0.24, 0.03), look.wood), books, *vase]
 
 
 def draw_rug(rng: Generator, look: Palette, w: float, d: float) -> Parts:

@@ -135,6 +135,16 @@ def solid(
 box, cone, ball = (partial(solid, shape) for shape in (BOX, CONE, BALL))
 
 
+def place_shell(size: Point) -> list[tuple[Point, Point]]:
+    """Where the first six boxes of a room of this size stand, and how large they are."""
+    w, d, h = size
+    thick, half = 0.2, 0.1
+    sides = [((x, d / 2, 0), (thick, d, h)) for x in (-half, w + half)]
+    ends = [((w / 2, y, 0), (w + 1, thick, h)) for y in (-half, d + half)]
+    levels = [((w / 2, d / 2, z), (w + 1, d + 1, thick)) for z in (-thick, h)]
+    return [*sides, *ends, *levels]
+
+
 def moved(parts: list[Part], x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> list[Part]:
     """The parts turned about the vertical axis through the origin, then shifted."""
     cos, sin = math.cos(yaw), math.sin(yaw)

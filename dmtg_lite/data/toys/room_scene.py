@@ -31,23 +31,19 @@ from dmtg_lite.data.toys.room_parts import (
     light,
     mix,
     moved,
+    place_shell,
     turned,
 )
 
 CLEARANCE = 0.85  # metres around the camera without furniture
 # How often; what stands in the middle; what along the walls: the first always, the others mostly.
 _KINDS = {
-    "living room": (
-        0.28, "low_table", "couch television_stand bookcase couch floor_plant floor_lamp door",
-    ),
-    "bedroom": (0.2, "", "bed wardrobe desk chest bookcase floor_plant chair door"),
+    "living room": (0.34, "table", "couch television bookcase couch floor_plant chest door"),
+    "bedroom": (0.22, "", "bed wardrobe chest bookcase floor_plant chair television door"),
     "kitchen": (0.22, "dining_set", "counter refrigerator chest floor_plant door chair"),
-    "dining room": (
-        0.1, "dining_set", "chest bookcase floor_plant couch floor_lamp door chair",
-    ),
-    "study": (0.1, "", "desk bookcase bookcase couch floor_plant floor_lamp chair door"),
-    "bathroom": (0.1, "", "toilet washbasin bathtub floor_plant chest door"),
-}  # fmt: skip
+    "dining room": (0.1, "dining_set", "chest bookcase floor_plant couch door chair"),
+    "bathroom": (0.12, "", "toilet washbasin bathtub floor_plant chest door"),
+}
 # Turn of furniture whose back is at the wall x = 0, x = width, y = 0, y = depth.
 _TURN = (-math.pi / 2, math.pi / 2, 0.0, math.pi)
 
@@ -77,9 +73,12 @@ def draw_room(rng: Generator) -> Room:
         if i == 0 or rng.random() < 0.75:
             plan.put_at_wall(_maker(name)(rng, look))
     for _ in range(rng.integers(2, 5)):
-        plan.put_at_wall(_maker(pick(rng, "picture", "picture", "clock", "shelf"))(rng, look))
+        plan.put_at_wall(_maker(pick(rng, "picture", "picture", "clock"))(rng, look))
     lamp = (wide * rng.uniform(0.4, 0.6), deep * rng.uniform(0.4, 0.6), size[2])
-    plan.parts += moved(_ceiling_lamp(rng), *lamp)
+    w, drop, bright = rng.uniform(0.3, 0.5), rng.uniform(0.15, 0.4), (1.0, 0.96, 0.86)
+    cord = cone((0, 0, -drop), (0.03, 0.03, drop), bright, texture="glow")
+    shade = cone((0, 0, -drop - 0.2), (w, w, 0.2), bright, texture="glow", taper=0.6)
+    plan.parts += moved([cord, shade], *lamp)
     camera = _turn_to_objects(rng, camera, plan.parts)
     shell = _build_shell(rng, size, look, is_tiled=kind in ("kitchen", "bathroom"))
     return Room(size, (*shell, *plan.parts), tuple(plan.windows), lamp, camera)
@@ -115,7 +114,7 @@ def _turn_to_objects(rng: Generator, camera: Camera, parts: list[Part]) -> Camer
 def _build_shell(rng: Generator, size: Point, look: Palette, *, is_tiled: bool) -> list[Part]:
     """Walls alike but one in a stronger colour perhaps; a floor of wood, tiles or carpet."""
     style = rng.random()
-    walls = [(look.wall, mix(look.wall, look.fabric, 0.22))] * 4
+    walls = [(look.wall, mix(look.wall, look.fabric, 0.22))] * 4  # colour and accent
     if rng.random() < 0.5:
         strong = mix(look.wall, look.fabric, rng.uniform(0.25, 0.6))
         walls[rng.integers(4)] = (strong, mix(strong, look.wall, 0.25))
@@ -126,28 +125,12 @@ def _build_shell(rng: Generator, size: Point, look: Palette, *, is_tiled: bool) 
         "speckle": (mix(look.fabric, CREAM, 0.55), dark(look.fabric, 0.1)),
     }
     floor = pick(rng, *("tiles tiles planks" if is_tiled else "planks planks speckle").split())
-    w, d, h = size
-    thick = 0.2
-    around = [
-        *(((x, d / 2, 0), (thick, d, h)) for x in (-thick / 2, w + thick / 2)),
-        *(((w / 2, y, 0), (w + 1, thick, h)) for y in (-thick / 2, d + thick / 2)),
-    ]
-    parts = [
-        box(*place, colour, texture="wall", accent=accent, phase=style)
-        for place, (colour, accent) in zip(around, walls, strict=True)
-    ]
-    colour, accent = ground[floor]
-    level = ((w / 2, d / 2, -thick), (w + 1, d + 1, thick))
-    parts.append(box(*level, colour, texture=floor, accent=accent))
-    return [*parts, box((w / 2, d / 2, h), (w + 1, d + 1, thick), (0.96, 0.95, 0.93))]
-
-
-def _ceiling_lamp(rng: Generator) -> list[Part]:
-    """Hangs from the origin; it does not stand in its own light."""
-    drop, wide, colour = rng.uniform(0.15, 0.4), rng.uniform(0.3, 0.5), (1.0, 0.96, 0.86)
+    colours = [*walls, ground[floor], ((0.96, 0.95, 0.93), WHITE)]
     return [
-        cone((0, 0, -drop), (0.03, 0.03, drop), colour, texture="glow"),
-        cone((0, 0, -drop - 0.2), (wide, wide, 0.2), colour, texture="glow", taper=0.6),
+        box(*place, colour, texture=texture, accent=accent, phase=style)
+        for place, (colour, accent), texture in zip(
+            place_shell(size), colours, (*["wall"] * 4, floor, "plain"), strict=True
+        )
     ]
 
 
