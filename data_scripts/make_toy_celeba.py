@@ -1,7 +1,7 @@
 """Write a FAKE CelebA: drawn faces and random labels in the official file formats.
 
 Nothing in it is CelebA. The drawing is `dmtg_lite.data.stand_ins.celeba`, the formats
-`fake_celeba_files`.
+`celeba_files` beside it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from dmtg_lite.data.stand_ins.celeba_files import LAYOUTS, make_fake_celeba
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Write a FAKE CelebA: drawn faces, not CelebA's images, with 40 random labels "
-        "that have "
-        "CelebA's positive rates and correlations and show in the drawing.",
+        "that have CelebA's positive rates and correlations and show in the drawing.",
         epilog="Time: about 8 ms a face, 5 seconds for 600. Disk: 5 kB a face. Then: "
         "python data_scripts/prepare_celeba.py --root FOLDER --out prepared/celeba",
     )

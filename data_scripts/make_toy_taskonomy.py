@@ -1,7 +1,7 @@
 """Write a FAKE Taskonomy: drawn rooms in the file formats and folder layouts of Taskonomy.
 
 Nothing in it is Taskonomy. The drawing is `dmtg_lite.data.toys.rooms`, the formats
-`fake_taskonomy_files`.
+`dmtg_lite.data.stand_ins.taskonomy_files`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from dmtg_lite.data.stand_ins.taskonomy_files import LAYOUTS, make_fake_taskonom
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Write a FAKE Taskonomy: drawn rooms, not Taskonomy's photographs, with exact "
-        "depth, "
-        "normals and classes, and keypoints and edges computed from the drawings.",
+        "depth, normals and classes, and keypoints and edges computed from the drawings.",
         epilog="Time: about 0.3 s a room of 512 pixels, 15 seconds for 6 x 8. Disk: 0.5 MB a room. "
-        "Then: "
-        "python data_scripts/prepare_taskonomy.py --root FOLDER --out prepared/taskonomy",
+        "Then: python data_scripts/prepare_taskonomy.py --root FOLDER --out prepared/taskonomy",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to make")
     parser.add_argument("--layout", choices=LAYOUTS, default="omnitools", help="default omnitools")

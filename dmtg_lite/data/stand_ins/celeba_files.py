@@ -10,6 +10,7 @@ import io
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -20,14 +21,10 @@ from dmtg_lite.data.stand_ins.attribute_copula import sample_attributes
 from dmtg_lite.data.stand_ins.celeba import draw_face
 from dmtg_lite.data.stand_ins.new_folder import new_folder
 
-# Where attributes, partition and images lie below the root; parquet has no lists.
-_PLACES = {
-    "torchvision": ("celeba", "celeba", "celeba"),
-    "authors": ("Anno", "Eval", "Img"),
-    "kaggle": ("", "", IMAGES),
-    "zip": ("celeba", "celeba", "celeba"),
-}
-LAYOUTS = (*_PLACES, "parquet")
+Layout: TypeAlias = Literal["torchvision", "authors", "kaggle", "zip", "parquet"]
+LAYOUTS = get_args(Layout)
+# Where attributes, partition and images lie below the root, if not all in `celeba`.
+_PLACES = {"authors": ("Anno", "Eval", "Img"), "kaggle": ("", "", IMAGES)}
 _SHARES = (162_770 / 202_599, 19_867 / 202_599)  # train, valid; the rest is test
 _MARK = (
     "FAKE. The faces in this folder are drawn by a program and the labels are random numbers with\n"
@@ -39,7 +36,7 @@ def make_fake_celeba(
     out: str | Path,
     *,
     n: int = 600,
-    layout: str = "torchvision",
+    layout: Layout = "torchvision",
     seed: int = 0,
     n_drawn: int | None = None,
     progress: bool = False,
@@ -114,7 +111,7 @@ def _write_files(
     out: Path, layout: str, labels: np.ndarray, split: np.ndarray, images: Iterable[bytes]
 ) -> None:
     ids = [f"{row + 1:06d}.jpg" for row in range(len(labels))]
-    anno, evaluation, img = (out / place for place in _PLACES[layout])
+    anno, evaluation, img = (out / place for place in _PLACES.get(layout, ("celeba",) * 3))
     for folder in (anno, evaluation, img):
         folder.mkdir(parents=True, exist_ok=True)
     if layout == "kaggle":

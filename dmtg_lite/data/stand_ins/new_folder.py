@@ -12,16 +12,10 @@ from pathlib import Path
 def new_folder(
     out: Path, *, mark: tuple[str, str], total: int, unit: str, progress: bool
 ) -> Iterator[tuple[Path, Callable[[], object]]]:
-    """Where to write, and what to call after each of ``total`` units; ``out`` appears at the end.
+    """Where to write, and what to call after each of ``total`` units of a progress bar.
 
-    Args:
-        out: Folder to make; it may exist if it is empty.
-        mark: Name and text of the file that says what is fake.
-        total, unit, progress: Of the progress bar, and whether to show it.
-
-    Raises:
-        ValueError: If ``out`` holds something already.
-        ImportError: If Pillow or tqdm (extra ``data``) is missing: better known before drawing.
+    ``mark`` is name and text of the file that says what is fake. Refuses an ``out`` that holds
+    something (ValueError), and a missing Pillow or tqdm (ImportError) before anything is drawn.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(

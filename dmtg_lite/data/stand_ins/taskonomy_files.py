@@ -9,24 +9,18 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy import ndarray
 
 from dmtg_lite.data.stand_ins.new_folder import new_folder
-from dmtg_lite.data.taskonomy.images import FAKE_MARK
+from dmtg_lite.data.taskonomy.images import FAKE_MARK, PER_METRE
 from dmtg_lite.data.toys.rooms import render_rooms
 
-SUFFIXES = {
-    "rgb": "rgb",
-    "depth_zbuffer": "depth_zbuffer",
-    "normal": "normal",
-    "segment_semantic": "segmentsemantic",  # the one domain whose files are named otherwise
-    "keypoints2d": "keypoints2d",
-    "edge_texture": "edge_texture",
-}
+Layout: TypeAlias = Literal["omnitools", "standley", "raw", "tars", "single"]
 # Where a view of a building lies below the root, for the four ways of unpacking that are met.
-LAYOUTS = {
+LAYOUTS: dict[Layout, str] = {
     "omnitools": "{domain}/taskonomy/{building}",
     "standley": "{domain}/{building}",
     "raw": "{building}_{domain}/{domain}",
@@ -40,7 +34,6 @@ BUILDINGS = (
     "pinesdale", "lakeville", "darden", "mcdade", "cosmos", "benevolence", "pomaria", "tolstoy",
     "shelbyville", "allensville",
 )  # fmt: skip
-DEPTH_UNITS = 512  # per metre
 NO_DEPTH, NO_NORMAL = 65535, 128
 _MARK = (
     "FAKE (drawn rooms, not Taskonomy). A program made the pictures and labels in this folder.\n"
@@ -51,7 +44,7 @@ _MARK = (
 def make_fake_taskonomy(
     out: str | Path,
     *,
-    layout: str = "omnitools",
+    layout: Layout = "omnitools",
     buildings: int | None = None,
     views: int = 8,
     size: int = 512,
@@ -96,8 +89,10 @@ def make_fake_taskonomy(
                 pixels = encode_view({name: values[0] for name, values in room.items()})
                 stem = f"point_{view // 2}_view_{view % 2}_domain"
                 for domain, values in pixels.items():
+                    # The one domain whose files are named otherwise.
+                    suffix = domain.replace("segment_semantic", "segmentsemantic")
                     place = folder / LAYOUTS[layout].format(domain=domain, building=building)
-                    _write(place, domain, f"{stem}_{SUFFIXES[domain]}.png", encode_png(values))
+                    _write(place, domain, f"{stem}_{suffix}.png", encode_png(values))
                 tick()
     return out
 
@@ -109,7 +104,7 @@ def encode_view(room: dict[str, ndarray]) -> dict[str, ndarray]:
     there is none; classes, keypoints and edges as they are.
     """
     is_open = np.isnan(room["depth"])
-    depth = np.where(is_open, NO_DEPTH, np.round(np.nan_to_num(room["depth"]) * DEPTH_UNITS))
+    depth = np.where(is_open, NO_DEPTH, np.round(np.nan_to_num(room["depth"]) * PER_METRE))
     normal = np.round(255 * (np.nan_to_num(room["normal"]) + 1) / 2)
     return {
         "rgb": room["rgb"],

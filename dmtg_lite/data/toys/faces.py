@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from dmtg_lite.core.tasks import Task
 from dmtg_lite.data.toys.drawing import Canvas, mix
 
 SIZES = (16, 32, 64)
-LABELS = ("cuts", "independent", "planes")
+Labels: TypeAlias = Literal["cuts", "independent", "planes"]
 CHUNK = 128  # faces painted at once: their float32 pixels stay in the cache
 PerPart: TypeAlias = dict[str, np.ndarray]  # by the part's noun, (n,)
 SKULL = (0, -0.04, 0.60, 0.74)
@@ -27,17 +27,12 @@ PIXEL_NOISE = 0.025  # standard deviation, in units of full brightness
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One visible thing that a latent drives from ``low`` to ``high``.
-
-    Args:
-        noun, low, high: Make up task names, e.g. ``dark_hair`` and ``light_hair``.
-        rest: How much of it a face shows when no group uses the part, 0 to 1.
-    """
+    """One visible thing that a latent drives; task names are e.g. ``dark_hair``, ``light_hair``."""
 
     noun: str
     low: str
     high: str
-    rest: float
+    rest: float  # how much of it a face shows when no group uses the part, 0 to 1
 
 
 # Latent p drives part p. Sizes and contrasts in `_paint` are set so that moving u changes the
@@ -80,7 +75,7 @@ def toy_faces(
     n_train: int = 2000,
     n_val: int = 300,
     n_test: int = 600,
-    labels: str = "cuts",
+    labels: Labels = "cuts",
     labels_per_image: int | None = None,
     label_noise: float = 0.02,
     seed: int = 0,
@@ -123,8 +118,8 @@ def toy_faces(
         >>> toy_faces(n_tasks=3, n_groups=3, n_train=10, n_val=1, n_test=1).planted_groups
         [['light_hair'], ['thin_moustache'], ['red_cheeks']]
     """
-    if labels not in LABELS:
-        raise ValueError(f"`labels` must be one of {LABELS}, got {labels!r}.")
+    if labels not in get_args(Labels):
+        raise ValueError(f"`labels` must be one of {get_args(Labels)}, got {labels!r}.")
     plan = {"cuts": plan_cuts, "independent": plan_bits, "planes": plan_planes}[labels]
     cuts = plan(n_tasks, n_groups)
     n_latents = n_groups * len(cuts[0].weights)
@@ -248,9 +243,8 @@ def plan_planes(n_tasks: int, n_groups: int) -> list[Cut]:
             for level, angle in enumerate(side, 1):
                 name = f"{word}_{first.noun}_{second.high}_{second.noun}"
                 name += f"_{level}" if len(side) > 1 else ""
-                cuts.append(
-                    Cut(name, group, (0.0,), True, (float(np.cos(angle)), float(np.sin(angle))))
-                )
+                weights = (float(np.cos(angle)), float(np.sin(angle)))
+                cuts.append(Cut(name, group, (0.0,), True, weights))
     return cuts
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from dmtg_lite.data.toys.room_parts import TEXTURES
+from dmtg_lite.data.toys.room_solids import Solids
 
 _ON_FRONT = [TEXTURES.index(name) for name in ("picture", "clock", "screen", "panels")]
 
@@ -41,23 +42,17 @@ def paint_sky(rays: ndarray) -> ndarray:
     return above + (green - above) * (0.5 - up * 60).clip(0, 1)
 
 
-def paint(
-    texture: ndarray,
-    phase: ndarray,
-    colour: ndarray,
-    accent: ndarray,
-    half: ndarray,
-    unit: ndarray,
-    face: ndarray,
-) -> ndarray:
+def paint(solids: Solids, unit: ndarray, face: ndarray) -> ndarray:
     """Colours (3, m) of points ``unit`` (3, m), in half sizes of their solids, on the faces across
     axes ``face`` (m,)."""
-    texture = np.where(np.isin(texture, _ON_FRONT) & (face != 1), 0, texture)
-    is_side, is_top = face == 0, face == 2
+    is_on_front = np.isin(solids.texture, _ON_FRONT)
+    texture = np.where(is_on_front & (face != 1), 0, solids.texture)
+    is_side, is_top, half = face == 0, face == 2, solids.half
     width, height = np.where(is_side, half[1], half[0]), np.where(is_top, half[1], half[2])
     a, b = np.where(is_side, unit[1], unit[0]), np.where(is_top, unit[1], unit[2])
-    spots = Spots(phase, colour, accent, (a + 1) * width, (b + 1) * height, a, b, 2 * width)
-    painted = colour.copy()
+    looks = (solids.phase, solids.colour, solids.accent)
+    spots = Spots(*looks, (a + 1) * width, (b + 1) * height, a, b, 2 * width)
+    painted = solids.colour.copy()
     for number in np.unique(texture):
         if TEXTURES[number] in _PATTERNS:
             rows = np.flatnonzero(texture == number)
