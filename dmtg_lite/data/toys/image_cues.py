@@ -71,10 +71,11 @@ def _derive(gray: ndarray, sigma: float, across: int, down: int) -> ndarray:
     # A ramp of slope 1 answers exactly 1 to the second kernel, x squared exactly 2 to the third.
     kernels = (kernel, x * kernel / spread, bend * 2 / (x**2 * bend).sum())
     for axis, order in ((-1, across), (-2, down)):
-        gray = np.moveaxis(gray, axis, -1)
-        padded = np.pad(gray, [(0, 0)] * (gray.ndim - 1) + [(radius, radius)], mode="edge")
-        result = np.zeros_like(gray)
+        padding = [(0, 0)] * gray.ndim
+        padding[axis] = (radius, radius)
+        padded, result = np.pad(gray, padding, mode="edge"), np.zeros_like(gray)
         for start, weight in enumerate(kernels[order].astype(gray.dtype)):
-            result += weight * padded[..., start : start + gray.shape[-1]]
-        gray = np.moveaxis(result, -1, axis)
+            at = slice(start, start + gray.shape[axis])
+            result += weight * (padded[..., at] if axis == -1 else padded[..., at, :])
+        gray = result
     return gray
