@@ -1,7 +1,7 @@
 """Write a FAKE CelebA: drawn faces and random labels in the official file formats.
 
 Nothing in it is CelebA. The drawing is `dmtg_lite.data.stand_ins.celeba`, the formats
-`fake_celeba_files`.
+`celeba_files` beside it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import argparse
 import sys
 
 from dmtg_lite.data.stand_ins.celeba_files import LAYOUTS, make_fake_celeba
+from dmtg_lite.data.stand_ins.new_folder import run_script
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
+        prog="make_toy_celeba",
         description="Write a FAKE CelebA: drawn faces, not CelebA's images, with 40 random labels "
-        "that have "
-        "CelebA's positive rates and correlations and show in the drawing.",
+        "that have CelebA's positive rates and correlations and show in the drawing.",
         epilog="Time: about 8 ms a face, 5 seconds for 600. Disk: 5 kB a face. Then: "
         "python data_scripts/prepare_celeba.py --root FOLDER --out prepared/celeba",
     )
@@ -26,17 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--layout", choices=LAYOUTS, default="torchvision", help="default torchvision"
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same faces (default 0)")
-    options = vars(parser.parse_args(arguments))
-    try:
-        out = make_fake_celeba(options.pop("out"), progress=True, **options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"make_toy_celeba: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("make_toy_celeba: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    print(f"wrote {options['n']} FAKE (drawn) faces to {out}")
-    return 0
+    return run_script(parser, make_fake_celeba, "wrote {n} FAKE (drawn) faces to {out}", arguments)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Write a FAKE Taskonomy: drawn rooms in the file formats and folder layouts of Taskonomy.
 
 Nothing in it is Taskonomy. The drawing is `dmtg_lite.data.toys.rooms`, the formats
-`fake_taskonomy_files`.
+`dmtg_lite.data.stand_ins.taskonomy_files`.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import argparse
 import sys
 
+from dmtg_lite.data.stand_ins.new_folder import run_script
 from dmtg_lite.data.stand_ins.taskonomy_files import LAYOUTS, make_fake_taskonomy
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
+        prog="make_toy_taskonomy",
         description="Write a FAKE Taskonomy: drawn rooms, not Taskonomy's photographs, with exact "
-        "depth, "
-        "normals and classes, and keypoints and edges computed from the drawings.",
+        "depth, normals and classes, and keypoints and edges computed from the drawings.",
         epilog="Time: about 0.3 s a room of 512 pixels, 15 seconds for 6 x 8. Disk: 0.5 MB a room. "
-        "Then: "
-        "python data_scripts/prepare_taskonomy.py --root FOLDER --out prepared/taskonomy",
+        "Then: python data_scripts/prepare_taskonomy.py --root FOLDER --out prepared/taskonomy",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to make")
     parser.add_argument("--layout", choices=LAYOUTS, default="omnitools", help="default omnitools")
@@ -31,17 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--size", type=int, default=512, help="pixels, height and width (default 512)"
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same rooms (default 0)")
-    options = vars(parser.parse_args(arguments))
-    try:
-        out = make_fake_taskonomy(options.pop("out"), progress=True, **options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"make_toy_taskonomy: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("make_toy_taskonomy: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    print(f"wrote {options['views']} FAKE (drawn) rooms for each building to {out}")
-    return 0
+    return run_script(
+        parser,
+        make_fake_taskonomy,
+        "wrote {views} FAKE (drawn) rooms for each building to {out}",
+        arguments,
+    )
 
 
 if __name__ == "__main__":

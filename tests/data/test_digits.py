@@ -49,7 +49,7 @@ def test_sizes_and_form() -> None:
 
 
 def test_images_are_the_scans_of_scikit_learn() -> None:
-    """Averaging 2 x 2 pixels gives the scan back, but for the bilinear smoothing: correlation > 0.95."""
+    """Averaging 2 x 2 pixels gives the scan back but for smoothing: correlation > 0.95."""
     from sklearn.datasets import load_digits
 
     data = digits()

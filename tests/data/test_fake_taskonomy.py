@@ -1,4 +1,4 @@
-"""What the fake Taskonomy promises: Taskonomy's byte formats and folders, and a mark that it is fake."""
+"""What the fake Taskonomy promises: Taskonomy's byte formats and folders, marked as fake."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ FORMATS = {
     "keypoints2d": ("keypoints2d", "I;16", np.uint16, 16),
     "edge_texture": ("edge_texture", "I;16", np.uint16, 16),
 }
-VIEWS = ("point_0_view_0", "point_0_view_1", "point_1_view_0")
+EXACT = ("rgb", "segment_semantic", "keypoints2d", "edge_texture")
 
 
 def read_pictures(root: Path) -> dict[str, bytes]:
@@ -65,8 +65,7 @@ def pictures(folder) -> dict[str, bytes]:
     return read_pictures(folder)
 
 
-# ---- bytes
-# ---------------------------------------------------------------------------------------------
+# ---- bytes ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("domain", FORMATS)
@@ -104,22 +103,10 @@ def test_values_lie_in_the_range_of_their_domain(pictures) -> None:
 def test_pixels_without_geometry_carry_the_codes_of_taskonomy(pictures) -> None:
     """Depth 65535, normal (128, 128, 128) and class 0 at the very same pixels; there are some."""
     n_open = 0
-    for name in pictures:
-        if not name.startswith("depth_zbuffer/"):
-            continue
+    for place in {name.split("/", 1)[1].rsplit("_domain_")[0] for name in pictures}:
         depth, normal, classes = (
-            pixels_of(
-                pictures[
-                    name.replace("depth_zbuffer/", f"{domain}/").replace(
-                        "domain_depth_zbuffer", suffix
-                    )
-                ]
-            )
-            for domain, suffix in (
-                ("depth_zbuffer", "domain_depth_zbuffer"),
-                ("normal", "domain_normal"),
-                ("segment_semantic", "domain_segmentsemantic"),
-            )
+            pixels_of(pictures[f"{domain}/{place}_domain_{FORMATS[domain][0]}.png"])
+            for domain in ("depth_zbuffer", "normal", "segment_semantic")
         )
         is_open = depth == 65535
         np.testing.assert_array_equal((normal == 128).all(2), is_open)
@@ -129,12 +116,11 @@ def test_pixels_without_geometry_carry_the_codes_of_taskonomy(pictures) -> None:
 
 
 def test_files_hold_what_was_rendered(pictures) -> None:
-    """Read back: depth to 1/1024 m, normals to 1/255, the others exactly; streams are one per building."""
-    for building, rng in zip(
-        BUILDINGS[:3], np.random.default_rng(4).spawn(len(BUILDINGS)), strict=False
-    ):
+    """Read back: depth to 1/1024 m, normals to 1/255, others exactly; one stream per building."""
+    streams = np.random.default_rng(4).spawn(len(BUILDINGS))
+    for building, rng in zip(BUILDINGS[:3], streams, strict=False):
         rooms = render_rooms(3, size=SIZE, seed=rng)
-        for i, view in enumerate(VIEWS):
+        for i, view in enumerate(("point_0_view_0", "point_0_view_1", "point_1_view_0")):
             read = {
                 domain: pixels_of(pictures[f"{domain}/{building}/{view}_domain_{form[0]}.png"])
                 for domain, form in FORMATS.items()
@@ -143,12 +129,9 @@ def test_files_hold_what_was_rendered(pictures) -> None:
             np.testing.assert_allclose(depth, rooms["depth"][i], atol=1 / 1024 + 1e-6, rtol=0)
             normal = np.where(np.isnan(depth)[..., None], np.nan, read["normal"] / 255 * 2 - 1)
             np.testing.assert_allclose(normal, rooms["normal"][i], atol=1 / 255 + 1e-6, rtol=0)
-            for domain, name in {
-                "rgb": "rgb",
-                "segment_semantic": "segmentation",
-                "keypoints2d": "keypoints",
-                "edge_texture": "edges",
-            }.items():
+            for domain, name in zip(
+                EXACT, ("rgb", "segmentation", "keypoints", "edges"), strict=True
+            ):
                 np.testing.assert_array_equal(read[domain], rooms[name][i])
 
 
@@ -168,27 +151,17 @@ def test_encoding_by_hand() -> None:
     assert files["keypoints2d"].tolist() == [[300, 0]]
 
 
-# ---- folders
-# -------------------------------------------------------------------------------------------
+# ---- folders -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("layout", "place"),
     [
-        (
-            "omnitools",
-            "segment_semantic/taskonomy/hanson/point_0_view_0_domain_segmentsemantic.png",
-        ),
-        ("standley", "segment_semantic/hanson/point_0_view_0_domain_segmentsemantic.png"),
-        (
-            "raw",
-            "hanson_segment_semantic/segment_semantic/point_0_view_0_domain_segmentsemantic.png",
-        ),
-        (
-            "tars",
-            "hanson_segment_semantic.tar/segment_semantic/point_0_view_0_domain_segmentsemantic.png",
-        ),
-        ("single", "segment_semantic/point_0_view_0_domain_segmentsemantic.png"),
+        ("omnitools", "segment_semantic/taskonomy/hanson"),
+        ("standley", "segment_semantic/hanson"),
+        ("raw", "hanson_segment_semantic/segment_semantic"),
+        ("tars", "hanson_segment_semantic.tar/segment_semantic"),
+        ("single", "segment_semantic"),
     ],
 )
 def test_layouts_hold_the_same_bytes_in_their_folders(tmp_path, layout: str, place: str) -> None:
@@ -196,14 +169,14 @@ def test_layouts_hold_the_same_bytes_in_their_folders(tmp_path, layout: str, pla
     out = make_fake_taskonomy(tmp_path / "t", layout=layout, buildings=1, views=2, size=16)
     same = make_fake_taskonomy(tmp_path / "s", layout="standley", buildings=1, views=2, size=16)
     found, expected = read_pictures(out), read_pictures(same)
-    assert place in found
+    assert f"{place}/point_0_view_0_domain_segmentsemantic.png" in found
     assert sorted(found.values()) == sorted(expected.values())
     assert {Path(name).name for name in found} == {Path(name).name for name in expected}
     assert len(found) == 12
 
 
 def test_default_buildings_cover_the_splits() -> None:
-    """The first three are in the official tiny train, val and test; six have two of some; names differ."""
+    """The first three are in the official tiny train, val and test part; names differ."""
     assert BUILDINGS[:3] == ("hanson", "wiconisco", "ihlen")
     assert len(set(BUILDINGS)) == len(BUILDINGS) == 25
     assert set(LAYOUTS) == {"omnitools", "standley", "raw", "tars", "single"}
@@ -211,20 +184,16 @@ def test_default_buildings_cover_the_splits() -> None:
 
 def test_more_buildings_change_no_other_building(pictures, tmp_path) -> None:
     """The first of three buildings is the only one of one, byte for byte; another seed differs."""
+    same = {"layout": "standley", "buildings": 1, "views": 3, "size": SIZE}
     one, other = (
-        read_pictures(
-            make_fake_taskonomy(
-                tmp_path / str(seed), layout="standley", buildings=1, views=3, size=SIZE, seed=seed
-            )
-        )
+        read_pictures(make_fake_taskonomy(tmp_path / str(seed), seed=seed, **same))
         for seed in (4, 5)
     )
     assert one == {name: data for name, data in pictures.items() if "/hanson/" in name}
     assert all(one[name] != other[name] for name in one if name.startswith("rgb/"))
 
 
-# ---- honesty and safety
-# --------------------------------------------------------------------------------
+# ---- honesty and safety --------------------------------------------------------------------------
 
 
 def test_everything_says_that_it_is_fake(folder, pictures) -> None:
@@ -280,19 +249,11 @@ def test_the_script_writes_and_says_so(tmp_path, capsys) -> None:
     spec = importlib.util.spec_from_file_location("make_toy_taskonomy", SCRIPT)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    arguments = [
-        "--out",
-        str(tmp_path / "out"),
-        "--layout",
-        "tars",
-        "--buildings",
-        "1",
-        "--views",
-        "1",
-    ]
-    assert script.main([*arguments, "--size", "16"]) == 0
+    options = {"--layout": "tars", "--buildings": "1", "--views": "1", "--size": "16"}
+    arguments = [f"{name}={value}" for name, value in options.items()] + [f"--out={tmp_path}/out"]
+    assert script.main(arguments) == 0
     assert "FAKE" in capsys.readouterr().out
-    assert script.main([*arguments, "--size", "16"]) == 2
+    assert script.main(arguments) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("make_toy_taskonomy: ")
     assert "exists already" in error

@@ -1,4 +1,4 @@
-"""What the toy rooms promise: exact geometry, labels that are never blurred, the same seed the same rooms."""
+"""What the toy rooms promise: exact geometry, labels never blurred, a seed for every room."""
 
 from __future__ import annotations
 
@@ -16,31 +16,35 @@ from dmtg_lite.data.toys.image_cues import (
     compute_keypoints,
 )
 from dmtg_lite.data.toys.room_parts import (
+    BALL,
     BOX,
-    CLASS,
     CLASSES,
     CONE,
-    ELLIPSOID,
     Camera,
     Part,
     Room,
-    Surface,
     Window,
-    footprint,
+    bounds,
+    place_shell,
     solid,
 )
 from dmtg_lite.data.toys.room_render import camera_axes, camera_rays, render_room
 from dmtg_lite.data.toys.room_scene import draw_room
 from dmtg_lite.data.toys.rooms import render_rooms, toy_rooms
 
-PLAIN = Surface((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-ASIDE = solid(BOX, (0.2, 0.2, 0), (0.1, 0.1, 0.1), (1, 0, 0))  # behind the camera
+GRAY = (0.5, 0.5, 0.5)
+CLASS = {name: number for number, name in enumerate(CLASSES)}
 
 
-def hand_made(*parts: Part, windows: tuple[Window, ...] = (), pitch: float = 0.0) -> Room:
-    """4 m wide, 6 m deep, 3 m high; the camera stands at (2, 1, 1.5), looks along +y and sees 90 degrees."""
-    camera = Camera((2.0, 1.0, 1.5), np.pi / 2, pitch, np.pi / 2)
-    return Room((4.0, 6.0, 3.0), (PLAIN,) * 6, windows, (*parts, ASIDE), (2.0, 3.0, 3.0), camera)
+def hand_made(*parts: Part, windows: tuple[Window, ...] = ()) -> Room:
+    """4 m wide, 6 m deep, 3 m high; seen from (2, 1, 1.5) along +y, 90 degrees wide."""
+    shell = [solid(BOX, *place, GRAY) for place in place_shell((4, 6, 3))]
+    camera = Camera((2.0, 1.0, 1.5), np.pi / 2, 0.0, np.pi / 2)
+    return Room((4.0, 6.0, 3.0), (*shell, *parts), windows, (2.0, 3.0, 3.0), camera)
+
+
+def room_of(seed: int) -> Room:
+    return draw_room(np.random.default_rng(seed))
 
 
 @pytest.fixture(scope="module")
@@ -48,46 +52,34 @@ def rooms():
     return render_rooms(60, size=48, seed=0)
 
 
-@pytest.fixture(scope="module")
-def large_room():
-    return draw_room(np.random.default_rng(3))
-
-
-# ---- geometry by hand
-# ----------------------------------------------------------------------------------
+# ---- geometry by hand ----------------------------------------------------------------------------
 
 
 def test_an_empty_room_by_hand() -> None:
-    """The wall across is 5 m away; floor and side walls follow from 1.5 m and 2 m and the slope of a ray."""
+    """The wall across is 5 m away; floor and sides follow from 1.5 m, 2 m and slopes of rays."""
     view = render_room(hand_made(), size=10)
     slope = (np.arange(10) + 0.5 - 5) / 5  # of the ray to the right, or down
     across, down = np.meshgrid(slope, slope)
     expected = np.minimum(5, np.minimum(1.5 / np.abs(down), 2 / np.abs(across)))
     np.testing.assert_allclose(view["depth"], expected, rtol=1e-5)
-    assert view["segmentation"].tolist() == [[CLASS["background"]] * 10] * 10
+    assert (view["segmentation"] == CLASS["background"]).all()
 
 
 def test_normals_of_an_empty_room_by_hand() -> None:
     """x right, y down, z to the camera: what is on the left looks right, the floor looks up."""
     normal = render_room(hand_made(), size=11)["normal"]
-    for place, expected in {
-        (5, 5): (0, 0, 1),
-        (5, 0): (1, 0, 0),
-        (5, 10): (-1, 0, 0),
-        (10, 5): (0, -1, 0),
-        (0, 5): (0, 1, 0),
-    }.items():
-        np.testing.assert_allclose(normal[place], expected, atol=1e-6)
+    found = normal[[5, 5, 5, 10, 0], [5, 0, 10, 5, 5]]
+    expected = [(0, 0, 1), (1, 0, 0), (-1, 0, 0), (0, -1, 0), (0, 1, 0)]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(
     ("shape", "taper", "depth", "normal"),
     [
         (BOX, 1.0, 2.3, (0, 0, 1)),
-        (ELLIPSOID, 1.0, 2.3, (0, 0, 1)),
+        (BALL, 1.0, 2.3, (0, 0, 1)),
         (CONE, 1.0, 2.3, (0, 0, 1)),
-        # Radius 0.7 at the bottom and 0.35 at 1 m above: 0.525 in the middle, leaning back by 0.35
-        # a metre.
+        # Radius 0.7 at the bottom and 0.35 at 1 m above: 0.525 in the middle, leaning back.
         (CONE, 0.5, 3 - 0.525, np.array((0, -0.35, 1)) / np.hypot(0.35, 1)),
     ],
 )
@@ -101,18 +93,18 @@ def test_a_solid_in_front_of_the_camera_by_hand(shape, taper, depth, normal) -> 
 
 
 def test_a_turned_box_by_hand() -> None:
-    """A pillar of 2 m turned by 45 degrees shows its edge, sqrt(2) m before its middle, and two sides."""
-    view = render_room(
-        hand_made(solid(BOX, (2, 4, 0), (2, 2, 3), (0, 0, 1), "bed", yaw=np.pi / 4)), size=101
-    )
+    """A pillar of 2 m at 45 degrees shows an edge sqrt(2) m before its middle, and two sides."""
+    pillar = solid(BOX, (2, 4, 0), (2, 2, 3), (0, 0, 1), "bed", yaw=np.pi / 4)
+    view = render_room(hand_made(pillar), size=101)
     assert view["depth"][50, 50] == pytest.approx(3 - np.sqrt(2), abs=0.02)
-    np.testing.assert_allclose(view["normal"][50, 45], (-np.sqrt(0.5), 0, np.sqrt(0.5)), atol=1e-5)
-    np.testing.assert_allclose(view["normal"][50, 55], (np.sqrt(0.5), 0, np.sqrt(0.5)), atol=1e-5)
+    half = np.sqrt(0.5)
+    expected = [(-half, 0, half), (half, 0, half)]
+    np.testing.assert_allclose(view["normal"][50, [45, 55]], expected, atol=1e-5)
 
 
 def test_a_window_has_no_depth_no_normal_and_no_class() -> None:
-    """1 m to 3 m along the wall across and 1 m to 2 m up: the pixels whose rays go through, no others."""
-    view = render_room(hand_made(windows=(Window(1, 1, (1, 1), (3, 2)),)), size=50)
+    """1 m to 3 m along the wall across and 1 m to 2 m up: these pixels and no others."""
+    view = render_room(hand_made(windows=(Window(3, (1, 1), (3, 2)),)), size=50)
     at = 5 * (np.arange(50) + 0.5 - 25) / 25  # metres from the middle of the wall
     expected = (np.abs(at) < 0.5)[:, None] & (np.abs(at) < 1)
     np.testing.assert_array_equal(np.isnan(view["depth"]), expected)
@@ -121,10 +113,10 @@ def test_a_window_has_no_depth_no_normal_and_no_class() -> None:
 
 
 def test_a_table_casts_a_shadow() -> None:
-    """Right under the lamp the floor is darker below a board than without it; beside it nothing changes."""
+    """The floor below a board under the lamp is darker than without it; beside it it is not."""
     board = solid(BOX, (2, 3, 0.7), (1.0, 1.0, 0.06), (1, 1, 1))
     with_board, without = (
-        render_room(hand_made(*p), size=60)["rgb"].astype(int) for p in ((board,), ())
+        render_room(room, size=60)["rgb"].astype(int) for room in (hand_made(board), hand_made())
     )
     row = round(30 + 30 * 1.5 / 2.0)  # the floor 2 m ahead, seen below the board
     assert with_board[row, 30].mean() < 0.85 * without[row, 30].mean()
@@ -137,68 +129,60 @@ def test_camera_axes_are_an_orthonormal_frame() -> None:
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
     assert axes[0, 2] == 0
     assert axes[1, 2] < 0
-    np.testing.assert_allclose(
-        -axes[2], [np.cos(0.3) * np.cos(0.2), np.sin(0.3) * np.cos(0.2), -np.sin(0.2)]
-    )
+    forward = [np.cos(0.3) * np.cos(0.2), np.sin(0.3) * np.cos(0.2), -np.sin(0.2)]
+    np.testing.assert_allclose(-axes[2], forward)
 
 
-# ---- geometry by independent oracles
-# -------------------------------------------------------------------
+# ---- geometry by independent oracles -------------------------------------------------------------
 
 
-def camera_points(view, fov: float, size: int) -> np.ndarray:
-    """Unproject depth: (H, W, 3) in the axes right, down, back."""
+def slopes(fov: float, size: int) -> np.ndarray:
+    """Rays of depth 1 m: (H, W, 3) in the axes right, down, back."""
     slope = (np.arange(size) + 0.5 - size / 2) * 2 * np.tan(fov / 2) / size
     across, down = np.meshgrid(slope, slope)
-    return view["depth"][..., None] * np.stack([across, down, -np.ones_like(across)], -1)
+    return np.stack([across, down, -np.ones_like(across)], -1)
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_normals_agree_with_finite_differences_of_depth(seed: int) -> None:
+def test_normals_are_those_of_depth_and_face_the_camera(seed: int) -> None:
     """Where the planes through a point and its neighbours on either side agree, that is its normal.
 
     To 0.1 degrees; one in a thousand may be an accident of four neighbours at different depths.
     """
-    room = draw_room(np.random.default_rng(seed))
-    view = render_room(room, size=96)
-    points = camera_points(view, room.camera.fov, 96)
+    room = room_of(seed)
+    view, rays = render_room(room, size=96), slopes(room.camera.fov, 96)
+    is_solid = ~np.isnan(view["depth"])
+    np.testing.assert_allclose(np.linalg.norm(view["normal"][is_solid], axis=1), 1, atol=1e-5)
+    assert ((view["normal"] * rays).sum(2)[is_solid] < 0).all()
+    points = view["depth"][..., None] * rays
     middle = points[1:-1, 1:-1]
 
     def plane(below: np.ndarray, beside: np.ndarray) -> np.ndarray:
         normal = np.cross(beside - middle, below - middle)
         return normal / np.linalg.norm(normal, axis=2, keepdims=True)
 
-    first, second = (
-        plane(points[2:, 1:-1], points[1:-1, 2:]),
-        plane(points[:-2, 1:-1], points[1:-1, :-2]),
-    )
+    first = plane(points[2:, 1:-1], points[1:-1, 2:])
+    second = plane(points[:-2, 1:-1], points[1:-1, :-2])
     limit = np.cos(np.radians(0.1))
     is_flat = (first * second).sum(2) > limit
-    assert is_flat.mean() > 0.6
+    assert is_flat.mean() > 0.55
     assert np.mean((first * view["normal"][1:-1, 1:-1]).sum(2)[is_flat] > limit - 1e-6) > 0.999
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_normals_are_unit_vectors_that_face_the_camera(seed: int) -> None:
-    """Length 1, and against the ray, on every pixel with geometry."""
-    room = draw_room(np.random.default_rng(seed))
-    view = render_room(room, size=64)
-    rays = camera_points(view | {"depth": np.ones((64, 64))}, room.camera.fov, 64)
-    is_solid = ~np.isnan(view["depth"])
-    np.testing.assert_allclose(np.linalg.norm(view["normal"][is_solid], axis=1), 1, atol=1e-5)
-    assert ((view["normal"] * rays).sum(2)[is_solid] < 0).all()
-
-
 def test_points_of_round_solids_lie_on_them() -> None:
-    """Every hit of a ball fulfils its equation and of a cone one of its three; no hit behind another."""
-    ball = solid(ELLIPSOID, (1.3, 4, 0.5), (1.0, 1.4, 1.2), (1, 0, 0), "vase", yaw=0.4)
-    cone = solid(CONE, (2.9, 3.5, 0.3), (0.8, 1.0, 1.5), (0, 1, 0), "bottle", yaw=0.7, taper=0.4)
-    room = hand_made(ball, cone)
+    """Every hit of a ball fulfils its equation, and of a cone one of its three."""
+    parts = {
+        "vase": solid(BALL, (1.3, 4, 0.5), (1.0, 1.4, 1.2), GRAY, "vase", yaw=0.4),
+        "bottle": solid(CONE, (2.9, 3.5, 0.3), (0.8, 1.0, 1.5), GRAY, "bottle", yaw=0.7, taper=0.4),
+        # So flat that rays through it are steeper than its side.
+        "sink": solid(CONE, (2.2, 3.0, 0.1), (1.2, 1.2, 0.04), GRAY, "sink", taper=0.3),
+    }
+    room = hand_made(*parts.values())
     view = render_room(room, size=120)
     rows, columns = np.indices((120, 120)).reshape(2, -1)
     rays = camera_rays(room.camera, np.stack([columns, rows]) + 0.5, 120)
     points = np.array(room.camera.position)[:, None] + view["depth"].ravel() * rays
-    for part, name in ((ball, "vase"), (cone, "bottle")):
+    for name, part in parts.items():
         seen = view["segmentation"].ravel() == CLASS[name]
         assert seen.sum() > 200
         x, y, z = points[:, seen] - np.array(part.centre)[:, None]
@@ -210,61 +194,47 @@ def test_points_of_round_solids_lie_on_them() -> None:
         else:
             radius = (1 + part.taper) / 2 + (part.taper - 1) / 2 * z
             off_side = np.abs(np.hypot(x, y) - radius)
-            off_lid = np.where(np.hypot(x, y) < radius + 1e-4, np.abs(np.abs(z) - 1), np.inf)
-            assert np.minimum(off_side, off_lid).max() < 1e-4
+            off_lid = np.where(np.hypot(x, y) < radius + 1e-3, np.abs(np.abs(z) - 1), np.inf)
+            assert np.minimum(off_side, off_lid).max() < 1e-3
 
 
-def test_labels_are_those_of_the_middle_ray_and_never_blurred(large_room) -> None:
+def test_labels_are_those_of_the_middle_ray_and_the_picture_is_smooth() -> None:
     """The middle of every 3 x 3 block of a picture three times as large carries the same labels.
 
-    Up to 0.1 % of the rays run so close to an edge that rounding decides.
+    Up to 0.1 % of the rays run so close to an edge that rounding decides. Colours are much closer
+    to the average of a large picture than to its single rays.
     """
-    small, large = (render_room(large_room, size=size) for size in (48, 144))
+    small, large, huge = (render_room(room_of(3), size=size) for size in (48, 144, 432))
     for name in ("depth", "normal", "segmentation"):
-        fine = large[name][1::3, 1::3]
-        same = np.isclose(small[name], fine, atol=1e-3, equal_nan=True)
+        same = np.isclose(small[name], large[name][1::3, 1::3], atol=1e-3, equal_nan=True)
         assert same.mean() > 0.999, name
+    pixels, fine = small["rgb"].astype(float), huge["rgb"].astype(float)
+    average, single = fine.reshape(48, 9, 48, 9, 3).mean((1, 3)), fine[4::9, 4::9]
+    assert np.abs(pixels - average).mean() < 0.65 * np.abs(single - average).mean()
 
 
-def test_edges_of_the_picture_are_smooth(large_room) -> None:
-    """The small picture is much closer to the average of the large one than single rays would be."""
-    small, large = (
-        render_room(large_room, size=size)["rgb"].astype(float) for size in (48, 48 * 9)
-    )
-    average = large.reshape(48, 9, 48, 9, 3).mean((1, 3))
-    single = large[4::9, 4::9]  # the middle rays
-    assert np.abs(small - average).mean() < 0.65 * np.abs(single - average).mean()
-
-
-def test_a_ray_does_not_care_which_others_are_cast_with_it(monkeypatch) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_a_ray_does_not_care_which_others_are_cast_with_it(monkeypatch, seed: int) -> None:
     """Blocks of 1,024 rays give the pictures that blocks of 8,192 give, bit for bit: no seams."""
-    for seed in range(6):
-        room = draw_room(np.random.default_rng(seed))
-        whole = render_room(room, size=64)
-        monkeypatch.setattr(room_render, "BLOCK", 1024)
-        pieces = render_room(room, size=64)
-        monkeypatch.undo()
-        for name, values in whole.items():
-            np.testing.assert_array_equal(values, pieces[name], err_msg=name)
+    whole = render_room(room_of(seed), size=64)
+    monkeypatch.setattr(room_render, "BLOCK", 1024)
+    for name, values in render_room(room_of(seed), size=64).items():
+        np.testing.assert_array_equal(values, whole[name], err_msg=name)
 
 
-# ---- rooms
-# ---------------------------------------------------------------------------------------------
+# ---- rooms ---------------------------------------------------------------------------------------
 
 
 def test_furniture_stays_in_the_room_and_away_from_the_camera() -> None:
-    """100 rooms: no solid sticks out by more than 5 cm, and no standing one is within 0.5 m of the camera."""
+    """100 rooms: no solid sticks out by more than 5 cm, none stands within 0.5 m of the camera."""
     for seed in range(100):
-        room = draw_room(np.random.default_rng(seed))
+        room = room_of(seed)
         x, y, _ = room.camera.position
         assert 3 <= min(room.size[:2]) <= max(room.size[:2]) <= 7
-        for part in room.parts:
-            x0, y0, x1, y1 = footprint([part])
-            low, high = part.centre[2] - part.half[2], part.centre[2] + part.half[2]
+        for part in room.parts[6:]:
+            x0, y0, low, x1, y1, high = bounds([part])
             assert min(x0, y0, low) > -0.05
-            assert x1 < room.size[0] + 0.05
-            assert y1 < room.size[1] + 0.05
-            assert high < room.size[2] + 0.05
+            assert (np.array([x1, y1, high]) < np.array(room.size) + 0.05).all()
             is_near = max(x0 - x, x - x1, y0 - y, y - y1) < 0.5
             assert not (is_near and 0.02 < high < 1.4), part
 
@@ -278,43 +248,35 @@ def test_all_classes_of_taskonomy_occur() -> None:
 
 
 def test_every_target_has_spread(rooms) -> None:
-    """Nothing is constant, within pictures or between them; windows take 0.2 to 10 % of the pixels."""
+    """Nothing is constant, within or between pictures; windows take 0.2 to 10 % of the pixels."""
     for name in ("depth", "keypoints", "edges"):
         values = rooms[name].astype(float)
         assert np.nanstd(values, (1, 2)).min() > 0.02 * np.nanmean(values), name
-    assert np.nanmax(rooms["depth"]) < 16  # what counts as valid in Taskonomy
-    assert np.nanmin(rooms["depth"]) > 0.2
+    assert 0.2 < np.nanmin(rooms["depth"]) < np.nanmax(rooms["depth"]) < 16  # valid in Taskonomy
     assert np.nanstd(rooms["normal"], (0, 1, 2)).min() > 0.2
     assert len(np.unique(rooms["segmentation"])) >= 8
     assert 0.002 < np.isnan(rooms["depth"]).mean() < 0.1
 
 
-def test_cues_have_the_range_of_the_true_files(rooms) -> None:
-    """True means 71 and 1,099, deviations 96 and 1,345, highest 1,120 and 8,901: within 2.5 times."""
-    for name, mean, deviation, highest in (
-        ("keypoints", 71, 96, 1120),
-        ("edges", 1099, 1345, 8901),
-    ):
-        values = rooms[name]
-        for found, true in (
-            (values.mean(), mean),
-            (values.std(), deviation),
-            (values.max(), highest),
-        ):
-            assert true / 2.5 < found < true * 2.5, (name, found, true)
+@pytest.mark.parametrize(
+    ("name", "mean", "deviation", "highest"),
+    [("keypoints", 71, 96, 1120), ("edges", 1099, 1345, 8901)],
+)
+def test_cues_have_the_range_of_the_true_files(rooms, name, mean, deviation, highest) -> None:
+    """Mean, deviation and maximum of Taskonomy's files: within 2.5 times."""
+    found = np.array([rooms[name].mean(), rooms[name].std(), rooms[name].max()])
+    assert (np.abs(np.log(found / [mean, deviation, highest])) < np.log(2.5)).all(), found
 
 
-# ---- cues
-# ----------------------------------------------------------------------------------------------
+# ---- cues ----------------------------------------------------------------------------------------
 
 
 def test_a_ramp_is_an_even_edge_and_no_keypoint() -> None:
-    """Slope 0.005 a pixel at 64 pixels, scale 0.7: 0.0035 of the counts; the outermost ring is 0."""
+    """Slope 0.005 a pixel at 64 pixels, scale 0.7: 0.0035 of the counts; the outer ring is 0."""
     ramp = np.tile(0.005 * np.arange(64), (64, 1))
     edges = compute_edges(ramp)
     assert (edges[5:-5, 5:-5] == round(EDGE_COUNTS * 0.7 * 0.005)).all()
-    for ring in (edges[0], edges[-1], edges[:, 0], edges[:, -1]):
-        assert (ring == 0).all()
+    assert edges[[0, -1]].max() == edges[:, [0, -1]].max() == 0
     assert (compute_keypoints(ramp)[8:-8, 8:-8] == 0).all()
     assert edges.dtype == compute_keypoints(ramp).dtype == np.uint16
 
@@ -329,48 +291,43 @@ def test_a_straight_edge_is_no_keypoint_and_a_corner_is() -> None:
     assert max(abs(row - 40), abs(column - 40)) <= 2
 
 
-def test_a_spot_answers_as_its_formula_says() -> None:
-    """A Gaussian spot as wide as the scale answers 1/4 of the counts in its middle, whatever the
-    size.
+@pytest.mark.parametrize("size", [80, 160])
+def test_a_spot_answers_as_its_formula_says(size: int) -> None:
+    """A Gaussian spot as wide as the scale answers 1/4 of the counts in its middle, at any size.
 
     Smoothing makes its variance 2 sigma^2 and its height 1/2; each second derivative is height over
     variance, and the scale multiplies by sigma^2. 3 %: the sampled kernel is not the continuous
     one.
     """
-    for size in (80, 160):
-        sigma, x = size / 40, np.arange(size) - size // 2
-        spot = np.exp(-(x[:, None] ** 2 + x**2) / (2 * sigma**2))
-        assert compute_keypoints(spot)[size // 2, size // 2] == pytest.approx(
-            KEYPOINT_COUNTS / 4, rel=0.03
-        )
+    sigma, x = size / 40, np.arange(size) - size // 2
+    spot = np.exp(-(x[:, None] ** 2 + x**2) / (2 * sigma**2))
+    found = compute_keypoints(spot)[size // 2, size // 2]
+    assert found == pytest.approx(KEYPOINT_COUNTS / 4, rel=0.03)
 
 
 def test_cues_agree_with_scipy() -> None:
-    """Oracle: scipy's Gaussian derivatives. 2 % of the highest: its kernels are normalised otherwise."""
-    gray = np.random.default_rng(0).random((2, 200, 200))
-    sigma = 2.0  # 200 / 100
+    """Oracle: scipy's Gaussian derivatives. 2 % of the highest: its kernels are normalised else."""
+    gray, sigma = np.random.default_rng(0).random((2, 200, 200)), 2.0  # 200 / 100
     across, down = (
-        ndimage.gaussian_filter(gray, (0, *[sigma] * 2), order=o) for o in ((0, 0, 1), (0, 1, 0))
+        ndimage.gaussian_filter(gray, (0, sigma, sigma), order=o) for o in ((0, 0, 1), (0, 1, 0))
     )
     expected = EDGE_COUNTS * sigma * np.hypot(across, down)
-    found = compute_edges(gray).astype(float)
     inner = np.s_[:, 10:-10, 10:-10]
-    assert np.abs(found - expected)[inner].max() < 0.02 * expected.max()
+    assert np.abs(compute_edges(gray) - expected)[inner].max() < 0.02 * expected.max()
 
 
-def test_cues_of_a_scene_look_alike_at_any_size(large_room) -> None:
+def test_cues_of_a_scene_look_alike_at_any_size() -> None:
     """Edges at 384 pixels, averaged to 96 pixels, correlate with those at 96 by more than 0.9."""
     weights = np.array([0.299, 0.587, 0.114]) / 255
     small, large = (
-        compute_edges(render_room(large_room, size=size)["rgb"] @ weights) for size in (96, 384)
+        compute_edges(render_room(room_of(3), size=size)["rgb"] @ weights) for size in (96, 384)
     )
     average = large.reshape(96, 4, 96, 4).mean((1, 3))
     assert np.corrcoef(average.ravel(), small.ravel())[0, 1] > 0.9
     assert average.mean() == pytest.approx(small.mean(), rel=0.2)
 
 
-# ---- data
-# ----------------------------------------------------------------------------------------------
+# ---- data ----------------------------------------------------------------------------------------
 
 
 def small(**changes):
@@ -380,9 +337,7 @@ def small(**changes):
 def test_targets_have_the_types_of_dense_tasks() -> None:
     """Natural units, small types; one mask for what a window hides."""
     data = small(n_test=12)
-    assert data.name == "toy_rooms"
-    assert data.tasks == TASKONOMY_5
-    assert data.planted_groups is None
+    assert (data.name, data.tasks, data.planted_groups) == ("toy_rooms", TASKONOMY_5, None)
     assert "not Taskonomy" in data.note
     split, raw = data.test, render_rooms(12, size=32, seed=np.random.default_rng(0).spawn(3)[2])
     types = {name: (target.dtype, tuple(target.shape)) for name, target in split.targets.items()}
@@ -396,19 +351,19 @@ def test_targets_have_the_types_of_dense_tasks() -> None:
     assert torch.equal(split.images, torch.from_numpy(raw["rgb"]).permute(0, 3, 1, 2))
     is_open = torch.from_numpy(np.isnan(raw["depth"]))
     assert 0 < is_open.sum() < 0.2 * is_open.numel()
+    normal = split.targets["normal"].permute(0, 2, 3, 1)
     assert torch.equal(split.targets["depth"][:, 0].isnan(), is_open)
-    assert torch.equal((split.targets["normal"] == -128).all(1), is_open)
+    assert torch.equal((normal == -128).all(-1), is_open)
     assert torch.equal(split.targets["segmentation"] == -1, is_open)
-    depth = torch.from_numpy(raw["depth"])[~is_open]
-    torch.testing.assert_close(
-        split.targets["depth"][:, 0][~is_open].float(), depth, atol=0, rtol=2**-11
-    )
-    normal = split.targets["normal"].permute(0, 2, 3, 1)[~is_open].numpy() / 127
-    assert np.abs(normal - raw["normal"][~is_open.numpy()]).max() <= 0.5 / 127 + 1e-6
-    assert split.targets["normal"].permute(0, 2, 3, 1)[~is_open].min() >= -127
+    close = {"atol": 1e-6, "rtol": 2**-11}  # of float16
+    depth = split.targets["depth"][:, 0][~is_open].float()
+    torch.testing.assert_close(depth, torch.from_numpy(raw["depth"])[~is_open], **close)
+    error = normal[~is_open].numpy() / 127 - raw["normal"][~is_open.numpy()]
+    assert np.abs(error).max() <= 0.5 / 127 + 1e-6
+    assert normal[~is_open].min() >= -127
     for name in ("keypoints", "edges"):
         share = torch.from_numpy(raw[name] / 65535).float()
-        torch.testing.assert_close(split.targets[name][:, 0].float(), share, atol=1e-6, rtol=2**-11)
+        torch.testing.assert_close(split.targets[name][:, 0].float(), share, **close)
 
 
 def test_same_seed_same_data_other_seed_other_data() -> None:
@@ -424,16 +379,12 @@ def test_same_seed_same_data_other_seed_other_data() -> None:
     assert not torch.equal(first.val.images, first.train.images[:3])
 
 
-def test_more_training_rooms_change_no_other_room() -> None:
-    """The first rooms of a longer split are those of the shorter one; val and test stay."""
+def test_more_rooms_change_no_other_room() -> None:
+    """A longer split begins with the shorter one; others stay; one by one is as all at once."""
     few, many = small(n_train=2), small(n_train=5)
     assert torch.equal(few.train.images, many.train.images[:2])
     assert torch.equal(few.val.images, many.val.images)
     assert torch.equal(few.test.images, many.test.images)
-
-
-def test_a_generator_moves_on() -> None:
-    """Rooms drawn one by one from one generator are those drawn at once."""
     rng = np.random.default_rng(5)
     singles = [render_rooms(1, size=16, seed=rng)["depth"][0] for _ in range(3)]
     np.testing.assert_array_equal(np.stack(singles), render_rooms(3, size=16, seed=5)["depth"])

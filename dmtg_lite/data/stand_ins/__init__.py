@@ -1,1 +1,1 @@
-"""Fake CelebA and Taskonomy in the official byte formats: for tests and for those without the real files."""
+"""Fakes of CelebA and Taskonomy in their own file formats: drawn, and marked as fake."""

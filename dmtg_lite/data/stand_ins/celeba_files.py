@@ -1,5 +1,4 @@
-"""A fake CelebA in the official file formats, so that the whole path from files to training can
-run.
+"""A fake CelebA in the official file formats, so that the path from files to training can run.
 
 The faces are drawn and the labels random: nothing in it is CelebA but the byte formats and the
 aggregate statistics. Every JPEG says so in a comment, and so does FAKE.txt.
@@ -8,11 +7,10 @@ aggregate statistics. Every JPEG says so in a comment, and so does FAKE.txt.
 from __future__ import annotations
 
 import io
-import os
-import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -21,8 +19,12 @@ from dmtg_lite.data.celeba.images import FAKE_COMMENT
 from dmtg_lite.data.celeba.lists import NAMES
 from dmtg_lite.data.stand_ins.attribute_copula import sample_attributes
 from dmtg_lite.data.stand_ins.celeba import draw_face
+from dmtg_lite.data.stand_ins.new_folder import new_folder
 
-LAYOUTS = ("torchvision", "authors", "kaggle", "zip", "parquet")
+Layout: TypeAlias = Literal["torchvision", "authors", "kaggle", "zip", "parquet"]
+LAYOUTS = get_args(Layout)
+# Where attributes, partition and images lie below the root, if not all in `celeba`.
+_PLACES = {"authors": ("Anno", "Eval", "Img"), "kaggle": ("", "", IMAGES)}
 _SHARES = (162_770 / 202_599, 19_867 / 202_599)  # train, valid; the rest is test
 _MARK = (
     "FAKE. The faces in this folder are drawn by a program and the labels are random numbers with\n"
@@ -34,7 +36,7 @@ def make_fake_celeba(
     out: str | Path,
     *,
     n: int = 600,
-    layout: str = "torchvision",
+    layout: Layout = "torchvision",
     seed: int = 0,
     n_drawn: int | None = None,
     progress: bool = False,
@@ -45,7 +47,7 @@ def make_fake_celeba(
     splits in CelebA's proportions, contiguous.
 
     Args:
-        out: Folder to make.
+        out: Folder to make; it may exist if it is empty.
         n: Images, at least 10.
         layout: ``"torchvision"``, ``"authors"``, ``"kaggle"``, ``"zip"`` or ``"parquet"``.
         seed: Same seed, same faces.
@@ -53,7 +55,7 @@ def make_fake_celeba(
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If an argument is wrong or ``out`` exists already.
+        ValueError: If an argument is wrong or ``out`` holds something already.
         ImportError: If Pillow or tqdm (extra ``data``) or pyarrow (extra ``parquet``) is missing.
     """
     out = Path(out).absolute()
@@ -61,49 +63,33 @@ def make_fake_celeba(
         raise ValueError(f"`layout` must be one of {LAYOUTS}, got {layout!r}.")
     if not 10 <= n <= 999_999:
         raise ValueError(f"`n` must be between 10 and 999,999, got {n}.")
-    if out.exists():
-        raise ValueError(f"{out} exists already. Delete it or choose another --out.")
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError(f'{error.name} is missing. Run: pip install "dmtg-lite[data]"') from None
     n_drawn = min(n, n_drawn or n)
     labels = sample_attributes(n_drawn, seed=seed)[np.arange(n) % n_drawn]
-    split = np.repeat(
-        [0, 1, 2], [(a := round(n * _SHARES[0])), (b := max(1, round(n * _SHARES[1]))), n - a - b]
-    )
-    images = iter(
-        tqdm(_draw_all(labels, n_drawn, seed), total=n, unit="face", disable=not progress)
-    )
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        (partial / "FAKE.txt").write_text(_MARK)
+    train, valid = round(n * _SHARES[0]), max(1, round(n * _SHARES[1]))
+    split = np.repeat([0, 1, 2], [train, valid, n - train - valid])
+    mark = ("FAKE.txt", _MARK)
+    with new_folder(out, mark=mark, total=n, unit="face", progress=progress) as (folder, tick):
+
+        def draw_all() -> Iterator[bytes]:
+            drawn: list[bytes] = []
+            for row in range(n):
+                if row < n_drawn:
+                    data = encode_face(labels[row], np.random.default_rng([seed, row]))
+                    drawn += [data] if n_drawn < n else []
+                else:
+                    data = drawn[row % n_drawn]
+                yield data
+                tick()
+
         if layout == "parquet":
-            _write_parquet(partial / "img_align+identity+attr", labels, split, images)
+            _write_parquet(folder / "img_align+identity+attr", labels, split, draw_all())
         else:
-            _write_files(partial, layout, labels, split, images)
-        os.rename(partial, out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+            _write_files(folder, layout, labels, split, draw_all())
     return out
 
 
-def _draw_all(labels: np.ndarray, n_drawn: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    drawn: list[bytes] = []
-    for row, values in enumerate(labels):
-        if row < n_drawn:
-            data = encode_face(values, np.random.default_rng([seed, row]))
-            drawn += [data] if n_drawn < len(labels) else []
-        else:
-            data = drawn[row % n_drawn]
-        yield f"{row + 1:06d}.jpg", data
-
-
 def encode_face(labels: np.ndarray, rng: np.random.Generator) -> bytes:
-    """One drawn face as a JPEG like CelebA's (quality 75, density 72), marked as fake in a comment."""
+    """One drawn face as a JPEG like CelebA's (quality 75, density 72), marked as fake."""
     buffer = io.BytesIO()
     draw_face(labels, rng).save(buffer, "JPEG", quality=75, dpi=(72, 72), comment=FAKE_COMMENT)
     return buffer.getvalue()
@@ -122,48 +108,37 @@ def attribute_text(labels: np.ndarray) -> bytes:
 
 
 def _write_files(
-    out: Path,
-    layout: str,
-    labels: np.ndarray,
-    split: np.ndarray,
-    images: Iterator[tuple[str, bytes]],
+    out: Path, layout: str, labels: np.ndarray, split: np.ndarray, images: Iterable[bytes]
 ) -> None:
     ids = [f"{row + 1:06d}.jpg" for row in range(len(labels))]
-    places = {"authors": ("Anno", "Eval", "Img"), "kaggle": ("", "", IMAGES)}
-    anno, evaluation, img = (
-        out / name for name in places.get(layout, ("celeba", "celeba", "celeba"))
-    )
+    anno, evaluation, img = (out / place for place in _PLACES.get(layout, ("celeba",) * 3))
     for folder in (anno, evaluation, img):
         folder.mkdir(parents=True, exist_ok=True)
     if layout == "kaggle":
-        rows = [
-            ",".join([name, *map(str, v)])
-            for name, v in zip(ids, 2 * labels.astype(int) - 1, strict=True)
+        rows = [["image_id", *NAMES]]
+        rows += [
+            [name, *map(str, v)] for name, v in zip(ids, 2 * labels.astype(int) - 1, strict=True)
         ]
-        header = ",".join(["image_id", *NAMES])
-        (anno / f"{ATTRIBUTE_LIST}.csv").write_bytes("\n".join([header, *rows, ""]).encode())
-        pairs = [
-            "image_id,partition",
-            *(f"{name},{k}" for name, k in zip(ids, split, strict=True)),
-            "",
-        ]
-        (evaluation / f"{PARTITION_LIST}.csv").write_bytes("\r\n".join(pairs).encode())
+        attributes = "".join(",".join(row) + "\n" for row in rows).encode()
+        suffix, pairs = ".csv", "image_id,partition\r\n"
     else:
-        (anno / f"{ATTRIBUTE_LIST}.txt").write_bytes(attribute_text(labels))
-        pairs = [f"{name} {k}\r\n" for name, k in zip(ids, split, strict=True)]
-        (evaluation / f"{PARTITION_LIST}.txt").write_bytes("".join(pairs).encode())
+        attributes, suffix, pairs = attribute_text(labels), ".txt", ""
+    comma = "," if layout == "kaggle" else " "
+    pairs += "".join(f"{name}{comma}{k}\r\n" for name, k in zip(ids, split, strict=True))
+    (anno / f"{ATTRIBUTE_LIST}{suffix}").write_bytes(attributes)
+    (evaluation / f"{PARTITION_LIST}{suffix}").write_bytes(pairs.encode())
     if layout == "zip":
         with zipfile.ZipFile(img / f"{IMAGES}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, data in images:
+            for name, data in zip(ids, images, strict=True):
                 archive.writestr(f"{IMAGES}/{name}", data)
         return
     (img / IMAGES).mkdir()
-    for name, data in images:
+    for name, data in zip(ids, images, strict=True):
         (img / IMAGES / name).write_bytes(data)
 
 
 def _write_parquet(
-    out: Path, labels: np.ndarray, split: np.ndarray, images: Iterator[tuple[str, bytes]]
+    out: Path, labels: np.ndarray, split: np.ndarray, images: Iterator[bytes]
 ) -> None:
     try:
         import pyarrow as pa
@@ -177,7 +152,7 @@ def _write_parquet(
         parts = np.array_split(np.flatnonzero(split == k), 2 if k == 0 else 1)
         for shard, rows in enumerate(parts):
             columns = {
-                "image": [{"bytes": next(images)[1], "path": None} for _ in rows],
+                "image": [{"bytes": next(images), "path": None} for _ in rows],
                 "celeb_id": pa.array(rows, pa.int64()),
                 **{attribute: labels[rows, a].astype(bool) for a, attribute in enumerate(NAMES)},
             }

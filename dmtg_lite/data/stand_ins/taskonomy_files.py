@@ -1,34 +1,26 @@
-"""A fake Taskonomy in the formats and folders of the real one, so that files can be prepared and
-trained on.
+"""A fake Taskonomy in the formats and folders of the real one, to be prepared and trained on.
 
 The rooms are drawn: nothing in it is Taskonomy but byte formats, folder layouts and names of
-    buildings.
-Every picture says so in a text chunk, and so does README.txt.
+buildings. Every picture says so in a text chunk, and so does README.txt.
 """
 
 from __future__ import annotations
 
 import io
-import shutil
 import tarfile
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy import ndarray
 
-from dmtg_lite.data.taskonomy.images import FAKE_MARK
+from dmtg_lite.data.stand_ins.new_folder import new_folder
+from dmtg_lite.data.taskonomy.images import FAKE_MARK, PER_METRE
 from dmtg_lite.data.toys.rooms import render_rooms
 
-SUFFIXES = {
-    "rgb": "rgb",
-    "depth_zbuffer": "depth_zbuffer",
-    "normal": "normal",
-    "segment_semantic": "segmentsemantic",  # the one domain whose files are named otherwise
-    "keypoints2d": "keypoints2d",
-    "edge_texture": "edge_texture",
-}
+Layout: TypeAlias = Literal["omnitools", "standley", "raw", "tars", "single"]
 # Where a view of a building lies below the root, for the four ways of unpacking that are met.
-LAYOUTS = {
+LAYOUTS: dict[Layout, str] = {
     "omnitools": "{domain}/taskonomy/{building}",
     "standley": "{domain}/{building}",
     "raw": "{building}_{domain}/{domain}",
@@ -37,15 +29,14 @@ LAYOUTS = {
 }
 # Buildings of the official tiny split, in turn from its train, train, val and test part.
 BUILDINGS = (
-    "hanson", "wiconisco", "ihlen", "merom", "klickitat", "corozal", "muleshoe", "onaga", "leonardo",
-    "collierville", "uvalda", "marstons", "newfields", "markleeville", "noxapater", "pinesdale", "lakeville",
-    "darden", "mcdade", "cosmos", "benevolence", "pomaria", "tolstoy", "shelbyville", "allensville",
+    "hanson", "wiconisco", "ihlen", "merom", "klickitat", "corozal", "muleshoe", "onaga",
+    "leonardo", "collierville", "uvalda", "marstons", "newfields", "markleeville", "noxapater",
+    "pinesdale", "lakeville", "darden", "mcdade", "cosmos", "benevolence", "pomaria", "tolstoy",
+    "shelbyville", "allensville",
 )  # fmt: skip
-DEPTH_UNITS = 512  # per metre
 NO_DEPTH, NO_NORMAL = 65535, 128
 _MARK = (
-    "FAKE (drawn rooms, not Taskonomy). The pictures in this folder and their labels come from a "
-    "program.\n"
+    "FAKE (drawn rooms, not Taskonomy). A program made the pictures and labels in this folder.\n"
     "File formats, folders and names of buildings are those of Taskonomy, and nothing else is.\n"
 )
 
@@ -53,7 +44,7 @@ _MARK = (
 def make_fake_taskonomy(
     out: str | Path,
     *,
-    layout: str = "omnitools",
+    layout: Layout = "omnitools",
     buildings: int | None = None,
     views: int = 8,
     size: int = 512,
@@ -89,37 +80,20 @@ def make_fake_taskonomy(
         )
     if views < 1:
         raise ValueError(f"`views` must be >= 1, got {views}.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(
-            f"{out} exists already and is no empty folder. Delete it or choose another --out."
-        )
-    try:
-        import PIL  # noqa: F401  (used by encode_png; a missing one is better known before drawing)
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError(f'{error.name} is missing. Run: pip install "dmtg-lite[data]"') from None
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    streams = np.random.default_rng(seed).spawn(len(BUILDINGS))
-    try:
-        partial.mkdir(parents=True)
-        (partial / "README.txt").write_text(_MARK)
-        with tqdm(total=buildings * views, unit="view", disable=not progress) as bar:
-            for building, rng in zip(BUILDINGS[:buildings], streams, strict=False):
-                for view in range(views):
-                    room = render_rooms(1, size=size, seed=rng)
-                    pixels = encode_view({name: values[0] for name, values in room.items()})
-                    stem = f"point_{view // 2}_view_{view % 2}_domain"
-                    for domain, values in pixels.items():
-                        place = partial / LAYOUTS[layout].format(domain=domain, building=building)
-                        _write(place, domain, f"{stem}_{SUFFIXES[domain]}.png", encode_png(values))
-                    bar.update()
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+    mark, total = ("README.txt", _MARK), buildings * views
+    with new_folder(out, mark=mark, total=total, unit="view", progress=progress) as (folder, tick):
+        streams = np.random.default_rng(seed).spawn(len(BUILDINGS))
+        for building, rng in zip(BUILDINGS[:buildings], streams, strict=False):
+            for view in range(views):
+                room = render_rooms(1, size=size, seed=rng)
+                pixels = encode_view({name: values[0] for name, values in room.items()})
+                stem = f"point_{view // 2}_view_{view % 2}_domain"
+                for domain, values in pixels.items():
+                    # The one domain whose files are named otherwise.
+                    suffix = domain.replace("segment_semantic", "segmentsemantic")
+                    place = folder / LAYOUTS[layout].format(domain=domain, building=building)
+                    _write(place, domain, f"{stem}_{suffix}.png", encode_png(values))
+                tick()
     return out
 
 
@@ -130,7 +104,7 @@ def encode_view(room: dict[str, ndarray]) -> dict[str, ndarray]:
     there is none; classes, keypoints and edges as they are.
     """
     is_open = np.isnan(room["depth"])
-    depth = np.where(is_open, NO_DEPTH, np.round(np.nan_to_num(room["depth"]) * DEPTH_UNITS))
+    depth = np.where(is_open, NO_DEPTH, np.round(np.nan_to_num(room["depth"]) * PER_METRE))
     normal = np.round(255 * (np.nan_to_num(room["normal"]) + 1) / 2)
     return {
         "rgb": room["rgb"],
@@ -143,7 +117,7 @@ def encode_view(room: dict[str, ndarray]) -> dict[str, ndarray]:
 
 
 def encode_png(pixels: ndarray) -> bytes:
-    """A PNG of 8-bit RGB, 8-bit gray or 16-bit gray, as the array says, marked as fake in a comment."""
+    """A PNG of 8-bit RGB, 8-bit gray or 16-bit gray, as the array says, marked as fake."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 

@@ -1,1 +1,1 @@
-"""Data that need no download: drawn faces with planted groups, drawn rooms, scikit-learn's digits."""
+"""Data that need no download: drawn faces with planted groups, drawn rooms, real digits."""

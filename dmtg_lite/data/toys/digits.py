@@ -6,6 +6,8 @@ find; nothing is downloaded either.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.nn import functional as F
@@ -13,8 +15,7 @@ from torch.nn import functional as F
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.tasks import Task
 
-# Which digits count as 1. Three tasks about size, three about divisors, three about the drawn
-# shape.
+# Which digits count as 1: three tasks about size, three about divisors, three about the shape.
 DIGIT_TASKS = {
     "at_least_5": {5, 6, 7, 8, 9},
     "at_most_2": {0, 1, 2},
@@ -54,7 +55,7 @@ def digits(*, seed: int = 0) -> TaskData:
             "The digits come with scikit-learn, which is not installed. Run: pip install "
             '"dmtg-lite[data]"'
         ) from error
-    scans = load_digits()
+    scans: Any = load_digits()
     grey = torch.from_numpy(scans.images).float()[:, None] * (255 / 16)  # (n, 1, 8, 8), was 0 to 16
     grey = F.interpolate(grey, scale_factor=2, mode="bilinear", align_corners=False)
     images = grey.round().to(torch.uint8).repeat(1, 3, 1, 1)  # (n, 3, 16, 16)

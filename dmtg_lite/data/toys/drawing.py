@@ -1,98 +1,83 @@
-"""A small drawing board over Pillow: smooth shapes, lines and soft spots in face coordinates.
-
-It knows nothing about faces; what to draw is `fake_celeba`.
+"""Soft shapes painted with numpy, on many pictures at once. What to paint is `faces`, and
+`stand_ins.celeba`.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-from dmtg_lite.data.celeba.images import HEIGHT, WIDTH
-
-if TYPE_CHECKING:
-    from PIL import Image, ImageDraw
-
-SCALE = 2  # drawn larger, then averaged: smooth edges
-CENTRE = (89.0, 111.0)  # between the eyes, where CelebA's alignment puts them
-Colour = tuple[int, int, int]
+from numpy import ndarray
+from numpy.typing import ArrayLike
 
 
-def mix(a: Colour, b: Colour, share: float) -> Colour:
-    """``share`` of ``b`` in ``a``."""
-    return tuple(round(x + (y - x) * share) for x, y in zip(a, b, strict=True))  # type: ignore[return-value]
+def column(values: ArrayLike) -> ndarray:
+    """One number a picture, (n, 1, 1)."""
+    return np.asarray(values, np.float32).reshape(-1, 1, 1)
 
 
-def dark(colour: Colour, share: float) -> Colour:
-    return mix(colour, (20, 12, 16), share)
-
-
-def light(colour: Colour, share: float) -> Colour:
-    return mix(colour, (255, 250, 244), share)
-
-
-def smooth(points: np.ndarray, *, closed: bool = True, rounds: int = 3) -> np.ndarray:
-    """Cut corners (Chaikin): a few control points (m, 2) become a smooth outline."""
-    for _ in range(rounds):
-        after = np.roll(points, -1, 0) if closed else points[1:]
-        before = points if closed else points[:-1]
-        cut = np.stack([0.75 * before + 0.25 * after, 0.25 * before + 0.75 * after], 1).reshape(
-            -1, 2
-        )
-        points = cut if closed else np.concatenate([points[:1], cut, points[-1:]])
-    return points
-
-
-def mirror(right: list[tuple[float, float]]) -> np.ndarray:
-    """A symmetric outline from its right half, top to bottom."""
-    half = np.array(right, float)
-    left = half[::-1] * (-1, 1)
-    return np.concatenate([half, left])
-
-
-@lru_cache(maxsize=64)
-def _soft_disc(width: int, height: int, strength: int) -> Image.Image:
-    from PIL import Image
-
-    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    return Image.fromarray((strength * np.clip(1 - x**2 - y**2, 0, 1) ** 1.2).astype(np.uint8))
+def mix(first: ArrayLike, second: ArrayLike, share: ArrayLike) -> ndarray:
+    """Colours between two, (n, 3, 1, 1)."""
+    first, second = (np.asarray(c, np.float32).reshape(-1, 3, 1, 1) for c in (first, second))
+    return first + (second - first) * column(share)[:, None]
 
 
 class Canvas:
-    """A drawing in face coordinates: pixels of the final image, origin between the eyes."""
+    """Pictures, float32 (n, 3, H, W), painted from back to front.
 
-    def __init__(self, top: Colour, bottom: Colour) -> None:
-        from PIL import Image, ImageDraw
+    A shape is an array that broadcasts to (H, W): roughly the distance to an edge, negative inside.
+    Away from the middle shapes come in pairs, left and right.
 
-        ends = np.array([top, bottom], np.uint8)[:, None]
-        self.image = Image.fromarray(ends).resize(
-            (WIDTH * SCALE, HEIGHT * SCALE), Image.Resampling.BILINEAR
-        )
-        self.pen: ImageDraw.ImageDraw = ImageDraw.Draw(self.image)
+    Args:
+        x, y: Where the columns (W,) and rows (H,) of pixels are; y points down.
+        pixels: The background; painted over in place.
+    """
 
-    def place(self, points: np.ndarray) -> list[float]:
-        return ((np.asarray(points, float) + CENTRE) * SCALE).ravel().tolist()
+    def __init__(self, x: ndarray, y: ndarray, pixels: ndarray, *, pixel: float) -> None:
+        self.x, self.y, self.side = x[None, :], y[:, None], np.abs(x[None, :])
+        self.pixels, self.pixel = pixels, pixel
 
-    def shape(self, points: np.ndarray | list, colour: Colour, *, rounds: int = 3) -> None:
-        self.pen.polygon(self.place(smooth(np.asarray(points, float), rounds=rounds)), fill=colour)
+    def ellipse(self, cx: float, cy: float, rx: float, ry: float) -> ndarray:
+        u = self.side if cx else self.x
+        return (np.hypot((u - cx) / rx, (self.y - cy) / ry) - 1) * min(rx, ry)
 
-    def line(self, points: np.ndarray | list, colour: Colour, width: float) -> None:
-        curve = smooth(np.asarray(points, float), closed=False)
-        self.pen.line(
-            self.place(curve), fill=colour, width=max(1, round(width * SCALE)), joint="curve"
-        )
+    def pill(self, cx: float, cy: float, half: float) -> ndarray:
+        """Distance to a horizontal line from cx - half to cx + half; exact, so it may grow."""
+        u = self.side if cx else self.x
+        return np.hypot(np.maximum(np.abs(u - cx) - half, 0), self.y - cy)
 
-    def ellipse(self, x: float, y: float, rx: float, ry: float, colour: Colour | None, *,
-                outline: Colour | None = None, width: float = 0) -> None:  # fmt: skip
-        box = self.place(np.array([[x - rx, y - ry], [x + rx, y + ry]]))
-        self.pen.ellipse(box, fill=colour, outline=outline, width=round(width * SCALE))
+    def lens(self, cx: float, cy: float, half: float, tall: float, bend: float = 0.0) -> ndarray:
+        """A leaf with tips at cx - half and cx + half, which lie lower by ``bend``."""
+        u = np.abs((self.side if cx else self.x) - cx)
+        q = (u / half) ** 2
+        return np.maximum(np.abs(self.y - cy - bend * q) - tall * (1 - q), u - half)
 
-    def glow(
-        self, x: float, y: float, rx: float, ry: float, colour: Colour, strength: float
+    def line(self, x0: float, y0: float, x1: float, y1: float) -> ndarray:
+        """Distance to a line on the right, and to its mirror image."""
+        dx, dy = x1 - x0, y1 - y0
+        share = ((self.side - x0) * dx + (self.y - y0) * dy) / (dx**2 + dy**2)
+        share = share.clip(0, 1)
+        return np.hypot(self.side - x0 - share * dx, self.y - y0 - share * dy)
+
+    def paint(
+        self,
+        colour: ArrayLike,
+        opacity: ArrayLike,
+        *shapes: tuple[ndarray, ArrayLike],
+        blur: float = 0.0,
     ) -> None:
-        """A soft spot, ``strength`` of ``colour`` in its middle."""
-        mask = _soft_disc(2 * round(rx) * SCALE, 2 * round(ry) * SCALE, round(255 * strength))
-        corner = ((np.array([x, y]) + CENTRE) * SCALE - np.array(mask.size) / 2).round().astype(int)
-        self.image.paste(colour, tuple(corner.tolist()), mask)
+        """Blend a colour into the overlap of shapes, each grown by so much; edges are a pixel or
+        ``blur`` soft. Colour (n, 3, 1, 1), opacity and growth (n,), or one for all."""
+        edge = max(self.pixel, blur)
+        size = self.pixels.shape[2:]
+        touched = np.ones(size, bool)
+        for distance, growth in shapes:
+            touched &= distance < np.max(growth) + edge
+        if not touched.any():
+            return
+        rows, columns = (np.flatnonzero(touched.any(axis)) for axis in (1, 0))
+        window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        mask = column(opacity)
+        for distance, growth in shapes:
+            distance = np.broadcast_to(distance, size)[window]
+            mask = mask * ((column(growth) - distance) / edge + 0.5).clip(0, 1)
+        under = self.pixels[(slice(None), slice(None), *window)]
+        under += mask[:, None] * (colour - under)

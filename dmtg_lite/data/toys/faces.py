@@ -8,32 +8,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
 
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.tasks import Task
+from dmtg_lite.data.toys.drawing import Canvas, mix
 
 SIZES = (16, 32, 64)
-LABELS = ("cuts", "independent", "planes")
+Labels: TypeAlias = Literal["cuts", "independent", "planes"]
 CHUNK = 128  # faces painted at once: their float32 pixels stay in the cache
+PerPart: TypeAlias = dict[str, np.ndarray]  # by the part's noun, (n,)
+SKULL = (0, -0.04, 0.60, 0.74)
 PIXEL_NOISE = 0.025  # standard deviation, in units of full brightness
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One visible thing that a latent drives from ``low`` to ``high``.
-
-    Args:
-        noun, low, high: Make up task names, e.g. ``dark_hair`` and ``light_hair``.
-        rest: How much of it a face shows when no group uses the part, 0 to 1.
-    """
+    """One visible thing that a latent drives; task names are e.g. ``dark_hair``, ``light_hair``."""
 
     noun: str
     low: str
     high: str
-    rest: float
+    rest: float  # how much of it a face shows when no group uses the part, 0 to 1
 
 
 # Latent p drives part p. Sizes and contrasts in `_paint` are set so that moving u changes the
@@ -76,7 +75,7 @@ def toy_faces(
     n_train: int = 2000,
     n_val: int = 300,
     n_test: int = 600,
-    labels: str = "cuts",
+    labels: Labels = "cuts",
     labels_per_image: int | None = None,
     label_noise: float = 0.02,
     seed: int = 0,
@@ -85,18 +84,11 @@ def toy_faces(
 
     All tasks of a group ask about ONE number u ~ N(0, 1), say how light the hair is, each at its
     own cut; groups are independent. So an encoder that passes on a single number serves one group
-    fully
-    and two groups badly: capacity decides whether grouping pays.
+    fully and two groups badly: capacity decides whether grouping pays.
 
-    By default the labels give the groups away: those of a group are correlated. Two variants leave
-        it
-    to the images to tell: ``labels="independent"``, and ``labels_per_image=1``.
-
-    ``labels="planes"`` plants groups that need TWO numbers (``TrainConfig(capacity=2)``). A branch
-    of
-    capacity 2 can then serve a group, or one task of each of two groups: harder to sort out than
-        groups
-    of one number.
+    By default the labels give the groups away: those of a group are correlated. With
+    ``labels="independent"`` or ``labels_per_image=1`` only the images tell. ``labels="planes"``
+    plants groups that need TWO numbers (``TrainConfig(capacity=2)``): harder to sort out.
 
     Args:
         n_tasks: N >= 1.
@@ -104,18 +96,13 @@ def toy_faces(
             at most one.
         size: Height and width in pixels: 16, 32 or 64. Labels do not depend on it.
         n_train, n_val, n_test: Images per split, independent draws.
-        labels: ``"cuts"``: see `plan_cuts`. ``"independent"``: N fair coins, independent of each
-            other (pairs, triples, all of them) although a group still shares its u: see
-                `plan_bits`. They
-            need heads that cut a number more than once (``TrainConfig(head_hidden=32)``).
-            ``"planes"``: sides of lines in the plane of a group's two numbers: see `plan_planes`.
+        labels: ``"cuts"`` (`plan_cuts`), ``"independent"`` (`plan_bits`; needs heads that cut a
+            number more than once, ``TrainConfig(head_hidden=32)``) or ``"planes"`` (`plan_planes`).
         labels_per_image: A training image carries the labels of this many tasks, drawn for each
             image, and -1 for the others; val and test carry all. With 1, no two labels are ever
-            seen together,
-            and a correlation between labels does not exist. ``None``: all N.
+            seen together. ``None``: all N.
         label_noise: Share of training labels that are flipped, 0 to 0.5; val and test stay clean.
-        seed: Same seed, same images and labels; ``labels`` and ``labels_per_image`` change no
-            image.
+        seed: Same seed, same data; ``labels`` and ``labels_per_image`` change no image.
 
     Returns:
         Data with ``planted_groups``; images uint8 (n, 3, size, size), targets int64 (n,).
@@ -131,16 +118,15 @@ def toy_faces(
         >>> toy_faces(n_tasks=3, n_groups=3, n_train=10, n_val=1, n_test=1).planted_groups
         [['light_hair'], ['thin_moustache'], ['red_cheeks']]
     """
-    if labels not in LABELS:
-        raise ValueError(f"`labels` must be one of {LABELS}, got {labels!r}.")
+    if labels not in get_args(Labels):
+        raise ValueError(f"`labels` must be one of {get_args(Labels)}, got {labels!r}.")
     plan = {"cuts": plan_cuts, "independent": plan_bits, "planes": plan_planes}[labels]
     cuts = plan(n_tasks, n_groups)
     n_latents = n_groups * len(cuts[0].weights)
     if labels_per_image is not None and not 1 <= labels_per_image <= n_tasks:
         raise ValueError(
             f"`labels_per_image` must be 1 to {n_tasks}, the number of tasks, or None for all of "
-            "them; "
-            f"got {labels_per_image}."
+            f"them; got {labels_per_image}."
         )
     for name, count in {"n_train": n_train, "n_val": n_val, "n_test": n_test}.items():
         if count < 1:
@@ -151,9 +137,8 @@ def toy_faces(
     splits = []
     *streams, mask_stream = np.random.default_rng(seed).spawn(4)
     for rng, n, noise in zip(streams, (n_train, n_val, n_test), (label_noise, 0, 0), strict=True):
-        latents = rng.standard_normal(
-            (n, n_latents)
-        )  # drawn before anything that depends on the size
+        # Drawn before anything that depends on the size.
+        latents = rng.standard_normal((n, n_latents))
         truth = apply_cuts(latents, cuts) ^ (rng.random((n, n_tasks)) < noise)  # (n, N)
         if labels_per_image is not None and not splits:  # training images only
             place = mask_stream.permuted(np.tile(np.arange(n_tasks), (n, 1)), axis=1)  # (n, N)
@@ -183,15 +168,11 @@ def plan_cuts(n_tasks: int, n_groups: int) -> list[Cut]:
     above ask "more than", and the cut at 0 alternates between groups, so positives are never the
     majority and labels of one group correlate with both signs.
 
-    Args:
-        n_tasks: N >= 1.
-        n_groups: G, from 1 to the smaller of N and ``len(PARTS)``; sizes differ by at most one.
-
     Returns:
-        N cuts in the order of the groups; names are unique.
+        N cuts in the order of the groups; names are unique, group sizes differ by at most one.
 
     Raises:
-        ValueError: If N or G is out of range.
+        ValueError: If N < 1, or G is not from 1 to the smaller of N and ``len(PARTS)``.
     """
     cuts = []
     for group, size in enumerate(_split_evenly(n_tasks, n_groups)):
@@ -216,30 +197,19 @@ def plan_cuts(n_tasks: int, n_groups: int) -> list[Cut]:
 def plan_bits(n_tasks: int, n_groups: int) -> list[Cut]:
     """Spread N tasks over G groups so that all N labels are independent fair coins.
 
-    With t = Phi(u), which is uniform from 0 to 1, the tasks of a group are the bits of the Gray
-    code of
-    t: the first changes at 1/2 ("light"), the second at 1/4 and 3/4 ("medium": neither dark nor
-        light),
-    the third at 1/8, 3/8, 5/8 and 7/8 ("in-between": next to a cut of "medium"). A group of three
-    thus
-    cuts t into 8 equal bins, and every bin has its own three bits: nothing follows from the others.
+    With t = Phi(u), uniform from 0 to 1, the tasks of a group are the bits of the Gray code of t:
+    the first changes at 1/2 ("light"), the second at 1/4 and 3/4 ("medium": neither dark nor
+    light), the third at 1/8, 3/8, 5/8 and 7/8 ("in-between": next to a cut of "medium"). A group of
+    three thus cuts t into 8 equal bins, each with its own three bits.
 
-    Args:
-        n_tasks: N >= 1, at most 3 for every group.
-        n_groups: G, from 1 to the smaller of N and ``len(PARTS)``; sizes differ by at most one.
-
-    Returns:
-        N cuts in the order of the groups; names are unique.
-
-    Raises:
-        ValueError: If N or G is out of range, or a group has more than 3 tasks.
+    Returns and Raises:
+        As `plan_cuts`; also refuses a group of more than 3 tasks.
     """
     sizes = _split_evenly(n_tasks, n_groups)
     if max(sizes) > 3:
         raise ValueError(
             f"groups of independent labels hold at most 3 tasks, {n_tasks} tasks in {n_groups} "
-            "groups make "
-            f"{max(sizes)}: a fourth would cut the picture finer than it shows. Use more groups."
+            f"groups make {max(sizes)}: a fourth would cut finer than it shows. Use more groups."
         )
     cuts = []
     for group, size in enumerate(sizes):
@@ -254,21 +224,12 @@ def plan_planes(n_tasks: int, n_groups: int) -> list[Cut]:
 
     A task draws a line through the origin of the plane of (u, v) and asks on which side a face
     lies: cos(a) u + sin(a) v > 0, true of half the faces. A group of m spreads its angles a over
-        half a turn
-    in steps of 180/m degrees, and starts so that all stay as far from the axes as they can: no task
-    is about one part alone. Three ask at 15, 75 ("light hair, full moustache") and 135 degrees
-    ("dark hair, full moustache"). No two share a direction, so two of them need both numbers.
+    half a turn in steps of 180/m degrees, as far from the axes as they can be: no task is about one
+    part alone. Three ask at 15, 75 ("light hair, full moustache") and 135 degrees ("dark hair, full
+    moustache"). No two share a direction, so two of them need both numbers.
 
-    Args:
-        n_tasks: N >= 1.
-        n_groups: G, from 1 to the smaller of N and half of ``len(PARTS)``; sizes differ by at most
-            one.
-
-    Returns:
-        N cuts in the order of the groups; names are unique.
-
-    Raises:
-        ValueError: If N or G is out of range.
+    Returns and Raises:
+        As `plan_cuts`, with G at most half of ``len(PARTS)``.
     """
     cuts = []
     for group, size in enumerate(_split_evenly(n_tasks, n_groups, parts_each=2)):
@@ -282,9 +243,8 @@ def plan_planes(n_tasks: int, n_groups: int) -> list[Cut]:
             for level, angle in enumerate(side, 1):
                 name = f"{word}_{first.noun}_{second.high}_{second.noun}"
                 name += f"_{level}" if len(side) > 1 else ""
-                cuts.append(
-                    Cut(name, group, (0.0,), True, (float(np.cos(angle)), float(np.sin(angle))))
-                )
+                weights = (float(np.cos(angle)), float(np.sin(angle)))
+                cuts.append(Cut(name, group, (0.0,), True, weights))
     return cuts
 
 
@@ -310,9 +270,8 @@ def apply_cuts(latents: np.ndarray, cuts: list[Cut]) -> np.ndarray:
     """The true labels of latents (n, G or 2 G) under N cuts: int64, shape (n, N), 0 or 1."""
     columns = []
     for cut in cuts:
-        own = latents.reshape(len(latents), -1, len(cut.weights))[
-            :, cut.group
-        ]  # (n, latents of a group)
+        by_group = latents.reshape(len(latents), -1, len(cut.weights))
+        own = by_group[:, cut.group]  # (n, latents of a group)
         u = (own * cut.weights).sum(1, keepdims=True)  # (n, 1)
         passed = (u > np.array(cut.thresholds)).sum(1)  # (n,), how many lie below u
         columns.append(passed % 2 == cut.is_above)
@@ -325,8 +284,7 @@ def draw_faces(
     """Draw one face per row of latents; everything the latents leave open is random.
 
     Skin, background, the style of each part (hue of the hair, goatee, colour of the hat), a shift
-    of
-    one pixel and pixel noise are nuisance: an encoder has to learn to look past them.
+    of one pixel and pixel noise are nuisance: an encoder has to learn to look past them.
 
     Args:
         latents: Shape (n, P), P at most ``len(PARTS)``; useful from about -2 to 2. Column p drives
@@ -370,99 +328,76 @@ def _paint(
     """Paint faces from back to front: float32, shape (n, 3, size + 2 margin, size + 2 margin)."""
     pixel = 2 / size
     axis = ((np.arange(-margin, size + margin) + 0.5) * pixel - 1).astype(np.float32)
-    x, y = axis[None, :], axis[:, None]  # the face fills -1 to 1; y points down
-    side = np.abs(x)  # eyes, ears and cheeks come in pairs
-
-    def ellipse(cx, cy, rx, ry):
-        """Distance to the edge of an ellipse, roughly; negative inside."""
-        u = side if cx else x
-        return (np.hypot((u - cx) / rx, (y - cy) / ry) - 1) * min(rx, ry)
-
-    def pill(cx, cy, half):
-        """Distance to a horizontal line from cx - half to cx + half; exact, so it may grow."""
-        u = side if cx else x
-        return np.hypot(np.maximum(np.abs(u - cx) - half, 0), y - cy)
-
-    def column(values):
-        return np.asarray(values, np.float32).reshape(-1, 1, 1)
-
-    def mix(first, second, share):
-        """Colours between two, (n, 3, 1, 1)."""
-        first, second = (np.asarray(c, np.float32).reshape(-1, 3, 1, 1) for c in (first, second))
-        return first + (second - first) * column(share)[:, None]
-
-    def paint(colour, opacity, *shapes, blur=0.0):
-        """Blend a colour into the overlap of shapes (distance, growth), edges a pixel or blur soft."""
-        edge = max(pixel, blur)
-        touched = np.ones((len(axis), len(axis)), bool)
-        for distance, growth in shapes:
-            touched &= distance < np.max(growth) + edge
-        if not touched.any():
-            return
-        rows, columns = (np.flatnonzero(touched.any(axis)) for axis in (1, 0))
-        window = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        mask = column(opacity)
-        for distance, growth in shapes:
-            distance = np.broadcast_to(distance, touched.shape)[window]
-            mask = mask * ((column(growth) - distance) / edge + 0.5).clip(0, 1)
-        under = canvas[(slice(None), slice(None), *window)]
-        under += mask[:, None] * (colour - under)
-
-    amount = dict(zip((part.noun for part in PARTS), amounts.T, strict=True))
-    style = dict(zip((part.noun for part in PARTS), styles.T, strict=True))
-    in_use = {noun: value > 0 for noun, value in amount.items()}
-
-    # Background: a pastel hue, a little darker towards the bottom.
+    # A pastel hue, a little darker towards the bottom; the face fills -1 to 1.
     hue = scenery[:, :1] * 2 * np.pi + np.array([0, 2.1, 4.2], np.float32)
     pastel = 0.66 + 0.16 * np.cos(hue) + 0.12 * (scenery[:, 1:2] - 0.5)
-    canvas = pastel[:, :, None, None] * (0.97 - 0.07 * y) * np.ones_like(x)
-    canvas = np.ascontiguousarray(canvas, np.float32)
-
+    pixels = pastel[:, :, None, None] * (0.97 - 0.07 * axis[:, None]) * np.ones_like(axis)
+    canvas = Canvas(axis, axis, np.ascontiguousarray(pixels, np.float32), pixel=pixel)
+    nouns = [part.noun for part in PARTS]
+    amount = dict(zip(nouns, amounts.T, strict=True))
+    style = dict(zip(nouns, styles.T, strict=True))
     skin = mix((0.98, 0.84, 0.73), (0.68, 0.48, 0.37), scenery[:, 2])
-    shade = skin * np.array([0.86, 0.80, 0.78], np.float32)[:, None, None]
     light = mix((0.98, 0.87, 0.58), (0.95, 0.70, 0.48), style["hair"])  # blond to strawberry
     hair = mix((0.13, 0.09, 0.08), light, 0.18 + 0.42 * amount["hair"])
-    dark = mix((0.11, 0.07, 0.07), (0.30, 0.15, 0.10), style["moustache"])
-    felt = mix((0.20, 0.32, 0.60), (0.66, 0.18, 0.24), style["hat"])
-    frame = mix((0.10, 0.10, 0.12), (0.50, 0.12, 0.16), style["glasses"])
+    _paint_head(canvas, amount, style, skin, hair)
+    _paint_features(canvas, amount, style, scenery[:, 3], hair)
+    return canvas.pixels
+
+
+def _paint_head(
+    canvas: Canvas, amount: PerPart, style: PerPart, skin: np.ndarray, hair: np.ndarray
+) -> None:
+    """Hair behind, body, ears, and a face without features but cheeks and nose."""
+    paint, ellipse, y, side = canvas.paint, canvas.ellipse, canvas.y, canvas.side
+    shade = skin * np.array([0.86, 0.80, 0.78], np.float32)[:, None, None]
     silk = mix((0.55, 0.10, 0.20), (0.12, 0.12, 0.15), style["bow_tie"])
     metal = mix((0.98, 0.80, 0.20), (0.85, 0.90, 0.98), style["earrings"])
     cloth = mix((0.80, 0.92, 0.98), (0.98, 0.90, 0.78), style["shirt"])
     shirt = mix((0.13, 0.18, 0.34), cloth, 0.2 + 0.5 * amount["shirt"])
-
-    skull = ellipse(0, -0.04, 0.60, 0.74)
-    under_hat = (-0.54 - y, np.where(in_use["hat"], 0, 2))  # nothing sticks out above the brim
-    paint(hair, 1, (skull, 0), (y - 0.10, 0), under_hat)
+    paint(hair, 1, (ellipse(*SKULL), 0), (y - 0.10, 0), _under_hat(canvas, amount))
     paint(shade, 1, (np.maximum(side - 0.20, np.abs(y - 0.75) - 0.25), 0))  # neck
     paint(shirt, 1, (ellipse(0, 1.34, 0.92, 0.62), 0))
     paint(shade, 1, (ellipse(0.55, 0.12, 0.09, 0.14), 0))  # ears
-    paint(metal, in_use["earrings"], (pill(0.61, 0.36, 0), 0.01 + 0.145 * amount["earrings"]))
+    rings = (canvas.pill(0.61, 0.36, 0), 0.01 + 0.145 * amount["earrings"])
+    paint(metal, amount["earrings"] > 0, rings)
     width = 0.04 + 0.30 * amount["bow_tie"]
-    paint(silk, in_use["bow_tie"], (side, width), (np.abs(y - 0.86) - 0.05 - 0.25 * side, 0))
+    paint(silk, amount["bow_tie"] > 0, (side, width), (np.abs(y - 0.86) - 0.05 - 0.25 * side, 0))
     paint(skin, 1, (ellipse(0, 0.14, 0.53, 0.66), 0))
-
     blush = mix((0.90, 0.12, 0.16), (0.92, 0.18, 0.34), style["cheeks"])
     paint(blush, amount["cheeks"], (ellipse(0.31, 0.32, 0.20, 0.18), 0), blur=0.12)
     paint(shade, 0.9, (ellipse(0, 0.24, 0.075, 0.11), 0))  # nose
 
+
+def _paint_features(
+    canvas: Canvas, amount: PerPart, style: PerPart, eyes: np.ndarray, hair: np.ndarray
+) -> None:
+    """Mouth, beard, eyes, glasses, the fringe and the hat."""
+    paint, ellipse, pill, y, side = canvas.paint, canvas.ellipse, canvas.pill, canvas.y, canvas.side
+    dark = mix((0.11, 0.07, 0.07), (0.30, 0.15, 0.10), style["moustache"])
+    felt = mix((0.20, 0.32, 0.60), (0.66, 0.18, 0.24), style["hat"])
+    frame = mix((0.10, 0.10, 0.12), (0.50, 0.12, 0.16), style["glasses"])
     lips = mix((0.76, 0.34, 0.34), (0.64, 0.20, 0.24), style["mouth"])
     paint(lips, 1, (pill(0, 0.59, 0.13), 0.045 + 0.09 * amount["mouth"]))
     paint(lips * 0.3, 1, (pill(0, 0.59, 0.12), 0.005 + 0.09 * amount["mouth"]))
     paint(dark, amount["moustache"], (pill(0, 0.43, 0.22), 0.085))
-    paint(
-        dark, in_use["moustache"] * (style["moustache"] > 0.5), (ellipse(0, 0.75, 0.11, 0.07), 0)
-    )  # goatee
-
+    has_goatee = (amount["moustache"] > 0) * (style["moustache"] > 0.5)
+    paint(dark, has_goatee, (ellipse(0, 0.75, 0.11, 0.07), 0))
     paint(np.float32(1), 1, (ellipse(0.22, 0.06, 0.12, 0.085), 0))
-    iris = mix((0.22, 0.38, 0.55), (0.25, 0.16, 0.10), scenery[:, 3])
+    iris = mix((0.22, 0.38, 0.55), (0.25, 0.16, 0.10), eyes)
     paint(iris, 1, (pill(0.22, 0.06, 0), 0.062))
     paint(dark, 1, (pill(0.22, -0.15, 0.12), 0.005 + 0.09 * amount["eyebrows"]))
     rims = np.abs(ellipse(0.23, 0.07, 0.20, 0.18))
     bridge = np.maximum(np.abs(y - 0.03), side - 0.05)
-    paint(frame, in_use["glasses"], (np.minimum(rims, bridge), 0.005 + 0.045 * amount["glasses"]))
-
-    paint(hair, 1, (skull, 0), (y + 0.38 - 0.50 * side**2, 0), under_hat)  # fringe
+    bold = 0.005 + 0.045 * amount["glasses"]
+    paint(frame, amount["glasses"] > 0, (np.minimum(rims, bridge), bold))
+    fringe = (y + 0.38 - 0.50 * side**2, 0)
+    paint(hair, 1, (ellipse(*SKULL), 0), fringe, _under_hat(canvas, amount))
     crown = (-0.54 - y, 0.14 + 0.20 * amount["hat"])
-    paint(felt, in_use["hat"], (side - 0.50, 0), (y + 0.54, 0), crown)
-    paint(felt * 0.75, in_use["hat"], (np.maximum(side - 0.74, np.abs(y + 0.51) - 0.06), 0))
-    return canvas
+    paint(felt, amount["hat"] > 0, (side - 0.50, 0), (y + 0.54, 0), crown)
+    brim = np.maximum(side - 0.74, np.abs(y + 0.51) - 0.06)
+    paint(felt * 0.75, amount["hat"] > 0, (brim, 0))
+
+
+def _under_hat(canvas: Canvas, amount: PerPart) -> tuple[np.ndarray, np.ndarray]:
+    """Where hair may be: nothing sticks out above the brim."""
+    return -0.54 - canvas.y, np.where(amount["hat"] > 0, 0, 2)

@@ -1,5 +1,4 @@
-"""Two things that can be computed from any picture: how much a pixel is a corner, and how much an
-edge.
+"""What can be computed from any picture: how much a pixel is a corner, and how much an edge.
 
 Taskonomy's keypoints2d and edge_texture are such responses before any thinning (SURF and Canny
 without non-maximum suppression); these are the same ideas, not the same code.
@@ -18,10 +17,7 @@ EDGE_COUNTS = 36_000
 
 def compute_keypoints(gray: ndarray) -> ndarray:
     """How strongly brightness bends where it bends in all directions: at spots and corners, not at
-    edges.
-
-    The square root of the determinant of the Hessian, that is the geometric mean of the two
-    principal curvatures, and 0 where the determinant is negative.
+    edges. The square root of the determinant of the Hessian, 0 where that is negative.
 
     Args:
         gray: Brightness from 0 to 1, float, shape (..., H, W).
@@ -34,12 +30,8 @@ def compute_keypoints(gray: ndarray) -> ndarray:
         Bay et al., SURF (ECCV 2006), with Gaussian derivatives instead of box filters.
     """
     sigma = _scale(gray, per_width=1 / 40)
-    xx = _filter(_filter(gray, sigma, -1, 2), sigma, -2, 0)
-    yy = _filter(_filter(gray, sigma, -1, 0), sigma, -2, 2)
-    xy = _filter(_filter(gray, sigma, -1, 1), sigma, -2, 1)
-    response = sigma**2 * np.sqrt(
-        np.maximum(xx * yy - xy**2, 0)
-    )  # sigma: large pictures respond alike
+    xx, yy, xy = (_derive(gray, sigma, *orders) for orders in ((2, 0), (0, 2), (1, 1)))
+    response = sigma**2 * np.sqrt(np.maximum(xx * yy - xy**2, 0))  # sigma: at any size alike
     return (KEYPOINT_COUNTS * response + 0.5).clip(0, 65535).astype(np.uint16)
 
 
@@ -56,38 +48,34 @@ def compute_edges(gray: ndarray) -> ndarray:
         Canny (1986), its first stage.
     """
     sigma = _scale(gray, per_width=1 / 100)
-    across = _filter(_filter(gray, sigma, -1, 1), sigma, -2, 0)
-    down = _filter(_filter(gray, sigma, -1, 0), sigma, -2, 1)
-    response = EDGE_COUNTS * sigma * np.hypot(across, down)
-    counts = (response + 0.5).clip(0, 65535).astype(np.uint16)
+    slope = np.hypot(_derive(gray, sigma, 1, 0), _derive(gray, sigma, 0, 1))
+    counts = (EDGE_COUNTS * sigma * slope + 0.5).clip(0, 65535).astype(np.uint16)
     counts[..., [0, -1], :] = 0
     counts[..., :, [0, -1]] = 0
     return counts
 
 
 def _scale(gray: ndarray, per_width: float) -> float:
-    """Standard deviation of the smoothing in pixels; below 0.7 a pixel grid cannot hold a Gaussian."""
+    """Standard deviation of the smoothing in pixels; a grid cannot hold a Gaussian below 0.7."""
     return max(0.7, gray.shape[-1] * per_width)
 
 
-def _filter(picture: ndarray, sigma: float, axis: int, order: int) -> ndarray:
-    """Smooth along an axis with a Gaussian (order 0) or its first or second derivative; edges repeat."""
+def _derive(gray: ndarray, sigma: float, across: int, down: int) -> ndarray:
+    """Smooth with a Gaussian and derive 0 to 2 times in either direction; edges repeat."""
     radius = int(np.ceil(3.5 * sigma))
     x = np.arange(-radius, radius + 1)
     kernel = np.exp(-(x**2) / (2 * sigma**2))
     kernel /= kernel.sum()
-    if order == 1:
-        kernel = x * kernel / (x**2 * kernel).sum()  # a ramp of slope 1 answers exactly 1
-    elif order == 2:
-        kernel = (x**2 - (x**2 * kernel).sum()) * kernel  # flat and ramps: 0
-        kernel *= 2 / (x**2 * kernel).sum()  # x squared answers exactly 2
-    width = picture.shape[axis]
-    padding = [(0, 0)] * picture.ndim
-    padding[axis] = (radius, radius)
-    padded = np.pad(picture, padding, mode="edge")
-    result = np.zeros_like(picture)
-    window = [slice(None)] * picture.ndim
-    for start, weight in enumerate(kernel.astype(picture.dtype)):
-        window[axis] = slice(start, start + width)
-        result += weight * padded[tuple(window)]
-    return result
+    spread = (x**2 * kernel).sum()
+    bend = (x**2 - spread) * kernel
+    # A ramp of slope 1 answers exactly 1 to the second kernel, x squared exactly 2 to the third.
+    kernels = (kernel, x * kernel / spread, bend * 2 / (x**2 * bend).sum())
+    for axis, order in ((-1, across), (-2, down)):
+        padding = [(0, 0)] * gray.ndim
+        padding[axis] = (radius, radius)
+        padded, result = np.pad(gray, padding, mode="edge"), np.zeros_like(gray)
+        for start, weight in enumerate(kernels[order].astype(gray.dtype)):
+            at = slice(start, start + gray.shape[axis])
+            result += weight * (padded[..., at] if axis == -1 else padded[..., at, :])
+        gray = result
+    return gray

@@ -1,8 +1,5 @@
-"""Drawn rooms with the five tasks of Taskonomy: a picture, and what a renderer knows about each
-pixel.
-
-Depth, normals and classes are exact because the rooms are solids; keypoints and edges are computed
-from the picture, as Taskonomy's are.
+"""Drawn rooms with the five tasks of Taskonomy: depth, normals and classes are exact because the
+rooms are solids; keypoints and edges are computed from the picture, as Taskonomy's are.
 """
 
 from __future__ import annotations
@@ -30,10 +27,9 @@ def toy_rooms(
 
     Returns:
         Data without planted groups. Images uint8 (n, 3, H, W). Depth in metres, keypoints and edges
-        as
-        shares of 65535: float16 (n, 1, H, W); normal: int8 (n, 3, H, W), 127 times the component;
-        segmentation: int8 (n, H, W), class 1 to 17. Where a window shows the sky there is no label:
-        depth is NaN, normal is -128 and segmentation -1.
+        as shares of 65535: float16 (n, 1, H, W); normal: int8 (n, 3, H, W), 127 times the
+        component; segmentation: int8 (n, H, W), class 1 to 17. Where a window shows the sky there
+        is no label: depth is NaN, normal is -128 and segmentation -1.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -45,12 +41,12 @@ def toy_rooms(
         if count < 1:
             raise ValueError(f"`{name}` must be >= 1, got {count}.")
     streams = np.random.default_rng(seed).spawn(3)
-    splits = [
+    train, val, test = (
         _as_split(render_rooms(n, size=size, seed=stream))
         for n, stream in zip((n_train, n_val, n_test), streams, strict=True)
-    ]
+    )
     note = f"Rooms drawn by a program ({size} x {size}, seed {seed}), not Taskonomy's photographs."
-    return TaskData("toy_rooms", TASKONOMY_5, *splits, note=note)
+    return TaskData("toy_rooms", TASKONOMY_5, train, val, test, note=note)
 
 
 def render_rooms(n: int, *, size: int, seed: int | np.random.Generator) -> dict[str, ndarray]:
@@ -82,23 +78,15 @@ def render_rooms(n: int, *, size: int, seed: int | np.random.Generator) -> dict[
 
 def _as_split(rooms: dict[str, ndarray]) -> Split:
     """Raw arrays in the types a split keeps them in."""
-    depth = torch.from_numpy(rooms["depth"]).half()[:, None]
-    normal = np.where(np.isnan(rooms["normal"]), -128, np.round(127 * rooms["normal"])).astype(
-        np.int8
-    )
-    segmentation = np.where(rooms["segmentation"] == 0, -1, rooms["segmentation"].astype(np.int8))
-    shares = {
-        name: torch.from_numpy(rooms[name].astype(np.float32) / 65535).half()[:, None]
-        for name in ("keypoints", "edges")
+    normal = np.where(np.isnan(rooms["normal"]), -128, np.round(127 * rooms["normal"]))
+    classes = rooms["segmentation"].astype(np.int8)
+    targets = {
+        "depth": rooms["depth"].astype(np.float16)[:, None],
+        "normal": normal.astype(np.int8).transpose(0, 3, 1, 2),
+        "segmentation": np.where(classes == 0, np.int8(-1), classes),
     }
-    channels_first = (np.ascontiguousarray(a.transpose(0, 3, 1, 2)) for a in (rooms["rgb"], normal))
-    images, normal = (torch.from_numpy(array) for array in channels_first)
-    return Split(
-        images,
-        {
-            "depth": depth,
-            "normal": normal,
-            "segmentation": torch.from_numpy(segmentation),
-            **shares,
-        },
-    )
+    for name in ("keypoints", "edges"):
+        targets[name] = (rooms[name] / np.float32(65535)).astype(np.float16)[:, None]
+    images = np.ascontiguousarray(rooms["rgb"].transpose(0, 3, 1, 2))
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in targets.items()}
+    return Split(torch.from_numpy(images), tensors)

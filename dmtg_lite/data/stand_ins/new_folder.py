@@ -1,0 +1,60 @@
+"""A folder of a fake data set, which appears when complete or not at all, and its script."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def new_folder(
+    out: Path, *, mark: tuple[str, str], total: int, unit: str, progress: bool
+) -> Iterator[tuple[Path, Callable[[], object]]]:
+    """Where to write, and what to call after each of ``total`` units of a progress bar.
+
+    ``mark`` is name and text of the file that says what is fake. Refuses an ``out`` that holds
+    something (ValueError), and a missing Pillow or tqdm (ImportError) before anything is drawn.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(
+            f"{out} exists already and is no empty folder. Delete it or choose another --out."
+        )
+    try:
+        import PIL  # noqa: F401
+        from tqdm.auto import tqdm
+    except ImportError as error:
+        raise ImportError(f'{error.name} is missing. Run: pip install "dmtg-lite[data]"') from None
+    partial = out.with_name(out.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        (partial / mark[0]).write_text(mark[1])
+        with tqdm(total=total, unit=unit, disable=not progress) as bar:
+            yield partial, bar.update
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def run_script(
+    parser: ArgumentParser, make: Callable[..., Path], done: str, arguments: list[str] | None
+) -> int:
+    """Make what the arguments say and print ``done``: 0; or print one line of error: 2, or 130."""
+    options = vars(parser.parse_args(arguments))
+    try:
+        out = make(**options, progress=True)
+    except (ValueError, OSError, ImportError) as error:
+        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    print(done.format(**options | {"out": out}))
+    return 0
