@@ -1,4 +1,4 @@
-"""Every method is a grouping: ``(data, n_groups, config) -> MethodResult``; `METHODS` lists them."""
+"""Every method is a grouping, ``(data, n_groups, config) -> MethodResult``; `METHODS` has all."""
 
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import train_groups

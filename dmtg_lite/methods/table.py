@@ -1,4 +1,4 @@
-"""What each method is, in one table that all who ask about methods read; how it works is elsewhere."""
+"""What each method is: one table for all who ask. How a method works is in a file of its own."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def run_cells(
 def run_jobs(
     function: Callable[..., T], work: Sequence[tuple[Any, ...]], *, jobs: int, progress: bool
 ) -> list[T]:
-    """What a function gives for each tuple of arguments, in their order; the first error ends all."""
+    """What a function gives for each tuple of arguments, in order; an error ends it all."""
     if jobs == 1:
         return [function(*arguments) for arguments in _show(work, len(work), progress)]
     # spawn: a forked child of a process that has used torch's threads can hang;

@@ -134,11 +134,6 @@ def compare(
     groups = [n_groups] if isinstance(n_groups, (int, str)) else list(n_groups)
     cells = plan_comparison(data, methods, groups, seeds, config)
     results = run_cells(
-        cells,
-        data,
-        folder=folder,
-        jobs=jobs,
-        progress=progress,
-        keep_checkpoints=keep_checkpoints,
+        cells, data, folder=folder, jobs=jobs, progress=progress, keep_checkpoints=keep_checkpoints
     )
     return tabulate(results)

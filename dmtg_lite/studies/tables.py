@@ -127,8 +127,8 @@ def _pair(
     return [(run, by_seed.get(run["seed"], {})) for run in runs]
 
 
-SPREADS = "total_error total_loss norm_gain_error norm_gain_loss".split()
-MEANS = [*SPREADS, *"agreement encoder_cost cpu_seconds".split()]
+SPREADS = ["total_error", "total_loss", "norm_gain_error", "norm_gain_loss"]
+MEANS = [*SPREADS, "agreement", "encoder_cost", "cpu_seconds"]
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
