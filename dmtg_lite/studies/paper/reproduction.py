@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmtg_lite.studies.cells import run_cells
-from dmtg_lite.studies.paper.measure import (
-    add_ratio,
-    make_frame,
-    tabulate_costs,
-    tabulate_gains,
-    tabulate_groups,
-    tabulate_numbers,
-)
-from dmtg_lite.studies.paper.plan import TOY_SHARED, Results, Row, find_runs, list_cells, plan_row
-from dmtg_lite.studies.paper.setting import Setting
-from dmtg_lite.studies.paper.specs import SPECS, load_paper
+from dmtg_lite.studies.paper import measure
+from dmtg_lite.studies.paper.runs import Results, Row, Setting, find_runs, list_cells, plan_row
+from dmtg_lite.studies.paper.specs import SPECS, TOY_SHARED, load_paper
 
 if TYPE_CHECKING:
     import pandas as pd
+
+TABULATORS = {
+    "numbers": measure.tabulate_numbers,
+    "groups": measure.tabulate_groups,
+    "gains": measure.tabulate_gains,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +75,13 @@ def reproduce_table(
         raise ValueError(f"`table` must be one of {tuple(SPECS)}, got {table!r}.")
     spec, paper = SPECS[table], load_paper()["tables"][table]
     notes = [*spec.notes, *([paper["note"]] if "note" in paper else [])]
+    opened = None
     if spec.kind == "costs":
-        rows, opened = tabulate_costs(paper["rows"], setting, Path(folder)), None
+        lines = measure.tabulate_costs(paper["rows"], setting, Path(folder))
     else:
         setting.check(spec.suite)
         planned = [plan_row(row, spec, setting) for row in paper["rows"]]
         opened = setting.open(spec.suite)
-        notes += [
-            _count_seeds(seeds),
-            f"Our data: {opened!r}",
-            f"Our preset: {setting.config(spec.suite)}",
-        ]
         cells = list_cells(planned, spec, setting, seeds)
         # this process has the data already; others, and rows on other data, open theirs
         is_one = jobs == 1 and {cell.data for cell in cells} == {spec.suite}
@@ -100,22 +94,21 @@ def reproduce_table(
             keep_checkpoints=not setting.is_toy,
         )
         results = dict(zip(cells, numbers, strict=True))
-        notes += _report(planned, results, seeds)
-        tabulator = {
-            "numbers": tabulate_numbers,
-            "groups": tabulate_groups,
-            "gains": tabulate_gains,
-        }
-        rows = tabulator[spec.kind](planned, spec, results, seeds)
-        if table == "appendixD":
-            rows.append(add_ratio(rows))
-        if table == "table6" and setting.is_toy:
-            pairs = ", ".join(f"{own} for {papers}" for papers, own in TOY_SHARED.items())
-            notes.append(f"Shared here, of the small encoder's 7 stages: {pairs}.")
+        notes += [
+            _count_seeds(seeds),
+            f"Our data: {opened!r}",
+            f"Our preset: {setting.config(spec.suite)}",
+            *_list_failures(planned, results, seeds),
+        ]
+        lines = TABULATORS[spec.kind](planned, spec, results, seeds)
+    if table == "appendixD":
+        lines.append(measure.add_ratio(lines))
+    if table == "table6" and setting.is_toy:
+        pairs = ", ".join(f"{own} for {papers}" for papers, own in TOY_SHARED.items())
+        notes.append(f"Shared here, of the small encoder's 7 stages: {pairs}.")
     doubts = tuple(setting.doubts(spec.suite, opened))
-    return Reproduction(
-        table, paper["title"], spec.kind, doubts, tuple(notes), make_frame(table, rows, not doubts)
-    )
+    frame = measure.make_frame(table, lines, not doubts)
+    return Reproduction(table, paper["title"], spec.kind, doubts, tuple(notes), frame)
 
 
 def _count_seeds(seeds: Sequence[int]) -> str:
@@ -124,14 +117,13 @@ def _count_seeds(seeds: Sequence[int]) -> str:
     return f"Ours: mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
 
 
-def _report(planned: Sequence[Row], results: Results, seeds: Sequence[int]) -> list[str]:
-    """Rows that have no run, or one that failed; refuse a table without any, or without its reference."""
-    lines = [f"{row.label}: not available." for row in planned if not row.is_available]
+def _list_failures(planned: Sequence[Row], results: Results, seeds: Sequence[int]) -> list[str]:
+    """The runs that failed; refuse a table without any run, or without its reference."""
     failed = {cell: run["failed"] for cell, run in results.items() if "failed" in run}
-    lines += [
-        f"{cell.method}, K={cell.k}, seed {cell.seed} failed: {why}" for cell, why in failed.items()
+    lines = [
+        f"{one.method}, K={one.k}, seed {one.seed} failed: {why}" for one, why in failed.items()
     ]
     has_runs = any(find_runs(row, results, seeds) for row in planned)
     if not has_runs or any(cell.method == "naive" for cell in failed):
         raise ValueError("; ".join(lines))
-    return list(dict.fromkeys(lines))
+    return lines
