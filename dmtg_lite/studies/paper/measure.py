@@ -9,8 +9,10 @@ from functools import cache
 from itertools import product
 from math import isnan, nan
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from dmtg_lite.runs.metrics import sum_errors, total
 from dmtg_lite.studies.cells import Numbers
@@ -71,8 +73,8 @@ def _line(
 ) -> Line:  # fmt: skip
     return {
         "groups": groups, "method": label, "part": part, "quantity": quantity,
-        "paper": nan if printed is None else printed, "ours": fmean(ours) if ours else nan,
-        "spread": stdev(ours) if len(ours) > 1 else nan, "seeds": len(ours), "note": note,
+        "paper": nan if printed is None else printed, "ours": float(np.mean(ours)) if ours else nan,
+        "spread": float(np.std(ours, ddof=1)) if len(ours) > 1 else nan, "seeds": len(ours), "note": note,
     }  # fmt: skip
 
 

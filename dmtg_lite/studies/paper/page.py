@@ -110,9 +110,8 @@ def _list_numbers(rows: pd.DataFrame, result: Reproduction) -> pd.DataFrame:
             block[paper].append(printed if result.is_comparable else f"({printed})")
             block["ours"].append(row["note"] or ours)
             block["difference"].append(f"{difference} {row['mark']}".strip())
-        index = pd.MultiIndex.from_arrays(
-            [own["groups"].astype(str).replace("<NA>", "-"), own["method"]], names=["K", name]
-        )
+        k = ["-" if pd.isna(k) else str(k) for k in own["groups"]]
+        index = pd.MultiIndex.from_arrays([k, own["method"]], names=["K", name])
         words = pd.DataFrame(block, index=index)
         blocks.append(words if result.is_comparable else words.drop(columns="difference"))
     # a row that lacks a quantity is filled up
@@ -125,13 +124,13 @@ def _number(value: float, how: str, *, sign: str = "") -> str:
 
 def _list_marks(own: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     """A row a task: the paper's marks, what they were inferred to be, our groups of one seed."""
-    shown = _show_first_seed(own).fillna({"group": 0})
-    marks = shown.pivot(index="task", columns=["source", "group"], values="mark")
-    marks = marks.reindex(columns=["paper", "inferred", "ours"], level="source")
-    marks = marks.reindex(own["task"].unique()).fillna("")
-    marks.columns = [
-        f"{source} {group:.0f}" if group else "paper, any group" for source, group in marks
-    ]
+    shown = _show_first_seed(own)
+    names = zip(shown["source"], shown["group"], strict=True)
+    columns = ["paper, any group" if g != g else f"{source} {g:.0f}" for source, g in names]
+    marks = shown.assign(column=columns).pivot(index="task", columns="column", values="mark")
+    # the paper's, inferred ones, ours; tasks in the order in which the table has them
+    order = sorted(set(columns), key=lambda name: ("pio".index(name[0]), name))
+    marks = marks.reindex(index=own["task"].unique(), columns=order).fillna("")
     title = f"K = {own['groups'].iloc[0]}, {own['method'].iloc[0]}"
     title += "" if "ours" in set(own["source"]) else ": no run of ours"
     return title, marks.reset_index()
@@ -183,20 +182,20 @@ def _plot_numbers(rows: pd.DataFrame, result: Reproduction) -> go.Figure | None:
 
     if rows["ours"].isna().all():
         return None
-    k = rows["groups"].astype(str)
-    part = rows["part"].iloc[0]
-    rows = rows.assign(
-        line=(rows["method"] + ", K = " + k).where(k != "<NA>", rows["method"]).map(html.escape),
-        label=[describe(result.table, name, part).label for name in rows["quantity"]],
-    )
+    lines = [
+        html.escape(method if pd.isna(k) else f"{method}, K = {k}")
+        for method, k in zip(rows["method"], rows["groups"], strict=True)
+    ]
+    how = [describe(result.table, name, rows["part"].iloc[0]) for name in rows["quantity"]]
+    rows = rows.assign(line=lines, label=[one.label for one in how])
     ours = rows.assign(value=rows["ours"], whose="ours")
     paper = rows.assign(value=rows["paper"], whose="paper", spread=nan)
-    n_lines, styles = rows["line"].nunique(), {"ours": GROUP_COLOURS[0], "paper": GREY}
+    n_lines, styles = len(set(lines)), {"ours": GROUP_COLOURS[0], "paper": GREY}
     fig = px.scatter(
         pd.concat([paper, ours]) if result.is_comparable else ours, x="value", y="line",
         error_x="spread", color="whose", color_discrete_map=styles, symbol="whose",
         symbol_map={"ours": "circle", "paper": "diamond-open"}, facet_col="label",
-        facet_col_spacing=0.04, category_orders={"line": rows["line"].unique()[::-1]},
+        facet_col_spacing=0.04, category_orders={"line": list(dict.fromkeys(lines))[::-1]},
         labels={"whose": "", "line": ""},
     )  # fmt: skip
     fig.update_traces(marker={"size": 11, "line_width": 2}, error_x={"thickness": 1.5, "width": 0})
