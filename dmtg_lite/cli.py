@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
 # torch takes seconds to load, so whatever needs it is imported in the command that is asked for
 
-JOBS = min(os.cpu_count() or 1, 8)
+OUT = {
+    "demo": "table, recorded run and replay page",
+    "train": "result, recorded run and checkpoints",
+    "compare": "table.csv, tasks.csv and finished runs",
+    "evidence": "evidence.md, evidence.json and its runs",
+    "reproduce": "the table as CSV and HTML, and its runs",
+}
 OTHER_SPELLINGS = {  # of options that belong to a part of the config
     "--close-from": "--spare-close-from",
     "--close-every": "--spare-close-every",
@@ -217,24 +223,42 @@ def _device(name: str) -> str:
     return name
 
 
-def _add_out(parser: argparse.ArgumentParser, what: str) -> None:
-    parser.add_argument("--out", required=True, help=f"folder for {what}")
+def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
+    if command == "replay":
+        parser.add_argument("run", help="a .npz recording")
+        parser.add_argument("--html", required=True, help="page to write")
+        return
+    if command in ("train", "compare"):
+        _add_suite(parser, command)
+    elif command == "reproduce":
+        from dmtg_lite.studies.paper.specs import SPECS
+
+        parser.add_argument("table", choices=SPECS)
+        about = "the same experiment on drawn data and small networks; not comparable with it"
+        parser.add_argument("--toy", action="store_true", help=about)
+        about = "a few steps on a few images: to see that the table can be made"
+        parser.add_argument("--quick", action="store_true", help=about)
+    if command in ("train", "compare", "reproduce"):
+        script = "data_scripts/prepare_celeba.py or prepare_taskonomy.py"
+        parser.add_argument("--data", help=f"folder that {script} wrote")
+        parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ...")
+    is_demo = command == "demo"
+    about = f"folder for {OUT[command]}"
+    parser.add_argument(
+        "--out", required=not is_demo, default="demo" if is_demo else None, help=about
+    )
+    parser.add_argument("--seed", type=int, default=0, help="the first, or the only one")
+    if command != "train":
+        seeds = {"demo": 3, "compare": 3, "evidence": 10}.get(command)
+        about = "number of seeds" + ("" if seeds else " (default: 1, with --toy 2)")
+        parser.add_argument("--seeds", type=_count, default=seeds, help=about)
+        jobs = min(os.cpu_count() or 1, 8) if command in ("demo", "evidence") else 1
+        parser.add_argument("--jobs", type=_count, default=jobs, help="processes")
 
 
-def _add_runs(parser: argparse.ArgumentParser, *, seeds: int | None, jobs: int = 1) -> None:
-    parser.add_argument("--seeds", type=_count, default=seeds, help="number of seeds")
-    parser.add_argument("--seed", type=int, default=0, help="first seed")
-    parser.add_argument("--jobs", type=_count, default=jobs, help="processes")
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    script = "data_scripts/prepare_celeba.py or prepare_taskonomy.py"
-    parser.add_argument("--data", help=f"folder that {script} wrote")
-    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ...")
-
-
-def _add_suite(parser: argparse.ArgumentParser, **groups: Any) -> None:
+def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
     from dmtg_lite.core.config import TrainConfig
+    from dmtg_lite.experiments import BASICS
     from dmtg_lite.methods import METHODS
     from dmtg_lite.studies.config_options import add_config_options, parse_as
     from dmtg_lite.studies.suites import SUITES
@@ -242,73 +266,20 @@ def _add_suite(parser: argparse.ArgumentParser, **groups: Any) -> None:
     parser.add_argument("suite", choices=SUITES, help="celeba* and taskonomy5 need --data")
     finders = ", ".join(name for name, method in METHODS.items() if method.finds_k)
     about = f"K, the largest number of groups; auto, for {finders}: read off the closing costs"
-    parser.add_argument("--groups", type=parse_as(int | Literal["auto"]), help=about, **groups)
-    _add_data(parser)
+    how: dict[str, Any] = {"type": parse_as(int | Literal["auto"]), "help": about}
+    if command == "compare":
+        parser.add_argument("--groups", nargs="+", default=[3], **how)
+        about = f"default: {', '.join(BASICS)}"
+        parser.add_argument("--methods", nargs="+", choices=METHODS, help=about)
+    else:
+        parser.add_argument("--groups", default=3, **how)
+        parser.add_argument("--method", choices=METHODS, default="dmtg")
+        parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+        about = "steps between checkpoints"
+        parser.add_argument("--checkpoint-every", type=int, default=500, help=about)
     about = "l1 of depth and normals that forgives a shift of one pixel"
     parser.add_argument("--tolerant", action="store_true", help=about)
     add_config_options(parser, TrainConfig, skip=["seed"], aliases=OTHER_SPELLINGS)
-
-
-def _demo_arguments(parser: argparse.ArgumentParser) -> None:
-    about = "folder for table, recorded run and replay page"
-    parser.add_argument("--out", default="demo", help=about)
-    _add_runs(parser, seeds=3, jobs=JOBS)
-
-
-def _train_arguments(parser: argparse.ArgumentParser) -> None:
-    from dmtg_lite.methods import METHODS
-
-    _add_suite(parser, default=3)
-    parser.add_argument("--method", choices=METHODS, default="dmtg")
-    _add_out(parser, "result, recorded run and checkpoints")
-    parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-    about = "steps between checkpoints"
-    parser.add_argument("--checkpoint-every", type=int, default=500, help=about)
-    parser.add_argument("--seed", type=int, default=0, help="of images, weights, batches, noise")
-
-
-def _compare_arguments(parser: argparse.ArgumentParser) -> None:
-    from dmtg_lite.experiments import BASICS
-    from dmtg_lite.methods import METHODS
-
-    _add_suite(parser, default=[3], nargs="+")
-    about = f"default: {', '.join(BASICS)}"
-    parser.add_argument("--methods", nargs="+", choices=METHODS, help=about)
-    _add_out(parser, "table.csv, tasks.csv and finished runs")
-    _add_runs(parser, seeds=3)
-
-
-def _evidence_arguments(parser: argparse.ArgumentParser) -> None:
-    _add_out(parser, "evidence.md, evidence.json and its runs")
-    _add_runs(parser, seeds=10, jobs=JOBS)
-
-
-def _reproduce_arguments(parser: argparse.ArgumentParser) -> None:
-    from dmtg_lite.studies.paper.specs import SPECS
-
-    parser.add_argument("table", choices=SPECS)
-    _add_out(parser, "the table as CSV and HTML, and its runs")
-    about = "the same experiment on drawn data and small networks; not comparable with the paper"
-    parser.add_argument("--toy", action="store_true", help=about)
-    about = "a few steps on a few images: to see that the table can be made"
-    parser.add_argument("--quick", action="store_true", help=about)
-    _add_runs(parser, seeds=None)
-    _add_data(parser)
-
-
-def _replay_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", help="a .npz recording")
-    parser.add_argument("--html", required=True, help="page to write")
-
-
-COMMANDS = {
-    "demo": (demo, _demo_arguments),
-    "train": (train, _train_arguments),
-    "compare": (compare, _compare_arguments),
-    "evidence": (evidence, _evidence_arguments),
-    "reproduce": (reproduce, _reproduce_arguments),
-    "replay": (replay, _replay_arguments),
-}
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -324,14 +295,14 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
         prog="dmtg-lite", description="See multi-task grouping happen."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, (function, add_arguments) in COMMANDS.items():
-        about = inspect.getdoc(function) or name
+    for function in (demo, train, compare, evidence, reproduce, replay):
+        name, about = function.__name__, inspect.getdoc(function) or ""
         own = commands.add_parser(
-            name, help=about.splitlines()[0], description=about, formatter_class=_Formatter
+            name, help=about.partition("\n")[0], description=about, formatter_class=_Formatter
         )
         own.set_defaults(function=function)
         if name == command:
-            add_arguments(own)
+            _add_arguments(own, name)
     return parser
 
 

@@ -68,13 +68,20 @@ def _measure(run: Numbers, reference: Numbers | None) -> dict[tuple[str, str], f
 
 
 def _line(
-    groups: int | None, label: str, part: str, quantity: str, printed: float | None,
-    ours: Sequence[float], note: str = "",
-) -> Line:  # fmt: skip
+    k: int | None,
+    label: str,
+    part: str,
+    quantity: str,
+    printed: float | None,
+    ours: Sequence[float],
+    note: str = "",
+) -> Line:
     return {
-        "groups": groups, "method": label, "part": part, "quantity": quantity,
-        "paper": nan if printed is None else printed, "ours": float(np.mean(ours)) if ours else nan,
-        "spread": float(np.std(ours, ddof=1)) if len(ours) > 1 else nan, "seeds": len(ours), "note": note,
+        "groups": k, "method": label, "part": part, "quantity": quantity,
+        "paper": nan if printed is None else printed,
+        "ours": float(np.mean(ours)) if ours else nan,
+        "spread": float(np.std(ours, ddof=1)) if len(ours) > 1 else nan,
+        "seeds": len(ours), "note": note,
     }  # fmt: skip
 
 

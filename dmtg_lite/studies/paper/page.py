@@ -131,6 +131,7 @@ def _list_marks(own: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     # the paper's, inferred ones, ours; tasks in the order in which the table has them
     order = sorted(set(columns), key=lambda name: ("pio".index(name[0]), name))
     marks = marks.reindex(index=own["task"].unique(), columns=order).fillna("")
+    marks = marks.rename_axis(columns=None)
     title = f"K = {own['groups'].iloc[0]}, {own['method'].iloc[0]}"
     title += "" if "ours" in set(own["source"]) else ": no run of ours"
     return title, marks.reset_index()
@@ -195,12 +196,14 @@ def _plot_numbers(rows: pd.DataFrame, result: Reproduction) -> go.Figure | None:
         pd.concat([paper, ours]) if result.is_comparable else ours, x="value", y="line",
         error_x="spread", color="whose", color_discrete_map=styles, symbol="whose",
         symbol_map={"ours": "circle", "paper": "diamond-open"}, facet_col="label",
-        facet_col_spacing=0.04, category_orders={"line": list(dict.fromkeys(lines))[::-1]},
+        facet_col_spacing=0.04, category_orders={"line": list(dict.fromkeys(lines))},
         labels={"whose": "", "line": ""},
     )  # fmt: skip
-    fig.update_traces(marker={"size": 11, "line_width": 2}, error_x={"thickness": 1.5, "width": 0})
-    fig.for_each_annotation(lambda note: note.update(text=note.text.partition("=")[2]))
-    fig.update_xaxes(matches=None, title="")
+    fig.update_traces(marker_size=10, error_x={"thickness": 1.5, "width": 0})
+    fig.update_traces(marker={"size": 11, "line_width": 2}, selector={"name": "paper"})
+    fig.update_layout(annotations=[])  # the quantity stands below its axis instead
+    for n, label in enumerate(dict.fromkeys(rows["label"]), start=1):
+        fig.update_xaxes(matches=None, title={"text": label, "font_size": 13}, col=n)
     fig.update_yaxes(range=[-0.5, n_lines - 0.5], ticksuffix="  ", dtick=1)
     return apply_style(fig, height=26 * n_lines + 110)
 
@@ -213,7 +216,7 @@ def _plot_groups(of_k: pd.DataFrame) -> go.Figure | None:
     ours = ours[ours["source"] == "ours"]
     if ours.empty:
         return None
-    tasks, n_groups = ours["task"].unique()[::-1], int(of_k["groups"].iloc[0])
+    tasks, n_groups = list(dict.fromkeys(ours["task"])), int(of_k["groups"].iloc[0])
     fig = px.scatter(
         ours.astype({"group": int}).astype({"group": str}), x="group", y="task", color="group",
         color_discrete_map={str(n + 1): group_style(n)[0] for n in range(n_groups)}, symbol="mark",

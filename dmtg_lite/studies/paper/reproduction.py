@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dmtg_lite.studies.cells import run_cells
 from dmtg_lite.studies.paper import measure
 from dmtg_lite.studies.paper.runs import Results, Row, Setting, find_runs, list_cells, plan_row
-from dmtg_lite.studies.paper.specs import SPECS, TOY_SHARED, load_paper
+from dmtg_lite.studies.paper.specs import SPECS, TOY_SHARED, list_notes, load_paper
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,8 +74,7 @@ def reproduce_table(
     if table not in SPECS:
         raise ValueError(f"`table` must be one of {tuple(SPECS)}, got {table!r}.")
     spec, paper = SPECS[table], load_paper()["tables"][table]
-    notes = [*spec.notes, *([paper["note"]] if "note" in paper else [])]
-    opened = None
+    notes, opened = list_notes(table), None
     if spec.kind == "costs":
         lines = measure.tabulate_costs(paper["rows"], setting, Path(folder))
     else:

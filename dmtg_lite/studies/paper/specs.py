@@ -15,7 +15,7 @@ from dmtg_lite.methods import METHODS
 PRINTED = Path(__file__).with_name("paper_tables.json")
 METHOD_OF = {method.label: name for name, method in METHODS.items()} | {"DMTG (one-shot)": "dmtg"}
 """The paper's names of methods -> ours."""
-TAU_OF = {
+TAU_OF: dict[str, float | tuple[float, float]] = {
     "anneal 100 -> 4, factor 1/2": (100.0, 4.0),
     "anneal 100 -> 4, factor 1/4": (100.0, 4.0),
     "anneal 50 -> 4, factor 1/2": (50.0, 4.0),
@@ -47,7 +47,6 @@ class Spec:
         by_task: Of every task of a run.
         k: K of rows that do not say theirs.
         printed: Format of the paper's numbers, where it is not the usual one.
-        notes: Beside every such table.
     """
 
     suite: str
@@ -56,7 +55,6 @@ class Spec:
     by_task: tuple[str, ...] = ()
     k: int | None = None
     printed: str = ""
-    notes: tuple[str, ...] = ()
 
     @property
     def needs_reference(self) -> bool:
@@ -64,83 +62,38 @@ class Spec:
         return self.kind == "gains" or any("gain" in name for name in names)
 
 
-_NO_TARGET = (
-    "The paper's absolute numbers on Taskonomy are no target: printed digits suggest that three "
-    "of the five labels were nearly constant. docs/taskonomy.md has the evidence."
-)
 _LOSS = ("total_loss", "norm_gain_loss")
-_XCEPTION = Spec(suite="taskonomy5", notes=(_NO_TARGET,))
 SPECS: dict[str, Spec] = {
-    "table1": replace(_XCEPTION, quantities=_LOSS),
-    "table2": replace(_XCEPTION, by_task=("loss", "norm_gain_loss")),
+    "table1": Spec(suite="taskonomy5", quantities=_LOSS),
+    "table2": Spec(suite="taskonomy5", by_task=("loss", "norm_gain_loss")),
     "table3": Spec(suite="celeba9", quantities=("total_error", "norm_gain_error")),
-    "table4": replace(_XCEPTION, quantities=_LOSS),
-    "table5": Spec(
-        suite="taskonomy5_vit",
-        quantities=_LOSS,
-        notes=(
-            _NO_TARGET,
-            "The paper reuses the groups of Table 1 for HOA, TAG and MTG-Net; here they search "
-            "with the ViT.",
-            "The paper prints the same gain for STL and TAG, with different losses.",
-        ),
-    ),
-    "table6": Spec(
-        suite="taskonomy5",
-        quantities=(*_LOSS, "gmacs"),
-        k=3,
-        notes=(
-            _NO_TARGET,
-            "The paper's GFLOPs beside our counted multiply-adds; no counting we found gives the "
-            "paper's.",
-        ),
-    ),
-    "tableA1": Spec(
-        suite="celeba9",
-        kind="costs",
-        notes=(
-            "The paper's GFLOPs beside our counted multiply-adds of one image through all that is "
-            "trained: HOA all pairs and K groups, TAG one network and K groups, each group an "
-            "encoder of its own.",
-            "DMTG on CelebA-9 is counted with one shared stage, which gives the paper's figures; "
-            "our preset shares none (K = 2, 3, 4: 0.16, 0.23, 0.31).",
-            "Hours are wall time of finished runs in this folder, on whatever machine made them; "
-            "the paper's are of one RTX 4090. Nothing is trained for this table.",
-        ),
-    ),
+    "table4": Spec(suite="taskonomy5", quantities=_LOSS),
+    "table5": Spec(suite="taskonomy5_vit", quantities=_LOSS),
+    "table6": Spec(suite="taskonomy5", quantities=(*_LOSS, "gmacs"), k=3),
+    "tableA1": Spec(suite="celeba9", kind="costs"),
     "tableA2": Spec(
         suite="taskonomy5",
         by_task=("metric", "norm_gain_error"),
         quantities=("avg_norm_gain_error",),
-        notes=(
-            _NO_TARGET,
-            "The paper names its metrics without recipes; ours are in docs/taskonomy.md.",
-        ),
     ),
-    "tableA3": Spec(
-        suite="taskonomy5",
-        quantities=("total_loss",),
-        k=5,
-        printed=".4f",
-        notes=(
-            _NO_TARGET,
-            "The paper multiplies the temperature by a factor now and then, and does not say "
-            "when. Ours falls geometrically over the whole run, from the same start to the same "
-            "end, so that its two rows from 100 to 4 are one run here.",
-        ),
-    ),
+    "tableA3": Spec(suite="taskonomy5", quantities=("total_loss",), k=5, printed=".4f"),
     "tableA4": Spec(suite="taskonomy5", kind="groups"),
     "tableA5": Spec(suite="celeba9", kind="groups"),
     "figureA2": Spec(suite="celeba40", kind="gains"),
-    "appendixD": Spec(
-        suite="celeba9",
-        quantities=("hours",),
-        notes=(
-            "Hours are wall time of a run in one go, pretraining and evaluation included; with "
-            "several --jobs runs slow each other down. The ratio says more than the hours.",
-        ),
-    ),
+    "appendixD": Spec(suite="celeba9", quantities=("hours",)),
 }
+
+
+def list_notes(table: str) -> list[str]:
+    """What a reader of a table has to know, whoever ran it."""
+    notes = load_paper()["tables"][table].get("notes", [])
+    if SPECS[table].kind == "numbers" and "taskonomy" in SPECS[table].suite:
+        notes = [
+            "The paper's absolute numbers on Taskonomy are no target: printed digits suggest that "
+            "three of the five labels were nearly constant. docs/taskonomy.md has the evidence.",
+            *notes,
+        ]
+    return list(notes)
 
 
 @dataclass(frozen=True, slots=True)
