@@ -149,16 +149,17 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------------- words
 
 
-def align(words: pd.DataFrame, n_names: int = 1) -> str:
-    """A table of words for a screen: the first columns to the left, numbers to the right."""
-    rows = [list(words.columns), *words.to_numpy().tolist()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = enumerate(zip(row, widths, strict=True))
-        padded = [word.ljust(w) if n < n_names else word.rjust(w) for n, (word, w) in cells]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+NAMES = ("K", "method", "strategy", "task")  # columns that stand to the left, numbers to the right
+
+
+def align(words: pd.DataFrame) -> str:
+    """A table of words for a screen."""
+    columns = []
+    for name, column in zip(words.columns, words.to_numpy().T.tolist(), strict=True):
+        width = max(map(len, [name, *column]))
+        pad = str.ljust if name in NAMES else str.rjust
+        columns.append([pad(word, width) for word in [name, *column]])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
 
 
 def show(mean: float, spread: float = nan, digits: int = 1) -> str:
@@ -213,4 +214,4 @@ def render_tasks(table: pd.DataFrame) -> str:
     names = ["task", "method", "loss", "gain %", "metric", "value", "gain %"]
     columns = [task, method, words["loss"], words["gain_loss"], metric]
     columns += [words["error"], words["gain_error"]]
-    return align(pd.DataFrame(dict(enumerate(columns))).set_axis(names, axis=1), n_names=2)
+    return align(pd.DataFrame(dict(enumerate(columns))).set_axis(names, axis=1))

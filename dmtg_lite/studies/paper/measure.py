@@ -29,15 +29,13 @@ SERVED = "■"  # the paper's mark of a task in the group that serves it
 ELSEWHERE = "□"  # and in another that it was trained in
 
 
-def tabulate_numbers(
-    planned: Sequence[Row], spec: Spec, results: Results, seeds: Sequence[int]
-) -> list[Line]:
+def tabulate_numbers(rows: Sequence[Row], spec: Spec, results: Results) -> list[Line]:
     """A line a row of the paper, task and quantity: the mean over seeds beside what is printed."""
     names = [task.name for task in TASKS[spec.suite]]
     wanted = [*product(names, spec.by_task), *product([""], spec.quantities)]
     lines = []
-    for row in planned:
-        measured = [_measure(*pair) for pair in find_runs(row, results, seeds)]
+    for row in rows:
+        measured = [_measure(*pair) for pair in find_runs(row, results)]
         note = "" if measured or row.known else "failed"
         for part, quantity in wanted:
             printed = row.paper.get(part, row.paper)
@@ -139,36 +137,31 @@ def mark_groups(
     return marks
 
 
-def tabulate_groups(
-    planned: Sequence[Row], spec: Spec, results: Results, seeds: Sequence[int]
-) -> list[Line]:
+def tabulate_groups(rows: Sequence[Row], spec: Spec, results: Results) -> list[Line]:
     """A line a mark: the paper's cells without a group, groups inferred from them, and ours."""
     lines = []
-
-    def add(row: Row, source: str, seed: int | None, marks: Sequence[tuple]) -> None:
-        lines.extend(
+    for row in rows:
+        paper = [(None, *mark) for mark in row.paper["marks"].items()]
+        inferred = enumerate(row.paper["inferred_groups"] or (), start=1)
+        found = [("paper", None, paper)]
+        found += [("inferred", None, [(n, task, SERVED) for n, own in inferred for task in own])]
+        for run, _ in find_runs(row, results):
+            groups = list(enumerate(mark_groups(run["trained_groups"], run["groups"]), start=1))
+            order = run["metrics"]  # of the tasks in the suite
+            ours = [(n, task, own[task]) for task in order for n, own in groups if task in own]
+            found.append(("ours", run["config"]["seed"], ours))
+        lines += [
             {"groups": row.cell.k, "method": row.label, "source": source, "seed": seed,
              "group": group, "task": task, "mark": mark}
+            for source, seed, marks in found
             for group, task, mark in marks
-        )  # fmt: skip
-
-    for row in planned:
-        add(row, "paper", None, [(None, *mark) for mark in row.paper["marks"].items()])
-        inferred = enumerate(row.paper["inferred_groups"] or (), start=1)
-        add(row, "inferred", None, [(n, task, SERVED) for n, tasks in inferred for task in tasks])
-        for run, _ in find_runs(row, results, seeds):
-            groups = list(enumerate(mark_groups(run["trained_groups"], run["groups"]), start=1))
-            names = run["metrics"]  # in the order of the suite
-            ours = [(n, name, own[name]) for name in names for n, own in groups if name in own]
-            add(row, "ours", run["config"]["seed"], ours)
+        ]  # fmt: skip
     return lines
 
 
-def tabulate_gains(
-    planned: Sequence[Row], spec: Spec, results: Results, seeds: Sequence[int]
-) -> list[Line]:
+def tabulate_gains(rows: Sequence[Row], spec: Spec, results: Results) -> list[Line]:
     """A line a run and task."""
-    pairs = [pair for row in planned for pair in find_runs(row, results, seeds)]
+    pairs = [pair for row in rows for pair in find_runs(row, results)]
     table = tabulate_tasks([one for pair in pairs for one in pair if one is not None])
     return [line for line in table.to_dict("records") if line["method"] != "naive"]
 

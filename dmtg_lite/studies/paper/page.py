@@ -13,7 +13,7 @@ from dmtg_lite.files import write_atomically
 from dmtg_lite.studies.paper.measure import SERVED
 from dmtg_lite.studies.paper.reproduction import Reproduction
 from dmtg_lite.studies.paper.specs import describe, load_paper
-from dmtg_lite.studies.tables import align
+from dmtg_lite.studies.tables import NAMES, align
 from dmtg_lite.views.plots import GREY, GROUP_COLOURS, apply_style, group_style, load_plotly
 from dmtg_lite.views.plots.pictures import plot_task_gains
 
@@ -45,7 +45,7 @@ def render_text(result: Reproduction) -> str:
     if banner := say_doubts(result):
         blocks.append(fill(banner, 100, initial_indent="!! ", subsequent_indent="!! "))
     for title, words in make_sheets(result):
-        blocks.append(f"{title}\n{align(words, count_names(result))}".lstrip("\n"))
+        blocks.append(f"{title}\n{align(words)}".lstrip("\n"))
     notes = [fill(n, 100, initial_indent="* ", subsequent_indent="  ") for n in result.notes]
     return "\n\n".join([*blocks, "\n".join(notes)])
 
@@ -76,16 +76,6 @@ def make_sheets(result: Reproduction) -> Sheets:
     if result.kind == "gains":
         return [_list_gains(result.frame)]
     return [(str(part), _list_numbers(rows, result)) for part, rows in _by_part(result)]
-
-
-def count_names(result: Reproduction) -> int:
-    """Columns of a sheet that hold names, the others hold numbers."""
-    return 1 if result.kind in ("groups", "gains") else 2
-
-
-def is_of_paper(column: str) -> bool:
-    """Whether a column of a sheet holds what the paper says."""
-    return "paper" in column or "inferred" in column
 
 
 def _by_part(result: Reproduction) -> Any:
@@ -139,7 +129,7 @@ def _list_marks(own: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 def _show_first_seed(frame: pd.DataFrame) -> pd.DataFrame:
     """The paper's lines, and of ours those of one seed."""
-    return frame[frame["seed"].isna() | (frame["seed"] == frame["seed"].min())]
+    return frame.loc[frame["seed"].isna() | (frame["seed"] == frame["seed"].min())]
 
 
 def _list_gains(frame: pd.DataFrame) -> tuple[str, pd.DataFrame]:
@@ -213,8 +203,8 @@ def _plot_groups(of_k: pd.DataFrame) -> go.Figure | None:
     import plotly.express as px
 
     ours = _show_first_seed(of_k)
-    ours = ours[ours["source"] == "ours"]
-    if ours.empty:
+    ours = ours.loc[ours["source"] == "ours"]
+    if not len(ours):
         return None
     tasks, n_groups = list(dict.fromkeys(ours["task"])), int(of_k["groups"].iloc[0])
     fig = px.scatter(
@@ -259,7 +249,7 @@ def render_page(result: Reproduction) -> str:
         parts += [f"<h2>{html.escape(title)}</h2>"] if title else []
         table = words.to_html(index=False, border=0, table_id=f"sheet{n}", justify="unset")
         parts.append(f'<div class="scroll">{table}</div>')
-        style += _style_columns(f"sheet{n}", words, result)
+        style += _style_columns(f"#sheet{n}", words, result)
         if (figure := figures[n]) is not None:
             how = {"full_html": False, "include_plotlyjs": False, "config": {"responsive": True}}
             parts.append(figure.to_html(div_id=f"picture{n}", **how))
@@ -276,8 +266,10 @@ def render_page(result: Reproduction) -> str:
 
 def _style_columns(sheet: str, words: pd.DataFrame, result: Reproduction) -> str:
     """Names to the left; the paper's numbers grey, and slanted where they are not comparable."""
-    look = f"color: {GREY};" + ("" if result.is_comparable else " font-style: italic;")
-    columns = [n for n, name in enumerate(words.columns, start=1) if is_of_paper(name)]
-    cells = ", ".join(f"#{sheet} :is(th, td):nth-child({n})" for n in columns)
-    names = f"#{sheet} :is(th, td):nth-child({count_names(result)}) {{ text-align: left; }}\n"
-    return names + (f"{cells} {{ {look} }}\n" if columns else "")
+    style = ""
+    for n, name in enumerate(words.columns, start=1):
+        look = "text-align: left;" if name in NAMES else ""
+        if "paper" in name or "inferred" in name:
+            look = f"color: {GREY};" + ("" if result.is_comparable else " font-style: italic;")
+        style += f"{sheet} :is(th, td):nth-child({n}) {{ {look} }}\n" if look else ""
+    return style

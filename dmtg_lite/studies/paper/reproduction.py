@@ -79,9 +79,9 @@ def reproduce_table(
         lines = measure.tabulate_costs(paper["rows"], setting, Path(folder))
     else:
         setting.check(spec.suite)
-        planned = [plan_row(row, spec, setting) for row in paper["rows"]]
+        rows = [plan_row(row, spec, setting) for row in paper["rows"]]
         opened = setting.open(spec.suite)
-        cells = list_cells(planned, spec, setting, seeds)
+        cells = list_cells(rows, spec, setting, seeds)
         # this process has the data already; others, and rows on other data, open theirs
         is_one = jobs == 1 and {cell.data for cell in cells} == {spec.suite}
         numbers = run_cells(
@@ -97,9 +97,9 @@ def reproduce_table(
             _count_seeds(seeds),
             f"Our data: {opened!r}",
             f"Our preset: {setting.config(spec.suite)}",
-            *_list_failures(planned, results, seeds),
+            *_list_failures(rows, results),
         ]
-        lines = TABULATORS[spec.kind](planned, spec, results, seeds)
+        lines = TABULATORS[spec.kind](rows, spec, results)
     if table == "appendixD":
         lines.append(measure.add_ratio(lines))
     if table == "table6" and setting.is_toy:
@@ -116,13 +116,14 @@ def _count_seeds(seeds: Sequence[int]) -> str:
     return f"Ours: mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
 
 
-def _list_failures(planned: Sequence[Row], results: Results, seeds: Sequence[int]) -> list[str]:
+def _list_failures(rows: Sequence[Row], results: Results) -> list[str]:
     """The runs that failed; refuse a table without any run, or without its reference."""
     failed = {cell: run["failed"] for cell, run in results.items() if "failed" in run}
     lines = [
         f"{one.method}, K={one.k}, seed {one.seed} failed: {why}" for one, why in failed.items()
     ]
-    has_runs = any(find_runs(row, results, seeds) for row in planned)
-    if not has_runs or any(cell.method == "naive" for cell in failed):
+    if not any(find_runs(row, results) for row in rows) or any(
+        cell.method == "naive" for cell in failed
+    ):
         raise ValueError("; ".join(lines))
     return lines

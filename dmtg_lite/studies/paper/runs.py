@@ -140,7 +140,7 @@ Results = dict[Cell, Numbers]
 
 
 def list_cells(
-    planned: Sequence[Row], spec: Spec, setting: Setting, seeds: Sequence[int]
+    rows: Sequence[Row], spec: Spec, setting: Setting, seeds: Sequence[int]
 ) -> list[Cell]:
     """Each run once, Naive MTL first where gains are relative to it: one for all rows of a seed."""
     cells: dict[Cell, None] = {}
@@ -148,14 +148,12 @@ def list_cells(
         if spec.needs_reference:
             own = replace(setting.config(spec.suite), seed=seed)
             cells[Cell("naive", None, own, data=spec.suite)] = None
-        cells |= dict.fromkeys(row.at(seed) for row in planned)
+        cells |= dict.fromkeys(row.at(seed) for row in rows)
     return list(cells)
 
 
-def find_runs(
-    row: Row, results: Results, seeds: Sequence[int]
-) -> list[tuple[Numbers, Numbers | None]]:
+def find_runs(row: Row, results: Results) -> list[tuple[Numbers, Numbers | None]]:
     """The runs of a row that did not fail, each with Naive MTL of its seed where that was run."""
     references = {cell.seed: run for cell, run in results.items() if cell.method == "naive"}
-    runs = [(results[row.at(seed)], references.get(seed)) for seed in seeds]
-    return [(run, reference) for run, reference in runs if "failed" not in run]
+    own = [(cell.seed, run) for cell, run in results.items() if cell == row.at(cell.seed)]
+    return [(run, references.get(seed)) for seed, run in own if "failed" not in run]
