@@ -145,6 +145,12 @@ def compute_trivial_agreement(data: TaskData) -> float:
 _LOWER = ("interval below 0", -np.inf, 0.0)
 _NO_WORSE = (f"interval below {MARGIN:g} points", -np.inf, MARGIN)
 _EQUAL = (f"interval within {MARGIN:g} points of 0", -MARGIN, MARGIN)
+
+
+def _above(least: float) -> tuple[str, float, float]:
+    return f"interval above {least:g}", least, np.inf
+
+
 _CHANGED = "total error, changed minus plain, points"
 
 # question, source, runs whose total error is compared (first minus second), rule, measured
@@ -182,7 +188,7 @@ def judge(
             "Section 3.3",
             f"share of tasks that end above {SETTLED:.0%}",
             np.mean(settled, axis=1),
-            ("interval above 0.9", 0.9, np.inf),
+            _above(0.9),
         )
     ]
     error = {
@@ -203,21 +209,21 @@ def judge(
             "not claimed: one seed is shown",
             "agreement (ARI) of a seed with the others",
             _agreement_with_others(runs["same images"]),
-            ("interval above 0.8", 0.8, np.inf),
+            _above(0.8),
         ),
         _judge(
             "Does it recover the planted groups, more often than not?",
             "ours: the paper has no truth",
             "share of seeds with exactly the planted groups",
             np.array([one["agreement"] == 1 for one in runs["dmtg"]]),
-            ("interval above 0.5", 0.5, np.inf),
+            _above(0.5),
         ),
         _judge(
             "Does clustering the correlations of the labels find them, without any network?",
             "ours: the trivial baseline",
             "share of seeds with exactly the planted groups",
             np.array(trivial) == 1,
-            ("interval above 0.5", 0.5, np.inf),
+            _above(0.5),
         ),
     ]
 

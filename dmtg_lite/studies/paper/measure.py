@@ -142,7 +142,7 @@ def tabulate_groups(rows: Sequence[Row], spec: Spec, results: Results) -> list[L
     lines = []
     for row in rows:
         paper = [(None, *mark) for mark in row.paper["marks"].items()]
-        inferred = enumerate(row.paper["inferred_groups"] or (), start=1)
+        inferred = enumerate(row.paper["inferred_groups"] or [], start=1)
         found = [("paper", None, paper)]
         found += [("inferred", None, [(n, task, SERVED) for n, own in inferred for task in own])]
         for run, _ in find_runs(row, results):

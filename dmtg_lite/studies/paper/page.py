@@ -4,10 +4,11 @@ the same numbers. Nothing here trains."""
 from __future__ import annotations
 
 import html
+import re
 from math import isnan, nan
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dmtg_lite.files import write_atomically
 from dmtg_lite.studies.paper.measure import SERVED
@@ -21,31 +22,21 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-Sheets = list[tuple[str, "pd.DataFrame"]]  # titles, which may be empty, and tables of words
+Sheet = tuple[str, "pd.DataFrame", "pd.DataFrame | None"]
+"""A title, which may be empty; a table of words; and the rows to draw below it, or None."""
 
 
 def name_table(table: str) -> str:
     """``"tableA1"`` -> ``"Table A1"``."""
-    for word in ("table", "figure", "appendix"):
-        if table.startswith(word):
-            return f"{word.capitalize()} {table.removeprefix(word)}"
-    raise ValueError(f"`table` must start with table, figure or appendix, got {table!r}.")
-
-
-def say_doubts(result: Reproduction) -> str:
-    """The banner: empty where numbers may be compared."""
-    if result.is_comparable:
-        return ""
-    return "NOT COMPARABLE with the paper's numbers: " + "; ".join(result.doubts) + "."
+    return re.sub("^(table|figure|appendix)", lambda word: f"{word[0].capitalize()} ", table)
 
 
 def render_text(result: Reproduction) -> str:
     """The table for a screen: title, banner, sheets, notes."""
     blocks = [f"{name_table(result.table)}. {result.title}"]
-    if banner := say_doubts(result):
-        blocks.append(fill(banner, 100, initial_indent="!! ", subsequent_indent="!! "))
-    for title, words in make_sheets(result):
-        blocks.append(f"{title}\n{align(words)}".lstrip("\n"))
+    if result.banner:
+        blocks.append(fill(result.banner, 100, initial_indent="!! ", subsequent_indent="!! "))
+    blocks += [f"{title}\n{align(words)}".lstrip() for title, words, _ in make_sheets(result)]
     notes = [fill(n, 100, initial_indent="* ", subsequent_indent="  ") for n in result.notes]
     return "\n\n".join([*blocks, "\n".join(notes)])
 
@@ -67,19 +58,19 @@ def write_reproduction(result: Reproduction, out: str | Path) -> list[Path]:
 # ---------------------------------------------------------------------- sheets of words
 
 
-def make_sheets(result: Reproduction) -> Sheets:
+def make_sheets(result: Reproduction) -> list[Sheet]:
     """The numbers of a reproduction as words, the same on a screen and in a page."""
-    if result.kind == "groups":
-        return [
-            _list_marks(own) for _, own in result.frame.groupby(["groups", "method"], sort=False)
-        ]
     if result.kind == "gains":
-        return [_list_gains(result.frame)]
-    return [(str(part), _list_numbers(rows, result)) for part, rows in _by_part(result)]
-
-
-def _by_part(result: Reproduction) -> Any:
-    return result.frame.groupby("part", sort=False)
+        return [(*_list_gains(result.frame), result.frame)]
+    if result.kind != "groups":
+        parts = result.frame.groupby("part", sort=False)
+        return [(str(part), _list_numbers(rows, result), rows) for part, rows in parts]
+    sheets: list[Sheet] = []
+    for _, of_k in result.frame.groupby("groups", sort=False):
+        methods = [_list_marks(own) for _, own in of_k.groupby("method", sort=False)]
+        sheets += [(*one, None) for one in methods[:-1]]
+        sheets.append((*methods[-1], of_k))  # one picture for all methods of a K
+    return sheets
 
 
 def _list_numbers(rows: pd.DataFrame, result: Reproduction) -> pd.DataFrame:
@@ -154,16 +145,10 @@ def _list_gains(frame: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 # ---------------------------------------------------------------------- pictures
 
 
-def make_figures(result: Reproduction) -> list[go.Figure | None]:
-    """A picture under each sheet, or None; groups of all methods of a K under its last sheet."""
+def _plot(rows: pd.DataFrame, result: Reproduction) -> go.Figure | None:
     if result.kind == "gains":
-        return [plot_task_gains(result.frame, title="")]
-    if result.kind != "groups":
-        return [_plot_numbers(rows, result) for _, rows in _by_part(result)]
-    figures: list[go.Figure | None] = []
-    for _, of_k in result.frame.groupby("groups", sort=False):
-        figures += [None] * (of_k["method"].nunique() - 1) + [_plot_groups(of_k)]
-    return figures
+        return plot_task_gains(rows, title="")
+    return _plot_groups(rows) if result.kind == "groups" else _plot_numbers(rows, result)
 
 
 def _plot_numbers(rows: pd.DataFrame, result: Reproduction) -> go.Figure | None:
@@ -171,7 +156,7 @@ def _plot_numbers(rows: pd.DataFrame, result: Reproduction) -> go.Figure | None:
     import pandas as pd
     import plotly.express as px
 
-    if rows["ours"].isna().all():
+    if not len(rows["ours"].dropna()):
         return None
     lines = [
         html.escape(method if pd.isna(k) else f"{method}, K = {k}")
@@ -241,16 +226,16 @@ def render_page(result: Reproduction) -> str:
     load_plotly()
     from plotly.offline import get_plotlyjs
 
-    name, banner = name_table(result.table), html.escape(say_doubts(result))
+    name, style = name_table(result.table), _STYLE
     parts = [f"<h1>{name}, reproduced</h1>", f"<p>{html.escape(result.title)}</p>"]
-    parts += [f'<p class="banner" role="alert">{banner}</p>'] if banner else []
-    figures, style = make_figures(result), _STYLE
-    for n, (title, words) in enumerate(make_sheets(result)):
+    if result.banner:
+        parts.append(f'<p class="banner" role="alert">{html.escape(result.banner)}</p>')
+    for n, (title, words, rows) in enumerate(make_sheets(result)):
         parts += [f"<h2>{html.escape(title)}</h2>"] if title else []
         table = words.to_html(index=False, border=0, table_id=f"sheet{n}", justify="unset")
         parts.append(f'<div class="scroll">{table}</div>')
         style += _style_columns(f"#sheet{n}", words, result)
-        if (figure := figures[n]) is not None:
+        if rows is not None and (figure := _plot(rows, result)) is not None:
             how = {"full_html": False, "include_plotlyjs": False, "config": {"responsive": True}}
             parts.append(figure.to_html(div_id=f"picture{n}", **how))
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in result.notes)

@@ -46,6 +46,12 @@ class Reproduction:
     def is_comparable(self) -> bool:
         return not self.doubts
 
+    @property
+    def banner(self) -> str:
+        """Empty where numbers may be compared."""
+        doubts = "; ".join(self.doubts)
+        return doubts and f"NOT COMPARABLE with the paper's numbers: {doubts}."
+
 
 def reproduce_table(
     table: str,
@@ -94,7 +100,9 @@ def reproduce_table(
         )
         results = dict(zip(cells, numbers, strict=True))
         notes += [
-            _count_seeds(seeds),
+            f"Ours: mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
+            if len(seeds) > 1
+            else f"One seed, {seeds[0]}: no spread is known. --seeds asks for more.",
             f"Our data: {opened!r}",
             f"Our preset: {setting.config(spec.suite)}",
             *_list_failures(rows, results),
@@ -108,12 +116,6 @@ def reproduce_table(
     doubts = tuple(setting.doubts(spec.suite, opened))
     frame = measure.make_frame(table, lines, not doubts)
     return Reproduction(table, paper["title"], spec.kind, doubts, tuple(notes), frame)
-
-
-def _count_seeds(seeds: Sequence[int]) -> str:
-    if len(seeds) == 1:
-        return f"One seed, {seeds[0]}: no spread is known. --seeds asks for more."
-    return f"Ours: mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
 
 
 def _list_failures(rows: Sequence[Row], results: Results) -> list[str]:
