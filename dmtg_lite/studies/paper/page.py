@@ -176,7 +176,9 @@ def _plot_numbers(rows: pd.DataFrame, result: Reproduction) -> go.Figure | None:
     )  # fmt: skip
     fig.update_traces(marker_size=10, error_x={"thickness": 1.5, "width": 0})
     fig.update_traces(marker={"size": 11, "line_width": 2}, selector={"name": "paper"})
-    fig.update_layout(annotations=[])  # the quantity stands below its axis instead
+    fig.for_each_annotation(
+        lambda note: note.update(text="")
+    )  # the quantity stands below its axis instead
     for n, label in enumerate(dict.fromkeys(rows["label"]), start=1):
         fig.update_xaxes(matches=None, title={"text": label, "font_size": 13}, col=n)
     fig.update_yaxes(range=[-0.5, n_lines - 0.5], ticksuffix="  ", dtick=1)
