@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from dmtg_lite.files import write_atomically
 
@@ -257,7 +257,7 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
 
 
 def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
-    from dmtg_lite.core.config import TrainConfig
+    from dmtg_lite.core.config import NGroups, TrainConfig
     from dmtg_lite.experiments import BASICS
     from dmtg_lite.methods import METHODS
     from dmtg_lite.studies.config_options import add_config_options, parse_as
@@ -266,7 +266,7 @@ def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
     parser.add_argument("suite", choices=SUITES, help="celeba* and taskonomy5 need --data")
     finders = ", ".join(name for name, method in METHODS.items() if method.finds_k)
     about = f"K, the largest number of groups; auto, for {finders}: read off the closing costs"
-    how: dict[str, Any] = {"type": parse_as(int | Literal["auto"]), "help": about}
+    how: dict[str, Any] = {"type": parse_as(NGroups), "help": about}
     if command == "compare":
         parser.add_argument("--groups", nargs="+", default=[3], **how)
         about = f"default: {', '.join(BASICS)}"

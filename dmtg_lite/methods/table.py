@@ -6,16 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.hoa import hoa
 from dmtg_lite.methods.mtg_net import mtg_net
 from dmtg_lite.methods.naive import naive, stl
 from dmtg_lite.methods.random_groups import planted, random_groups
-from dmtg_lite.methods.result import MethodResult
 from dmtg_lite.methods.tag import cosine, tag
 from dmtg_lite.methods.two_shot import prune_finetune, two_shot, two_shot_pretrained
+from dmtg_lite.runs.result import MethodResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,11 @@ class Method:
     needs_planted: bool = False
 
     def __call__(
-        self, data: TaskData, n_groups: int | str, config: TrainConfig, **more: Any
+        self, data: TaskData, n_groups: NGroups, config: TrainConfig, **more: Any
     ) -> MethodResult:
         return self.train(data, n_groups, config, **more)
 
-    def check(self, data: TaskData, n_groups: int | str, config: TrainConfig) -> None:
+    def check(self, data: TaskData, n_groups: NGroups, config: TrainConfig) -> None:
         """Refuse before any training what it cannot be asked for.
 
         Raises:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.files import write_atomically
 from dmtg_lite.methods import METHODS, Saving
@@ -37,7 +37,7 @@ class Cell:
     """
 
     method: str
-    k: int | str | None
+    k: NGroups | None
     config: TrainConfig
     data: Any = None
 
@@ -52,7 +52,7 @@ class Cell:
 
 
 def make_cells(
-    methods: Sequence[str], groups: Iterable[int | str], seeds: Iterable[int], config: TrainConfig
+    methods: Sequence[str], groups: Iterable[NGroups], seeds: Iterable[int], config: TrainConfig
 ) -> list[Cell]:
     """Methods x numbers of groups x seeds; methods that need no number of groups once a seed."""
     groups = list(groups)

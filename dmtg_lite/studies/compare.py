@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods import METHODS, MethodResult
 from dmtg_lite.runs.presets import TOY
@@ -22,12 +22,7 @@ BASICS = tuple(name for name, method in METHODS.items() if not method.searches)
 
 
 def run_method(
-    data: TaskData,
-    method: str,
-    n_groups: int | str,
-    config: TrainConfig,
-    *,
-    seed: int | None = None,
+    data: TaskData, method: str, n_groups: NGroups, config: TrainConfig, *, seed: int | None = None
 ) -> MethodResult:
     """Run one method by name.
 
@@ -47,7 +42,7 @@ def choose_methods(data: TaskData) -> list[str]:
 def run_all(
     data: TaskData,
     methods: Sequence[str],
-    n_groups: int | str,
+    n_groups: NGroups,
     config: TrainConfig,
     seeds: Iterable[int],
     *,
@@ -77,7 +72,7 @@ def run_all(
 
 
 def _check(
-    data: TaskData, methods: Sequence[str], groups: Sequence[int | str], config: TrainConfig
+    data: TaskData, methods: Sequence[str], groups: Sequence[NGroups], config: TrainConfig
 ) -> None:
     """Refuse what would be refused anyway, before any training."""
     if unknown := [name for name in methods if name not in METHODS]:
@@ -90,7 +85,7 @@ def _check(
 def plan_comparison(
     data: TaskData,
     methods: Sequence[str] | None,
-    groups: Sequence[int | str],
+    groups: Sequence[NGroups],
     seeds: Iterable[int],
     config: TrainConfig,
 ) -> list[Cell]:
@@ -105,7 +100,7 @@ def compare(
     data: TaskData,
     *,
     methods: Sequence[str] | None = None,
-    n_groups: int | str | Sequence[int | str] = 3,
+    n_groups: NGroups | Sequence[NGroups] = 3,
     seeds: Iterable[int] = range(3),
     config: TrainConfig | None = None,
     folder: str | Path | None = None,

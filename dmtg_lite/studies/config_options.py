@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from types import NoneType, UnionType
@@ -23,18 +23,29 @@ def add_config_options(
     *,
     skip: Sequence[str] = (),
     aliases: Mapping[str, str] | None = None,
+    parent: str = "",
 ) -> None:
     """Add ``--field-name`` for every field, and ``--parent-field`` for those of nested dataclasses.
 
     Args:
-        parser: Gets a group of its own for them, without defaults: those are a preset's.
+        parser: Gets a group of options, and one for each nested dataclass. They have no defaults:
+            what is not given is as the preset has it.
         config_class: A dataclass; help is what ``Args:`` in its docstring says of each field.
         skip: Fields without an option.
-        aliases: Other spellings, ``{"--other": "--name"}``; ignored where ``--name`` is not there.
+        aliases: Other spellings, ``{"--other": "--name"}``.
+        parent: Path of a nested dataclass, ``"spare."``.
     """
-    group = parser.add_argument_group("training", "what is not given is as the preset has it")
-    for path, hint, about in _walk(config_class):
-        if path in skip:
+    about, hints = _read_docstring(config_class), get_type_hints(config_class)
+    group = (
+        parser.add_argument_group(parent.rstrip("."), about[""])
+        if parent
+        else parser.add_argument_group("training", "what is not given is as the preset has it")
+    )
+    for field in fields(config_class):
+        path, hint = parent + field.name, hints[field.name]
+        if isinstance(hint, type) and is_dataclass(hint):
+            add_config_options(parser, hint, aliases=aliases, parent=f"{path}.")
+        if path in skip or is_dataclass(hint):
             continue
         name = "--" + path.replace(".", "-").replace("_", "-")
         others = [other for other, target in (aliases or {}).items() if target == name]
@@ -43,7 +54,7 @@ def add_config_options(
             how["action"] = argparse.BooleanOptionalAction
         else:
             how |= {"type": parse_as(hint), "metavar": _describe(hint, _METAVARS, "|")}
-        group.add_argument(name, *others, **how, help=about.replace("%", "%%"))
+        group.add_argument(name, *others, **how, help=about.get(field.name, ""))
 
 
 def read_config_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -111,23 +122,14 @@ def _describe(hint: Any, words: Mapping[Any, str], between: str) -> str:
     return between.join(names)
 
 
-def _walk(config_class: type, parent: str = "") -> Iterator[tuple[str, Any, str]]:
-    """(path, type, help) of every field that is not a dataclass itself."""
-    hints, about = get_type_hints(config_class), _read_docstring(config_class)
-    for field in fields(config_class):
-        hint, path = hints[field.name], parent + field.name
-        if isinstance(hint, type) and is_dataclass(hint):
-            yield from _walk(hint, f"{path}.")
-        else:
-            yield path, hint, about.get(field.name, "")
-
-
 def _read_docstring(config_class: type) -> dict[str, str]:
-    """``{field: text}`` of the section ``Args:``, each on one line and without backticks."""
-    section = inspect.cleandoc(config_class.__doc__ or "").partition("Args:\n")[2]
-    entries = re.split(r"^ {4}(\w[\w, ]*): ", section.partition("\n\n")[0], flags=re.MULTILINE)[1:]
-    return {
-        name: " ".join(text.replace("`", "").split())
-        for names, text in zip(entries[::2], entries[1::2], strict=True)
+    """``{field: text}`` of the section ``Args:``, and its first line as ``""``; no backticks."""
+    text = inspect.cleandoc(config_class.__doc__ or "").replace("`", "").replace("%", "%%")
+    section = text.partition("Args:\n")[2].partition("\n\n")[0]
+    entries = re.split(r"^ {4}(\w[\w, ]*): ", section, flags=re.MULTILINE)[1:]
+    about = {
+        name: " ".join(words.split())
+        for names, words in zip(entries[::2], entries[1::2], strict=True)
         for name in names.split(", ")
     }
+    return about | {"": text.partition("\n")[0]}

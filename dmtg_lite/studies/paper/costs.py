@@ -52,7 +52,7 @@ def count_costs(
     """Count the parts of the network that a config describes, for images of (3, H, W)."""
     encoder = build_encoder(config.encoder, image_shape, capacity=config.capacity)
     network = GroupedNetwork.naive(
-        tasks, encoder, shared=config.shared, head_hidden=config.head_hidden
+        tasks, encoder, shared=config.shared, head_hidden=config.heads.hidden
     )
     macs = count_macs(network, image_shape)
     return Costs(len(tasks), macs["stem"], macs["branches"], macs["heads"])
