@@ -126,7 +126,8 @@ def compare(
         ValueError: If a method is unknown or cannot be asked for that.
     """
     config = config or TOY.get(data.name.removeprefix("toy_"), TOY["faces"])
-    groups = [n_groups] if isinstance(n_groups, (int, str)) else list(n_groups)
+    one = n_groups == "auto" or isinstance(n_groups, int)
+    groups = [n_groups] if one else list(n_groups)
     cells = plan_comparison(data, methods, groups, seeds, config)
     results = run_cells(
         cells, data, folder=folder, jobs=jobs, progress=progress, keep_checkpoints=keep_checkpoints
