@@ -50,8 +50,8 @@ def demo(args: argparse.Namespace) -> None:
 
     faces, out = open_suite("toy_faces", seed=args.seed), Path(args.out)
     print(f"{faces}\n{args.seeds} seeds, {args.jobs} processes: about two minutes on two cores.")
-    seeds = _list_seeds(args)
-    results = run_all(faces, BASICS, 3, TOY["faces"], seeds, jobs=args.jobs, progress=True)
+    jobs, seeds = args.jobs, _list_seeds(args)
+    results = run_all(faces, BASICS, 3, TOY["faces"], seeds, jobs=jobs, progress=True)
     table = tabulate(results)
     print(render_summary(table))
     # the first seed, good or bad: a demonstration that picks its best run shows nothing
@@ -75,8 +75,8 @@ def train(args: argparse.Namespace) -> None:
     Toy faces: seconds; toy rooms: minutes. CelebA and Taskonomy with the paper's preset: hours and
     days on a GPU; checkpoints of 10 MB to 2 GB.
     """
-    from dmtg_lite.core.tasks import METRIC_LABELS
     from dmtg_lite.methods import METHODS, Saving
+    from dmtg_lite.studies.tables import render_result
 
     out = Path(args.out)
     checkpoints = out / "checkpoints"
@@ -90,16 +90,7 @@ def train(args: argparse.Namespace) -> None:
     saving = Saving(checkpoints, every=args.checkpoint_every, progress=True)
     result = METHODS[args.method](suite, args.groups, config, saving=saving)
     result.save(out)
-    print(result)
-    if result.elbow is not None:
-        costs = ", ".join(f"{cost:.2f}" for cost in result.elbow["costs"])
-        print(
-            f"closing costs, {result.elbow['n_branches'][0]} branches to 1: {costs}; "
-            f"the largest rise says K = {result.elbow['n_groups']}"
-        )
-    for task in result.tasks:
-        loss, error = result.task_losses[task.name], result.task_errors[task.name]
-        print(f"  {task.name:24} loss {loss:.4f}  {METRIC_LABELS[task.metric]} {error:6.2f}")
+    print(render_result(result))
     print(f"wrote {out / 'result.json'}, {out / 'run.npz'}, {out / 'network.safetensors'}")
 
 
@@ -147,9 +138,7 @@ def evidence(args: argparse.Namespace) -> None:
 
     seeds = _list_seeds(args)
     verdicts = run_evidence(seeds, folder=Path(args.out) / "cells", jobs=args.jobs, progress=True)
-    for one in verdicts:
-        spread = f" ({one.low:.2f} to {one.high:.2f})" if one.n_seeds else ""
-        print(f"{one.verdict:14} {one.question}\n{'':14} {one.measured}: {one.value:.2f}{spread}")
+    print("\n".join(map(str, verdicts)))
     heading = f"Seeds {seeds[0]} to {seeds[-1]}."
     print(f"wrote {write_verdicts(verdicts, args.out, heading=heading)}")
 
@@ -234,26 +223,25 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         from dmtg_lite.studies.paper.specs import SPECS
 
         parser.add_argument("table", choices=SPECS)
-        about = "the same experiment on drawn data and small networks; not comparable with it"
+        about = "the same experiment on drawn data, small networks: not comparable with the paper"
         parser.add_argument("--toy", action="store_true", help=about)
         about = "a few steps on a few images: to see that the table can be made"
         parser.add_argument("--quick", action="store_true", help=about)
     if command in ("train", "compare", "reproduce"):
         script = "data_scripts/prepare_celeba.py or prepare_taskonomy.py"
         parser.add_argument("--data", help=f"folder that {script} wrote")
-        parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda, ...")
-    is_demo = command == "demo"
+        about = "cpu (default), cuda, ..."
+        parser.add_argument("--device", type=_device, default="cpu", help=about)
+    default = "demo" if command == "demo" else None
     about = f"folder for {OUT[command]}"
-    parser.add_argument(
-        "--out", required=not is_demo, default="demo" if is_demo else None, help=about
-    )
-    parser.add_argument("--seed", type=int, default=0, help="the first, or the only one")
+    parser.add_argument("--out", default=default, required=default is None, help=about)
+    parser.add_argument("--seed", type=int, default=0, help="the first one (%(default)s)")
     if command != "train":
         seeds = {"demo": 3, "compare": 3, "evidence": 10}.get(command)
-        about = "number of seeds" + ("" if seeds else " (default: 1, with --toy 2)")
+        about = "number of seeds " + ("(%(default)s)" if seeds else "(1, with --toy 2)")
         parser.add_argument("--seeds", type=_count, default=seeds, help=about)
         jobs = min(os.cpu_count() or 1, 8) if command in ("demo", "evidence") else 1
-        parser.add_argument("--jobs", type=_count, default=jobs, help="processes")
+        parser.add_argument("--jobs", type=_count, default=jobs, help="processes (%(default)s)")
 
 
 def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
@@ -265,7 +253,7 @@ def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
 
     parser.add_argument("suite", choices=SUITES, help="celeba* and taskonomy5 need --data")
     finders = ", ".join(name for name, method in METHODS.items() if method.finds_k)
-    about = f"K, the largest number of groups; auto, for {finders}: read off the closing costs"
+    about = f"K, the largest number of groups; auto, for {finders}: read off the closing costs (3)"
     how: dict[str, Any] = {"type": parse_as(NGroups), "help": about}
     if command == "compare":
         parser.add_argument("--groups", nargs="+", default=[3], **how)
@@ -273,33 +261,22 @@ def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--methods", nargs="+", choices=METHODS, help=about)
     else:
         parser.add_argument("--groups", default=3, **how)
-        parser.add_argument("--method", choices=METHODS, default="dmtg")
+        parser.add_argument("--method", choices=METHODS, default="dmtg", help="(%(default)s)")
         parser.add_argument("--resume", action="store_true", help="continue the run in --out")
-        about = "steps between checkpoints"
+        about = "steps between checkpoints (%(default)s)"
         parser.add_argument("--checkpoint-every", type=int, default=500, help=about)
     about = "l1 of depth and normals that forgives a shift of one pixel"
     parser.add_argument("--tolerant", action="store_true", help=about)
     add_config_options(parser, TrainConfig, skip=["seed"], aliases=OTHER_SPELLINGS)
 
 
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Names a default where there is one."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.default is None else super()._get_help_string(action)
-
-
 def build_parser(command: str | None) -> argparse.ArgumentParser:
     """All commands by name, and the arguments of the one that is asked for."""
-    parser = argparse.ArgumentParser(
-        prog="dmtg-lite", description="See multi-task grouping happen."
-    )
+    parser = argparse.ArgumentParser("dmtg-lite", description="See multi-task grouping happen.")
     commands = parser.add_subparsers(dest="command", required=True)
     for function in (demo, train, compare, evidence, reproduce, replay):
         name, about = function.__name__, inspect.getdoc(function) or ""
-        own = commands.add_parser(
-            name, help=about.partition("\n")[0], description=about, formatter_class=_Formatter
-        )
+        own = commands.add_parser(name, help=about.partition("\n")[0], description=about)
         own.set_defaults(function=function)
         if name == command:
             _add_arguments(own, name)

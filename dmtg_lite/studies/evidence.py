@@ -74,6 +74,16 @@ class Verdict:
     rule: str
     n_seeds: int
 
+    def __str__(self) -> str:
+        """Two lines for a screen."""
+        return f"{self.verdict:14} {self.question}\n{'':14} {self.measured}: {self.mean}"
+
+    @property
+    def mean(self) -> str:
+        """Value and interval in words."""
+        spread = f" ({self.low:.2f} to {self.high:.2f})" if self.n_seeds else ", counted"
+        return f"{self.value:.2f}{spread}"
+
 
 def make_faces(key: int) -> TaskData:
     """The images of a seed; 2,000 to test on, or chance in the test set would hide differences."""
@@ -292,17 +302,12 @@ def _judge_cost(config: TrainConfig) -> Verdict:
 
 def write_verdicts(verdicts: Sequence[Verdict], out: str | Path, *, heading: str = "") -> Path:
     """Write ``evidence.md``, a table, and ``evidence.json``, the same as data, into a folder."""
-    out = Path(out)
-    lines = [
-        "| question | the paper | measured | mean (95 % interval) | verdict | holds if |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = [heading, ""] if heading else []
+    lines.append("| question | the paper | measured | mean (95 % interval) | verdict | holds if |")
+    lines.append("|---|---|---|---|---|---|")
     for one in verdicts:
-        spread = f" ({one.low:.2f} to {one.high:.2f})" if one.n_seeds else ", counted"
-        cells = (one.question, one.source, one.measured, f"{one.value:.2f}{spread}")
-        lines.append("| " + " | ".join((*cells, f"**{one.verdict}**", one.rule)) + " |")
-    text = "\n".join([*([heading, ""] if heading else []), *lines]) + "\n"
-    write_atomically(
-        out / "evidence.json", json.dumps([asdict(one) for one in verdicts], indent=1).encode()
-    )
-    return write_atomically(out / "evidence.md", text.encode())
+        cells = [one.question, one.source, one.measured, one.mean, f"**{one.verdict}**", one.rule]
+        lines.append(f"| {' | '.join(cells)} |")
+    numbers = json.dumps([asdict(one) for one in verdicts], indent=1)
+    write_atomically(Path(out) / "evidence.json", numbers.encode())
+    return write_atomically(Path(out) / "evidence.md", ("\n".join(lines) + "\n").encode())

@@ -169,6 +169,21 @@ def show(mean: float, spread: float = nan, digits: int = 1) -> str:
     return f"{mean:.{digits}f}" + ("" if isnan(spread) else f" ± {spread:.{digits}f}")
 
 
+def render_result(result: MethodResult) -> str:
+    """One run for a screen: groups, closing costs if there are any, and every task."""
+    lines = [repr(result)]
+    if result.elbow is not None:
+        costs = ", ".join(f"{cost:.2f}" for cost in result.elbow["costs"])
+        lines.append(
+            f"closing costs, {result.elbow['n_branches'][0]} branches to 1: {costs}; "
+            f"the largest rise says K = {result.elbow['n_groups']}"
+        )
+    for name, metric in result.metrics.items():
+        error = f"{METRIC_LABELS[metric]} {result.task_errors[name]:6.2f}"
+        lines.append(f"  {name:24} loss {result.task_losses[name]:.4f}  {error}")
+    return "\n".join(lines)
+
+
 def render_summary(table: pd.DataFrame) -> str:
     """What `summarise` says of a table of runs, for a screen."""
     import pandas as pd
