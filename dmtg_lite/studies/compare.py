@@ -100,7 +100,7 @@ def compare(
     data: TaskData,
     *,
     methods: Sequence[str] | None = None,
-    n_groups: NGroups | list[NGroups] | tuple[NGroups, ...] | range = 3,
+    n_groups: NGroups | Sequence[NGroups] = 3,
     seeds: Iterable[int] = range(3),
     config: TrainConfig | None = None,
     folder: str | Path | None = None,
@@ -126,7 +126,7 @@ def compare(
         ValueError: If a method is unknown or cannot be asked for that.
     """
     config = config or TOY.get(data.name.removeprefix("toy_"), TOY["faces"])
-    groups = list(n_groups) if isinstance(n_groups, (list, tuple, range)) else [n_groups]
+    groups: list[NGroups] = [n_groups] if isinstance(n_groups, (int, str)) else list(n_groups)
     cells = plan_comparison(data, methods, groups, seeds, config)
     results = run_cells(
         cells, data, folder=folder, jobs=jobs, progress=progress, keep_checkpoints=keep_checkpoints
