@@ -52,14 +52,12 @@ def run_all(
     """Run every method with every seed on the same images, and keep networks and histories too.
 
     Args:
-        data: The tasks and their images.
-        methods: Names from `dmtg_lite.methods.METHODS`.
+        data, config: The tasks and their images; a preset, in which each run has its own seed.
+        methods: Names from `METHODS`.
         n_groups: K, or ``"auto"`` for methods that find it or need none; see `Method`.
-        config: The preset; each run gets its own seed.
         seeds: One run per seed and method.
-        jobs: Processes of one thread each. With one job this process's threads are used; the number
-            of threads (not of processes) can change the last digits of a sum.
-        progress: Show a progress bar (needs tqdm).
+        jobs, progress: As in `cells.run_cells`. The number of threads (not of processes) can change
+            the last digits of a sum.
 
     Returns:
         Results in the order of ``seeds``, then ``methods``.
@@ -112,8 +110,8 @@ def compare(
 
     Args:
         data: The tasks and their images.
-        methods: Names from `dmtg_lite.methods.METHODS`; Naive MTL is added, as the reference of
-            every gain. ``None``: the `BASICS` that the data allow.
+        methods: Names from `METHODS`; Naive MTL is added, as the reference of every gain.
+            ``None``: the `BASICS` that the data allow.
         n_groups: K, or several.
         seeds: One run per seed, method and K.
         config: ``None``: the toy preset of these data.

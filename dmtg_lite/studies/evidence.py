@@ -18,6 +18,7 @@ from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.data import TaskData, toy_faces
 from dmtg_lite.files import write_atomically
+from dmtg_lite.methods import METHODS
 from dmtg_lite.methods.search.affinity import cluster_affinity, label_correlation
 from dmtg_lite.runs.fit import branch_out, build_network
 from dmtg_lite.runs.metrics import sum_errors
@@ -32,15 +33,9 @@ _SAME_IMAGES = 10_000  # key of the one set of images that all seeds share, for 
 
 # label -> (method, K, changes to the config)
 RUNS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
-    "naive": ("naive", None, {}),
-    "stl": ("stl", None, {}),
-    "random": ("random", K, {}),
-    "planted": ("planted", None, {}),
-    "hoa": ("hoa", K, {}),
-    "tag": ("tag", K, {}),
-    "mtg_net": ("mtg_net", K, {}),
-    "dmtg": ("dmtg", K, {}),
-    "two_shot": ("two_shot", K, {}),
+    name: (name, K if METHODS[name].needs_k else None, {})
+    for name in ("naive", "stl", "random", "planted", "hoa", "tag", "mtg_net", "dmtg", "two_shot")
+} | {
     "tau 1": ("dmtg", K, {"tau": 1.0}),
     "tau 10 to 0.5": ("dmtg", K, {"tau": (10.0, 0.5)}),
     "1 shared stage": ("dmtg", K, {"shared": 1}),
@@ -51,28 +46,17 @@ RUNS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came out for one claim.
+    """What came out for one claim."""
 
-    Args:
-        question: The claim as a question.
-        source: Where the paper says so.
-        measured: What was measured and its unit.
-        value: Mean over seeds.
-        low, high: 95 % interval of the mean; equal to ``value`` where nothing was left to chance.
-        verdict: ``"holds"``, ``"does not hold"`` or ``"undecided"``.
-        rule: What had to be so for the claim to hold.
-        n_seeds: Seeds behind it.
-    """
-
-    question: str
-    source: str
-    measured: str
-    value: float
-    low: float
+    question: str  # the claim as a question
+    source: str  # where the paper says so
+    measured: str  # what was measured and its unit
+    value: float  # mean over seeds
+    low: float  # 95 % interval of the mean; equal to `value` where nothing was left to chance
     high: float
     verdict: Literal["holds", "does not hold", "undecided"]
-    rule: str
-    n_seeds: int
+    rule: str  # what had to be so for the claim to hold
+    n_seeds: int  # behind it
 
     def __str__(self) -> str:
         """Two lines for a screen."""
@@ -104,10 +88,8 @@ def run_evidence(
     Args:
         seeds: At least 2; 10 or more for a verdict worth quoting. Each has its own images, weights,
             batches and noise.
-        folder: Finished runs are kept there, and read when asked again.
+        folder, jobs, progress: As in `run_cells`.
         config: The paper's optimiser, with a rate of its own for S, as a short run needs.
-        jobs: Processes of one thread each.
-        progress: Show a progress bar.
         make_data: Images of a seed; a function of a module, since processes call it.
 
     Returns:

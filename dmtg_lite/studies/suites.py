@@ -25,12 +25,10 @@ def open_suite(
     seed: int = 0,
     is_tolerant: bool = False,
 ) -> TaskData:
-    """The data of a suite, on a device.
+    """The data of one of `SUITES`, on a device.
 
     Args:
-        suite: One of `SUITES`.
-        folder: What a script of ``data_scripts`` prepared; the embedded ones need none.
-        device: Where to train.
+        folder: What a script of ``data_scripts`` prepared; the embedded suites need none.
         seed: Of drawn images.
         is_tolerant: See `make_tolerant`: for tasks with an l1 loss.
 
@@ -60,8 +58,8 @@ def choose_config(suite: str, changes: Mapping[str, Any]) -> TrainConfig:
     """The preset of a suite with some fields changed, as `change_config` has them.
 
     Raises:
-        ValueError: If a value is refused, ``steps`` and ``epochs`` are both given, or one of them
-            would give the preset's ``pretrain`` another unit.
+        ValueError: Also if ``steps`` or ``epochs`` would give the preset's ``pretrain`` another
+            unit.
     """
     config = PAPER[suite] if suite in PAPER else TOY[suite.removeprefix("toy_")]
     units = [unit for unit in ("steps", "epochs") if changes.get(unit) is not None]

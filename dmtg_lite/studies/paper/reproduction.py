@@ -24,23 +24,14 @@ TABULATORS = {
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """A table of the paper beside ours.
+    """A table of the paper beside ours."""
 
-    Args:
-        table: Its name, e.g. ``"table3"``.
-        title: What it is about.
-        kind: See `Spec`.
-        doubts: Why the two must not be compared; empty if they may.
-        notes: What a reader has to know.
-        frame: Tidy rows; the first column, ``comparable``, is in every one of them.
-    """
-
-    table: str
+    table: str  # its name, "table3"
     title: str
-    kind: str
-    doubts: tuple[str, ...]
-    notes: tuple[str, ...]
-    frame: pd.DataFrame
+    kind: str  # see `Spec`
+    doubts: tuple[str, ...]  # why the two must not be compared; empty if they may
+    notes: tuple[str, ...]  # what a reader has to know
+    frame: pd.DataFrame  # tidy rows; the first column is ``comparable``
 
     @property
     def is_comparable(self) -> bool:
@@ -66,12 +57,10 @@ def reproduce_table(
 
     Args:
         table: A key of `SPECS`.
-        folder: Where finished runs are kept, a JSON file each, and on real data their checkpoints:
-            a reproduction that was killed continues, and tables share runs.
+        folder, jobs, progress: As in `run_cells`; tables share the runs of a folder. On real data
+            checkpoints are kept too.
         setting: Data and configs.
         seeds: One run per row and seed. Toy images stay the same.
-        jobs: Processes of one thread each.
-        progress: Show a progress bar (needs tqdm).
 
     Raises:
         ValueError: If there are no data, the table is unknown, or the reference of every gain

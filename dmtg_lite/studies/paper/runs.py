@@ -30,18 +30,11 @@ N_CELEBA = 162_770  # training images of the official split
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where data and configs come from; small, so that other processes can be handed it.
+    """Where data and configs come from; small, so that other processes can be handed it."""
 
-    Args:
-        folder: What a script of ``data_scripts`` prepared; None: nothing.
-        is_toy: Drawn data of the library instead, and small networks.
-        is_quick: A few steps on a few images: to see that a table can be made.
-        device: Where to train.
-    """
-
-    folder: str | None = None
-    is_toy: bool = False
-    is_quick: bool = False
+    folder: str | None = None  # that a script of data_scripts prepared
+    is_toy: bool = False  # drawn data of the library instead, and small networks
+    is_quick: bool = False  # a few steps on a few images: to see that a table can be made
     device: str = "cpu"
 
     def check(self, suite: str) -> None:
@@ -75,12 +68,8 @@ class Setting:
             drawn = data_sets.toy_rooms(n_train=n_train, n_val=n_val, n_test=n_test, size=32)
         else:
             n_train, n_val, n_test = (200, 50, 80) if self.is_quick else (2000, 300, 600)
-            drawn = data_sets.toy_faces(
-                *((40, 5) if suite == "celeba40" else (9, 3)),
-                n_train=n_train,
-                n_val=n_val,
-                n_test=n_test,
-            )
+            n, k = (40, 5) if suite == "celeba40" else (9, 3)
+            drawn = data_sets.toy_faces(n, k, n_train=n_train, n_val=n_val, n_test=n_test)
         return drawn.to(self.device)
 
     def doubts(self, suite: str, opened: TaskData | None) -> list[str]:
@@ -99,19 +88,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of a table: what the paper says in it, and the run that gives our numbers.
+    """One line of a table: what the paper says in it, and the run that gives our numbers."""
 
-    Args:
-        label: The paper's name of the line.
-        cell: The run, with a seed that `at` replaces.
-        paper: The paper's row.
-        known: Numbers of ours that need no run.
-    """
-
-    label: str
-    cell: Cell
-    paper: dict[str, Any]
-    known: dict[str, float] = field(default_factory=dict)
+    label: str  # the paper's name of the line
+    cell: Cell  # the run, with a seed that `at` replaces
+    paper: dict[str, Any]  # the paper's row
+    known: dict[str, float] = field(default_factory=dict)  # numbers of ours that need no run
 
     def at(self, seed: int) -> Cell:
         return replace(self.cell, config=replace(self.cell.config, seed=seed))

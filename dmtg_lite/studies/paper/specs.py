@@ -38,23 +38,14 @@ TASKS: dict[str, tuple[Task, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What a table is made of.
+    """What a table is made of."""
 
-    Args:
-        suite: Preset and tasks: a key of `presets.PAPER`.
-        kind: Of which kind its rows are; for ``"costs"`` nothing is trained.
-        quantities: Of a run as a whole.
-        by_task: Of every task of a run.
-        k: K of rows that do not say theirs.
-        printed: Format of the paper's numbers, where it is not the usual one.
-    """
-
-    suite: str
-    kind: Literal["numbers", "groups", "gains", "costs"] = "numbers"
-    quantities: tuple[str, ...] = ()
-    by_task: tuple[str, ...] = ()
-    k: int | None = None
-    printed: str = ""
+    suite: str  # preset and tasks: a key of `presets.PAPER`
+    kind: Literal["numbers", "groups", "gains", "costs"] = "numbers"  # of rows; costs: no runs
+    quantities: tuple[str, ...] = ()  # of a run as a whole
+    by_task: tuple[str, ...] = ()  # of every task of a run
+    k: int | None = None  # of rows that do not say theirs
+    printed: str = ""  # format of the paper's numbers, where it is not the usual one
 
     @property
     def needs_reference(self) -> bool:
