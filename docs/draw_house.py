@@ -30,13 +30,13 @@ PLACES = {
 }
 WORDS = {
     "cli": "arguments and printing",
-    "studies": "many runs: compare, evidence, the paper's tables",
-    "methods": "every method is a grouping; how some search",
+    "studies": "many runs: compare, evidence, paper",
+    "methods": "every method is a grouping",
     "views": "live session, plots, widgets, replay",
     "runs": "one run from pretraining to result",
     "encoders": "lists of stages",
     "data": "toys, CelebA, Taskonomy, stand-ins",
-    "core": "the draw, the network, the step (section 3)",
+    "core": "section 3: draw, network, step",
 }
 WIDTH, HEIGHT, DX, DY = 300, 74, 330, 128
 
@@ -88,7 +88,8 @@ def draw() -> str:
         x, y = place(room)
         size = lines.get(room, 0)
         parts.append(
-            f'<g transform="translate({x:.0f},{y})"><rect width="{WIDTH}" height="{HEIGHT}" rx="8"/>'
+            f'<g transform="translate({x:.0f},{y})">'
+            f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8"/>'
             f'<text x="14" y="30" class="name">{room}</text>'
             f'<text x="{WIDTH - 14}" y="30" class="size">{size:,} lines</text>'
             f'<text x="14" y="55">{escape(words)}</text></g>'
@@ -99,8 +100,8 @@ def draw() -> str:
         ".arrow{fill:none;stroke:#8aa1b8;stroke-width:1.5;marker-end:url(#tip)}"
     )
     tip = (
-        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
-        'orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#8aa1b8"/></marker></defs>'
+        '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+        'markerHeight="7" orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#8aa1b8"/></marker></defs>'
     )
     width, height = 40 + 2.2 * DX + WIDTH, 40 + 4 * DY + HEIGHT
     return (
