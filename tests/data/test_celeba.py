@@ -25,6 +25,7 @@ pytest.importorskip("tqdm", reason='needs the extra "data"')
 
 from PIL import Image
 
+from dmtg_lite.data import prepared_folder
 from dmtg_lite.data.celeba import prepare as celeba_prepare
 from dmtg_lite.data.celeba.files import find_celeba
 from dmtg_lite.data.celeba.images import decode, resize_bilinear
@@ -273,11 +274,11 @@ REFUSALS = {
     ),
     "an id in the partition only": (
         unlisted(0),
-        "partition.txt has 1 ids that list_attr_celeba.txt lacks",
+        "list_attr_celeba.txt lacks 1 ids of the other list, 000011.jpg first",
     ),
     "an id in the attributes only": (
         unlisted(1),
-        "celeba.txt has 1 ids that list_eval_partition.txt lacks",
+        "list_eval_partition.txt lacks 1 ids of the other list, 000011.jpg",
     ),
     "an image missing": (missing_image, "lacks 1 images of the list, 000007.jpg first"),
     "a truncated JPEG": (cut_image(0.6), "000007.jpg is no complete JPEG"),
@@ -436,7 +437,7 @@ def test_killed_and_run_again_gives_the_same_bytes(tmp_path) -> None:
     root = make_fake_celeba(tmp_path / "fake", n=1200, n_drawn=12)
     whole = prepare_celeba(root, tmp_path / "whole", attributes=40, jobs=1, progress=False)
     code = (
-        "import sys; from dmtg_lite.data.celeba import prepare as p; p.SAVE_EVERY, p.CHUNK = 0, 16;"
+        "import sys; from dmtg_lite.data.celeba import prepare as p; from dmtg_lite.data import prepared_folder as f; f.SAVE_EVERY, p.CHUNK = 0, 16;"
         "p.prepare_celeba(sys.argv[1], sys.argv[2], attributes=40, jobs=int(sys.argv[3]), "
         "progress=False)"
     )
@@ -490,7 +491,7 @@ def test_an_interruption_keeps_the_work_and_other_settings_drop_it(
         return decode(name, data, antialias=antialias)
 
     monkeypatch.setattr(celeba_prepare, "CHUNK", 8)
-    monkeypatch.setattr(celeba_prepare, "SAVE_EVERY", 0)
+    monkeypatch.setattr(prepared_folder, "SAVE_EVERY", 0)
     monkeypatch.setattr(celeba_prepare, "decode", stop)
     arguments = {"jobs": 1, "progress": False}
     with pytest.raises(type(stopped_by)):

@@ -24,8 +24,10 @@ pytest.importorskip("tqdm", reason='needs the extra "data"')
 
 from PIL import Image, PngImagePlugin
 
+from dmtg_lite.data import prepared_folder
+from dmtg_lite.data.ranges import join_ranges
 from dmtg_lite.data.taskonomy import prepare as taskonomy_prepare
-from dmtg_lite.data.taskonomy.arrays import join_ranges, measure_ranges, row_types
+from dmtg_lite.data.taskonomy.arrays import measure_ranges, row_types
 from dmtg_lite.data.taskonomy.files import DOMAINS, find_taskonomy
 from dmtg_lite.data.taskonomy.images import (
     prepare_view,
@@ -35,8 +37,9 @@ from dmtg_lite.data.taskonomy.images import (
     shrink_normals,
 )
 from dmtg_lite.data.taskonomy.load import taskonomy
+from dmtg_lite.data.taskonomy.plan import choose_views, divide_points
 from dmtg_lite.data.taskonomy.prepare import prepare_taskonomy
-from dmtg_lite.data.taskonomy.splits import TINY, choose_views, divide_points, read_split
+from dmtg_lite.data.taskonomy.splits import TINY, read_split
 
 SCRIPTS = Path(__file__).parents[2] / "data_scripts"
 SIDE = 32
@@ -609,7 +612,7 @@ REFUSALS = {
     "constant keypoints": (same_everywhere("keypoints2d", 0 * GREY16), "`keypoints` is the same"),
     "constant classes": (
         same_everywhere("segment_semantic", 0 * GREY8 + 1),
-        r"`segmentation` is .* \[1\]",
+        r"`segmentation` is .* \[1.0\]",
     ),
     "no classes": (
         same_everywhere("segment_semantic", 0 * GREY8),
@@ -679,7 +682,7 @@ def test_a_refused_picture_is_fetched_again_and_the_work_goes_on(
 ) -> None:
     """What was done is kept: preparing everything takes hours, and one broken file is soon replaced."""
     monkeypatch.setattr(taskonomy_prepare, "CHUNK", 1)
-    monkeypatch.setattr(taskonomy_prepare, "SAVE_EVERY", 0)
+    monkeypatch.setattr(prepared_folder, "SAVE_EVERY", 0)
     good = picture(root, "rgb").read_bytes()
     html(root)
     with pytest.raises(ValueError, match="HTML page"):
@@ -738,7 +741,7 @@ def test_killed_and_run_again_gives_the_same_bytes(tmp_path) -> None:
     root = make_root(tmp_path / "root", "tars", views=views)
     whole = prepare(root, tmp_path / "whole", jobs=1)
     code = (
-        "import sys; from dmtg_lite.data.taskonomy import prepare as p; p.SAVE_EVERY, p.CHUNK = "
+        "import sys; from dmtg_lite.data.taskonomy import prepare as p; from dmtg_lite.data import prepared_folder as f; f.SAVE_EVERY, p.CHUNK = "
         "0, 1;"
         "p.prepare_taskonomy(sys.argv[1], sys.argv[2], size=16, jobs=int(sys.argv[3]), "
         "progress=False)"
@@ -776,7 +779,7 @@ def test_an_interruption_keeps_the_work(made, prepared, tmp_path, monkeypatch) -
             raise KeyboardInterrupt
         return prepare_view(*arguments)
 
-    monkeypatch.setattr(taskonomy_prepare, "SAVE_EVERY", 0)
+    monkeypatch.setattr(prepared_folder, "SAVE_EVERY", 0)
     monkeypatch.setattr(taskonomy_prepare, "prepare_view", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare(made, tmp_path / "out")
