@@ -234,7 +234,6 @@ def open_prepared(
     Pages are read on demand, and copied before anybody writes to them.
 
     Args:
-        folder: The prepared folder.
         form: The ``format`` that the manifest must have.
         row_types: Given the manifest, name of every array and the type of one row.
         script: What makes the folder; named in errors.

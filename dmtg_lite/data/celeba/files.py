@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 
@@ -38,21 +39,13 @@ Image = tuple[str, str | bytes]  # what to call it in an error; its path, or the
 
 @dataclass(frozen=True)
 class Source:
-    """A CelebA found on disk, checked, with nothing decoded yet.
+    """A CelebA found on disk, checked, with nothing decoded yet."""
 
-    Args:
-        layout: ``"torchvision"``, ``"authors"``, ``"kaggle"``, ``"zip"`` or ``"parquet"``.
-        labels: uint8 (n, 40), columns in the order of `NAMES`.
-        split: uint8 (n,): 0 train, 1 val, 2 test.
-        lists: sha256 of every list file read, by file name.
-        images: Given ascending row numbers, their images; refuses a missing one at once.
-    """
-
-    layout: str
-    labels: np.ndarray
-    split: np.ndarray
-    lists: dict[str, str]
-    images: Callable[[np.ndarray], Iterator[Image]]
+    layout: Literal["torchvision", "authors", "kaggle", "zip", "parquet"]
+    labels: np.ndarray  # uint8 (n, 40), columns in the order of `NAMES`
+    split: np.ndarray  # uint8 (n,): 0 train, 1 val, 2 test
+    lists: dict[str, str]  # sha256 of every list file read, by file name
+    images: Callable[[np.ndarray], Iterator[Image]]  # of ascending rows; refuses a missing one
 
 
 def find_celeba(root: str | Path) -> Source:

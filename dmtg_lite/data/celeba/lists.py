@@ -37,7 +37,7 @@ def read_attributes(path: str | Path) -> tuple[list[str], np.ndarray]:
             f"{path} announces {count[:40]} images but lists {len(lines) - 1}: it is cut short or "
             "another file. Download it again."
         )
-    names, values = _split(lines[0])[is_csv:], ANY_BINARY if is_csv else SIGNED
+    names, values = _split("".join(lines[:1]))[is_csv:], ANY_BINARY if is_csv else SIGNED
     if sorted(names) != sorted(NAMES):
         missing, extra = sorted(set(NAMES) - set(names)), sorted(set(names) - set(NAMES))
         raise ValueError(

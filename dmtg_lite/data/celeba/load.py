@@ -30,7 +30,6 @@ def celeba(
     a change to a tensor stays in memory. Images are NHWC on disk, so a batch is channels_last.
 
     Args:
-        folder: The prepared folder.
         suite: ``"celeba9"`` (the paper's Table 3) or ``"celeba40"``, which needs a folder
             prepared with ``--attributes 40``.
         limit: Use about this many images, the first of each split in proportion.
@@ -42,8 +41,7 @@ def celeba(
 
     Raises:
         FileNotFoundError: If there is no prepared folder; names the command that makes it.
-        ValueError: If the suite is unknown or not in the folder, or a file does not fit the
-            manifest.
+        ValueError: If the suite is unknown or not in the folder, or a file is damaged.
     """
     if suite not in _SUITES:
         raise ValueError(f"`suite` must be one of {tuple(_SUITES)}, got {suite!r}.")

@@ -22,11 +22,7 @@ _SPLITS = {"train": 0, "valid": 1, "val": 1, "validation": 1, "test": 2}  # how 
 
 
 def read_parquet(shards: list[Path]) -> Source:
-    """Read the labels of all shards; images are read when asked for.
-
-    Args:
-        shards: Files named ``train-*``, ``valid-*`` and ``test-*``; of ``-of-00019`` all must be
-            there.
+    """The labels of all shards ``train-*``, ``valid-*`` and ``test-*``; images when asked for.
 
     Raises:
         ValueError: If a shard is missing, damaged, or has other columns or values.
@@ -87,14 +83,12 @@ def _read_labels(shard: Path, file: pq.ParquetFile) -> np.ndarray:
         raise ValueError(f"{shard} lacks {len(missing)} of the 40 attributes, {missing[0]} first.")
     labels = np.empty((table.num_rows, len(NAMES)), np.uint8)
     for column, name in enumerate(NAMES):
-        values = table[name].to_pylist()
-        try:
-            labels[:, column] = [ANY_BINARY[str(value)] for value in values]
-        except KeyError as error:
-            raise ValueError(
-                f"{shard} column {name} has the value {error.args[0]}; allowed are -1, 0, 1 and "
-                "booleans."
-            ) from None
+        values = [ANY_BINARY.get(str(value), -1) for value in table[name].to_pylist()]
+        if -1 in values:
+            strange = table[name][values.index(-1)]
+            allowed = "allowed are -1, 0, 1 and booleans"
+            raise ValueError(f"{shard} column {name} has the value {strange}; {allowed}.")
+        labels[:, column] = values
     return labels
 
 

@@ -50,28 +50,20 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of one domain of one building.
+    """The pictures of one domain of one building."""
 
-    Args:
-        path: Their folder, or the tar.
-        suffix: What their names end with.
-        views: int64 (m,), ascending; see `point_and_view`.
-        extents: Offset and size in the tar, int64 (m, 2); in a folder 0 and -1.
-    """
-
-    path: Path
-    suffix: str
-    views: np.ndarray
-    extents: np.ndarray
+    path: Path  # their folder, or the tar
+    suffix: str  # what their names end with
+    views: np.ndarray  # int64 (m,), ascending; see `point_and_view`
+    extents: np.ndarray  # offset and size in the tar, int64 (m, 2); 0 and -1 in a folder
 
     def locate(self, view: int) -> Location:
         """Where the picture of a view is."""
         point, number = point_and_view(view)
         name = f"point_{point}_view_{number}_domain_{self.suffix}.png"
         offset, size = self.extents[np.searchsorted(self.views, view)].tolist()
-        if size < 0:
-            return str(self.path / name), str(self.path / name), 0, size
-        return f"{self.path} member {name}", str(self.path), offset, size
+        file = str(self.path / name if size < 0 else self.path)
+        return file if size < 0 else f"{file} member {name}", file, offset, size
 
 
 def point_and_view(view: int) -> tuple[int, int]:
@@ -118,26 +110,18 @@ def find_taskonomy(root: str | Path) -> dict[str, dict[str, Place]]:
         found = _find_folders(root, domain)
         for path in sorted(root.glob(f"?*_{domain}.tar")):
             found.setdefault(path.name.removesuffix(f"_{domain}.tar"), Place("raw tars", path))
-        if not found:
-            missing.append(domain)
         for building, place in found.items():
             places.setdefault(building, {})[domain] = place
-    old_names = sorted(_OLD_NAMES & {entry.name for entry in root.iterdir()})
-    wanted = ", ".join(DOMAINS)
-    if missing and old_names:
-        raise ValueError(
-            f"{root} has no {', '.join(missing)}, but {', '.join(old_names)}: folder names of the "
-            f"first sample of Taskonomy, another version. Fetch the domains {wanted}."
-        )
-    if not places:
-        raise FileNotFoundError(
-            f"no Taskonomy in {root}: expected folders {wanted} with a folder for every building, "
-            "or BUILDING_DOMAIN.tar. Pass the folder that holds them as --root."
-        )
+        missing += [] if found else [domain]
     if missing:
-        raise ValueError(
-            f"{root} has no pictures in a folder or tar of the domain {', '.join(missing)}, and "
-            f"all of {wanted} are needed. Fetch it too."
+        old_names = ", ".join(sorted(_OLD_NAMES & set(os.listdir(root))))
+        old = (
+            f" It has {old_names}, names of the first sample, another version." if old_names else ""
+        )
+        raise (ValueError if places else FileNotFoundError)(
+            f"no pictures of {', '.join(missing)} in {root}: expected a folder of that name with a "
+            f"folder for every building, or BUILDING_DOMAIN.tar.{old} Fetch all of "
+            f"{', '.join(DOMAINS)}, and pass the folder that holds them as --root."
         )
     return places
 
@@ -155,17 +139,14 @@ def _find_folders(root: Path, domain: str) -> dict[str, Place]:
         if len(names) > 1:
             two = " and ".join(sorted(names))
             raise ValueError(f"{root / name} should be of one building, is of {two}. Rename one.")
-        building = names.pop() if names else UNNAMED
-        layout = "unpacked tars"
-        if parts[0] == domain:
-            inside = "omnitools" if "taskonomy" in parts else "building folders"
-            layout = inside if len(parts) > 1 else "one building"
+        building, path = names.pop() if names else UNNAMED, root / name
+        layout = "omnitools" if "taskonomy" in parts else "building folders"
+        layout = layout if parts[0] == domain else "unpacked tars"
         if building in found:
             raise ValueError(
-                f"{domain} of {building} is in {found[building].path} and in {root / name}. "
-                "Keep one."
+                f"{domain} of {building} is in {found[building].path} and in {path}. Keep one."
             )
-        found[building] = Place(layout, root / name)
+        found[building] = Place(layout if len(parts) > 1 else "one building", path)
     return found
 
 

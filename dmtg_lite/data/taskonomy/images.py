@@ -40,8 +40,7 @@ def prepare_view(
     """Decode the pictures of one view and shrink them; the arrays are those of `arrays.row_types`.
 
     Args:
-        pictures: Name and PNG bytes of each of the six domains.
-        source_size: Pixels a side that every picture must have.
+        pictures: Name and PNG bytes of each of the six domains, ``source_size`` pixels a side.
         size: Pixels a side of the result, at most ``source_size``; if equal, nothing is resampled.
 
     Raises:

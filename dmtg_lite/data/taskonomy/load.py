@@ -26,7 +26,6 @@ def taskonomy(
     a change to a tensor stays in memory. Images are NHWC on disk, so a batch is channels_last.
 
     Args:
-        folder: The prepared folder.
         limit: Use about this many views: of each split in proportion, every k-th.
         verify: Also compare the sha256 of every file with the manifest (minutes for a large set).
 

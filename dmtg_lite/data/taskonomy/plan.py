@@ -27,31 +27,19 @@ _MOST_LISTED = 5000  # views left out that left_out.csv names
 
 @dataclass(frozen=True)
 class Plan:
-    """Every row that is to be written: its split, its building (a place in ``names``) and its view.
+    """Every row that is to be written: its split, its building and its view."""
 
-    ``report`` is what the manifest says of the choice, ``left_out`` a CSV of views that lack some.
-    """
-
-    names: list[str]
     pictures: list[dict[str, Pictures]]  # of each building, by domain
     split: np.ndarray  # uint8 (n,)
-    building: np.ndarray  # int64 (n,)
+    building: np.ndarray  # int64 (n,), places in ``pictures``
     view: np.ndarray  # int64 (n,)
-    layouts: list[str]
-    report: dict
-    left_out: bytes
+    report: dict  # what the manifest says of the choice
+    left_out: bytes  # CSV of views that lack a picture
 
     def locate(self, row: int) -> dict[str, Location]:
         """Where the six pictures of a row are."""
         pictures = self.pictures[self.building[row]]
         return {domain: pictures[domain].locate(int(self.view[row])) for domain in DOMAINS}
-
-    def digest(self) -> str:
-        """A checksum of what each row shows, so that no other rows are taken for these."""
-        content = "\n".join(self.names).encode()
-        for column in (self.split, self.building, self.view):
-            content += column.astype("<i8").tobytes()
-        return hashlib.sha256(content).hexdigest()
 
 
 def make_plan(places: dict[str, dict[str, Place]], split: str | Path, limit: int | None) -> Plan:
@@ -93,17 +81,20 @@ def make_plan(places: dict[str, dict[str, Place]], split: str | Path, limit: int
                 f"There are {_some(sorted(places))}; the split wants {_some(sorted(part_of))}."
             )
     rows = choose_views(part, building, limit)
-    part, building = part[rows], building[rows]
+    part, building, view = part[rows], building[rows], view[rows]
+    digest = hashlib.sha256("\n".join(names).encode())  # so that no other rows are taken for these
+    for column in (part, building, view):
+        digest.update(column.astype("<i8").tobytes())
+    layouts = sorted({place.layout for name in names for place in places[name].values()})
     named = np.array(names)[building]
     report = {
+        "source": {"layouts": layouts, "views": digest.hexdigest()},
         "buildings": {n: dict(Counter(named[part == k].tolist())) for k, n in enumerate(SPLITS)},
         "buildings_without_pictures": sorted(set(part_of) - set(places)),
         "buildings_without_split": sorted(set(places) - set(part_of)),
         "views_left_out": {"total": n_left_out, "lacking": lacking},
     }
-    layouts = sorted({place.layout for name in names for place in places[name].values()})
-    text = "".join(f"{line}\n" for line in left_out).encode()
-    return Plan(names, pictures, part, building, view[rows], layouts, report, text)
+    return Plan(pictures, part, building, view, report, "\n".join([*left_out, ""]).encode())
 
 
 def _divide_buildings(places: dict[str, dict[str, Place]], split: str | Path) -> dict[str, int]:

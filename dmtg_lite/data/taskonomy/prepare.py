@@ -76,7 +76,8 @@ def prepare_taskonomy(
     manifest = {
         "format": FORMAT,
         "is_fake": is_fake(first[1]),
-        "source": {"layouts": plan.layouts, "views": plan.digest(), "size": source_size},
+        **plan.report,
+        "source": {**plan.report["source"], "size": source_size},
         "settings": {
             "split": split
             if split in ("tiny", "one")
@@ -85,7 +86,6 @@ def prepare_taskonomy(
             "size": size,
             "resize": _RESIZE if size != source_size else "none",
         },
-        **plan.report,
     }
     n = len(plan.split)
     return write_prepared(

@@ -23,11 +23,10 @@ TINY = {
 
 
 def read_split(split: str | Path) -> dict[str, int]:
-    """Buildings and their split: 0 train, 1 val, 2 test.
+    """Buildings and their split: 0 train, 1 val, 2 test; a building with three zeros has none.
 
     Args:
-        split: ``"tiny"``, or a CSV file as the official ones: ``id,train,val,test`` with 0 and 1. A
-            building with three zeros is in no split.
+        split: ``"tiny"``, or a CSV file as the official ones: ``id,train,val,test`` with 0 and 1.
 
     Raises:
         FileNotFoundError: If there is no such file.
