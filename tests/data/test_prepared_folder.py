@@ -24,6 +24,7 @@ import pytest
 pytest.importorskip("PIL", reason='needs the extra "data"')
 pytest.importorskip("tqdm", reason='needs the extra "data"')
 
+from dmtg_lite import data
 from dmtg_lite.data import prepared_folder
 from dmtg_lite.data.prepared_folder import open_prepared, split_rows, write_prepared
 from dmtg_lite.data.ranges import measure_range
@@ -251,9 +252,9 @@ def shorten(folder: Path) -> None:
 
 
 def flip(folder: Path) -> None:
-    data = bytearray((folder / "halves.npy").read_bytes())
-    data[-1] ^= 1
-    (folder / "halves.npy").write_bytes(data)
+    changed = bytearray((folder / "halves.npy").read_bytes())
+    changed[-1] ^= 1
+    (folder / "halves.npy").write_bytes(changed)
     open_numbers(folder, verify=False)  # only the checksum tells
 
 
@@ -298,6 +299,14 @@ def test_changes_stay_in_memory(prepared) -> None:
     before = content(prepared)
     open_numbers(prepared)[1]["squares.npy"][0] = 7
     assert content(prepared) == before
+
+
+@pytest.mark.parametrize("name", ["celeba", "taskonomy"])
+def test_a_missing_folder_names_the_command(name, tmp_path) -> None:
+    """Whoever has not prepared the data set is told how."""
+    command = rf"nothing prepared in .* Run: python data_scripts/prepare_{name}\.py --root"
+    with pytest.raises(FileNotFoundError, match=command):
+        getattr(data, name)(tmp_path)
 
 
 # ---- scripts -------------------------------------------------------------------------------------

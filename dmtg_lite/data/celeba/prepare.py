@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dmtg_lite.core.tasks import CELEBA_9
-from dmtg_lite.data.celeba.files import Image, find_celeba
+from dmtg_lite.data.celeba.files import Image, find_celeba, read
 from dmtg_lite.data.celeba.images import SIZE, decode, is_fake
 from dmtg_lite.data.celeba.lists import NAMES
 from dmtg_lite.data.prepared_folder import SPLITS, check_request, share_limit, write_prepared
@@ -65,7 +65,7 @@ def prepare_celeba(
         raise ValueError(f"`attributes` must be 9 or 40, got {attributes}.")
     source = find_celeba(root)
     rows = _choose_rows(source.split, limit)
-    first = _read(next(source.images(rows)))[1]
+    first = read(next(source.images(rows)))[1]
     manifest = {
         "format": FORMAT,
         "is_fake": is_fake(first),
@@ -111,11 +111,6 @@ def _choose_rows(split: np.ndarray, limit: int | None) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def _read(image: Image) -> tuple[str, bytes]:
-    name, place = image
-    return name, place if isinstance(place, bytes) else Path(place).read_bytes()
-
-
 def _shrink(images: list[Image], *, antialias: bool) -> tuple[dict[str, np.ndarray], dict]:
     """Decode and shrink a few images: uint8 (m, 64, 64, 3), and no ranges."""
-    return {"images.npy": np.stack([decode(*_read(i), antialias=antialias) for i in images])}, {}
+    return {"images.npy": np.stack([decode(*read(i), antialias=antialias) for i in images])}, {}

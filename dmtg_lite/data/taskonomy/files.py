@@ -114,13 +114,13 @@ def find_taskonomy(root: str | Path) -> dict[str, dict[str, Place]]:
             places.setdefault(building, {})[domain] = place
         missing += [] if found else [domain]
     if missing:
-        old_names = ", ".join(sorted(_OLD_NAMES & set(os.listdir(root))))
-        old = (
-            f" It has {old_names}, names of the first sample, another version." if old_names else ""
+        old = sorted(_OLD_NAMES & set(os.listdir(root)))
+        hint = (
+            f" It has {', '.join(old)}, names of the first sample, another version." if old else ""
         )
         raise (ValueError if places else FileNotFoundError)(
             f"no pictures of {', '.join(missing)} in {root}: expected a folder of that name with a "
-            f"folder for every building, or BUILDING_DOMAIN.tar.{old} Fetch all of "
+            f"folder for every building, or BUILDING_DOMAIN.tar.{hint} Fetch all of "
             f"{', '.join(DOMAINS)}, and pass the folder that holds them as --root."
         )
     return places
