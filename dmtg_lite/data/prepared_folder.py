@@ -82,8 +82,7 @@ def write_prepared(
             their targets, if any. Worker processes must find it by its name.
         sources: Given a row number, what ``convert`` needs for that row and each one after it.
         others: Small files, written whole.
-        chunk: Rows that a worker does at a time.
-        jobs, progress: Worker processes; whether to show a progress bar.
+        chunk, jobs: Rows that a worker process does at a time, and how many workers.
         keep_refused: Keep the work done so far when a source is refused, to be continued.
 
     Raises:
