@@ -148,7 +148,7 @@ def read(image: Image) -> tuple[str, bytes]:
     if isinstance(place, str):
         return name, Path(place).read_bytes()
     archive, offset, packed_size, size, method, crc = place
-    with open(archive, "rb") as file:
+    with open(archive, "rb", buffering=0) as file:
         file.seek(offset + 26)  # lengths of name and extra field: the directory's differ
         lengths = file.read(4)
         name_size, extra = (int.from_bytes(part, "little") for part in (lengths[:2], lengths[2:]))
