@@ -14,21 +14,17 @@ from dmtg_lite.data.celeba.prepare import prepare_celeba
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description="Turn CelebA's lists and images into one uint8 array of 64 x 64 pixels, "
-        "labels and a "
-        "manifest.",
+        description="Turn CelebA's lists and images into one uint8 array of 64 x 64 pixels, labels "
+        "and a manifest.",
         epilog="Time: about two minutes for all 202,599 images on two cores. Disk: 2.5 GB for all "
-        "of them, "
-        "12 kB an image; the images and img_align_celeba.zip (1.4 GB) are only read. Memory: "
-        "under 1 GB. "
-        "An interrupted run continues when started again.",
+        "of them, 12 kB an image; the images and img_align_celeba.zip (1.4 GB) are only read. "
+        "Memory: under 1 GB. An interrupted run continues when started again.",
     )
     parser.add_argument(
         "--root",
         required=True,
-        help="folder with CelebA as torchvision, its authors, Kaggle or Hugging Face (parquet) "
-        "lay it out, "
-        "or with the unopened img_align_celeba.zip",
+        help="folder with CelebA as torchvision, its authors, Kaggle or Hugging Face (parquet) lay "
+        "it out, or with the unopened img_align_celeba.zip",
     )
     parser.add_argument("--out", required=True, help="folder to make, e.g. prepared/celeba")
     parser.add_argument(

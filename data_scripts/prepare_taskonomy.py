@@ -17,28 +17,23 @@ def main(arguments: list[str] | None = None) -> int:
         description="Turn Taskonomy's pictures of the five tasks (rgb, depth_zbuffer, normal, "
         "segment_semantic, keypoints2d, edge_texture) into arrays and a manifest.",
         epilog="Time: about 45 ms of a core for a view of 512 pixels, besides reading its six "
-        "files; three "
-        "hours of one core for the 260,000 views of the tiny split. Disk: 0.85 MB a view at 256 "
-        "pixels, "
-        "0.05 MB at 64 (tiny: 220 and 14 GB); the pictures are only read. Memory does not grow "
-        "with the "
-        "views. An interrupted run continues when started again, also after a broken picture was "
-        "replaced.",
+        "files; three hours of one core for the 260,000 views of the tiny split. Disk: 0.85 MB a "
+        "view at 256 pixels, 0.05 MB at 64 (tiny: 220 and 14 GB); the pictures are only read. "
+        "Memory does not grow with the views. An interrupted run continues when started again, "
+        "also after a broken picture was replaced.",
     )
     parser.add_argument(
         "--root",
         required=True,
         help="folder with Taskonomy as omnitools (DOMAIN/taskonomy/BUILDING), Standley or DMTG "
-        "(DOMAIN/BUILDING) lay it out, unpacked or unopened BUILDING_DOMAIN.tar, or one building "
-        "(DOMAIN)",
+        "(DOMAIN/BUILDING) lay it out, unpacked or unopened BUILDING_DOMAIN.tar, or one building",
     )
     parser.add_argument("--out", required=True, help="folder to make, e.g. prepared/taskonomy")
     parser.add_argument(
         "--split",
         default="tiny",
         help="tiny (default): the official 25, 5 and 5 buildings; a split CSV; or one: divide the "
-        "points of "
-        "a single building 80, 10 and 10 percent",
+        "points of a single building 80, 10 and 10 percent",
     )
     parser.add_argument(
         "--size", type=int, default=256, metavar="S", help="pixels a side (default 256)"
