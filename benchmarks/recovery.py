@@ -217,7 +217,7 @@ def run_cell(case_name: str, run: str, seed: int) -> dict:
     one_step = (
         count_macs(build_network(faces, config), faces.image_shape)["encoder"] * config.batch_size
     )
-    elbow = result.history.meta.get("elbow")
+    elbow = result.elbow
     return row | {
         "agreement": result.agreement,
         "groups": result.groups,

@@ -177,7 +177,8 @@ class TaskData:
         return self.streamed_to or self.train.images.device
 
     def stream_to(self, device: torch.device | str) -> TaskData:
-        """The same data for training on a device that cannot hold it: only batches are copied there."""
+        """The same data for training on a device that cannot hold it: only batches are copied
+        there."""
         # an empty tensor knows the whole name: "cuda" is "cuda:0"
         return replace(self, streamed_to=torch.empty(0, device=device).device)
 

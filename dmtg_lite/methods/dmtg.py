@@ -96,7 +96,8 @@ class _Restart:
         self.train_loss = float("inf")
 
     def train_until(self, step: int) -> None:
-        """Train up to a step and take the training loss there, or read both from the checkpoints."""
+        """Train up to a step and take the training loss there, or read both from the
+        checkpoints."""
         self.run.train_until(step)
         # a resumed run may stand at a later step by now: what it scored here is on file
         score = self.run.saving.path(f"train_loss_{step}.json")

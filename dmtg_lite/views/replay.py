@@ -125,10 +125,7 @@ def _about(about: About) -> str:
 
 
 def _groups(history: History) -> str:
-    found, planted = (
-        history.about.groups or history.groups(),
-        history.about.planted_groups,
-    )
+    found, planted = (history.about.groups or history.groups(), history.about.planted_groups)
     same = {frozenset(group) for group in planted or []} & {frozenset(group) for group in found}
 
     def listing(title: str, groups: list[list[str]]) -> str:

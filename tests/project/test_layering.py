@@ -109,7 +109,8 @@ def test_the_table_has_no_cycle() -> None:
 
 
 def run_without(blocked: set[str], code: str) -> list[str]:
-    """Run code in a new interpreter where some packages cannot be imported; return its output words."""
+    """Run code in a new interpreter where some packages cannot be imported; return its output
+    words."""
     block = f"""
 import sys
 class Block:

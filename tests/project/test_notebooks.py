@@ -54,7 +54,8 @@ def printed(notebook: NotebookNode, tag: str | None = None) -> list[str]:
 
 
 def execute(notebook: NotebookNode, folder: Path, monkeypatch: pytest.MonkeyPatch) -> NotebookNode:
-    """Run all cells as a student's Run All does, in a folder of its own, with nobody to press Start."""
+    """Run all cells as a student's Run All does, in a folder of its own, with nobody to press
+    Start."""
     monkeypatch.setenv("DMTG_HEADLESS", "1")
     monkeypatch.delenv("DMTG_CELEBA", raising=False)
     monkeypatch.delenv("DMTG_TASKONOMY", raising=False)
@@ -107,7 +108,8 @@ def test_the_solutions_are_right(
 def test_the_notebook_on_celeba_says_that_its_faces_are_fake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without prepared images, notebook 3 says FAKE where it loads them and NOT COMPARABLE at the table."""
+    """Without prepared images, notebook 3 says FAKE where it loads them and NOT COMPARABLE at the
+    table."""
     path = ROOT / "notebooks" / "03_celeba9.py"
     said = "".join(
         printed(execute(solutions.strip_solutions(read(path)), tmp_path / "run", monkeypatch))
@@ -151,7 +153,8 @@ def test_a_notebook_is_short_and_in_small_pieces(path: Path) -> None:
 
 @each_notebook
 def test_a_notebook_has_the_rhythm(path: Path) -> None:
-    """A question first, predictions and things to notice on the way, three skills and a link at the end."""
+    """A question first, predictions and things to notice on the way, three skills and a link at
+    the end."""
     prose = [cell.source for cell in prose_cells(read(path))]
     assert "**Question.**" in prose[0]
     assert sum("Predict" in text for text in prose) >= 1
