@@ -199,16 +199,22 @@ def test_scrub_shows_the_past(visit: Visit) -> None:
     assert visit.heat_map() == newest
 
 
-def test_mean_weight_switch(visit: Visit) -> None:
-    """E[Z] shows other numbers than softmax(S), of the same step."""
-    settled = visit.heat_map()
-    visit.page.locator("button.widget-toggle-button", has_text="E[Z]").click()
-    visit.page.wait_for_function(
-        f"z => JSON.stringify(Array.from(document.querySelector('{PLOT}').data[0].z,"
-        " row => Array.from(row))) !== z",
-        arg=json.dumps(settled, separators=(",", ":")),
-    )
-    visit.page.locator("button.widget-toggle-button", has_text="softmax").click()
+def test_the_toggle_shows_mean_weights_and_losses(visit: Visit) -> None:
+    """E[Z] and loss each show other numbers of the same step; losses as they were recorded."""
+    shown = [visit.heat_map()]
+    for choice in ("E[Z]", "loss", "probabilities"):
+        visit.page.get_by_role("radio", name=choice, exact=True).check()
+        visit.page.wait_for_function(
+            f"z => JSON.stringify(Array.from(document.querySelector('{PLOT}').data[0].z,"
+            " row => Array.from(row))) !== z",
+            arg=json.dumps(shown[-1], separators=(",", ":")),
+        )
+        shown.append(visit.heat_map())
+        if choice == "loss":
+            text = visit.page.evaluate(f"document.querySelector('{PLOT}').data[0].text[0]")
+            losses = visit.ask("session.history.loss_matrices[-20:, 0].mean(0).tolist()")
+            assert [text.strip("</b>") for text in text] == [f"{loss:.2f}" for loss in losses]
+    assert shown[3] == shown[0]
 
 
 def test_reset_with_another_k(visit: Visit) -> None:

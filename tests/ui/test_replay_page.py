@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -25,7 +26,9 @@ def replay(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Page:
     history = History([EVIL, "hair", "beard", "hat"], 3, meta={"title": "A run"})
     steps = np.arange(1, N_STEPS + 1)
     losses = np.linspace(1, 0.2, N_STEPS)[:, None] * np.ones(4)
-    history.append(steps, p, losses, np.full(N_STEPS, 2.5), np.full(N_STEPS, 0.1))
+    matrices = losses[:, :, None] + (1 - p)  # a head's loss is higher where the probability is low
+    matrices[:, 1, 2] = np.nan
+    history.append(steps, p, losses, np.full(N_STEPS, 2.5), np.full(N_STEPS, 0.1), matrices)
     history.meta["groups"] = history.groups()
     path = write_replay(history, tmp_path_factory.mktemp("replay") / "run.html")
     page.requests = []
@@ -75,16 +78,31 @@ def test_play_runs_from_the_start_and_stops_at_the_end(replay: Page) -> None:
     expect(replay.locator("#play")).to_have_attribute("aria-pressed", "false")
 
 
-def test_mean_weight_is_flatter_than_softmax(replay: Page) -> None:
-    """The switch changes the numbers: at tau 2.5 a settled task still trains other branches."""
+def choose(page: Page, matrix: str) -> None:
+    page.get_by_role("radio", name=matrix, exact=True).check()
+
+
+def test_the_toggle_shows_probabilities_mean_weights_or_losses(replay: Page) -> None:
+    """At tau 2.5 a settled task still trains other branches; of losses the lowest is bold and pale."""
     replay.locator("h1").click()
     replay.keyboard.press("End")
     replay.keyboard.press("ArrowLeft")
-    settled = cell(replay, 0, 2)
-    replay.get_by_label("mean weight E[Z]").check()
+    settled, n_shown = cell(replay, 0, 2), n_edges(replay)
+    choose(replay, "E[Z]")
     assert cell(replay, 0, 2) < settled - 0.1
-    replay.get_by_label("softmax(S)").check()
+    choose(replay, "loss")
+    row = replay.locator("#heat tbody tr").first.locator("td")
+    np.testing.assert_allclose(cell(replay, 0, 2), 0.39, atol=0.02)  # of 20 records, by hand
+    assert cell(replay, 0, 0) > 1
+    assert [node.get_attribute("class") for node in row.all()] == ["", "", "best"]
+    light = [sum(map(int, re.findall(r"\d+", node.evaluate("n => n.style.background"))))
+             for node in row.all()]  # fmt: skip
+    assert light[2] > light[0]
+    expect(replay.locator("#heat td.closed")).to_have_count(1)  # no head there
+    assert n_edges(replay) == n_shown  # the head graph goes on showing probabilities
+    choose(replay, "probabilities")
     assert cell(replay, 0, 2) == settled
+    expect(replay.locator("#heat td.closed")).to_have_count(0)
 
 
 def test_markup_in_a_task_name_is_shown_as_text(replay: Page) -> None:
@@ -162,6 +180,8 @@ def test_a_closing_is_seen(closing_replay: Page) -> None:
     expect(page.locator(".dmtg-head-graph .edge:visible")).to_have_count(8)
     expect(page.locator("#step")).to_contain_text("2 of 3 branches open")
     expect(page.locator("#heat td.closed")).to_have_count(4)
+    expect(page.get_by_role("radio", name="loss")).to_be_disabled()  # an old run has none
+    expect(page.get_by_text("this recording holds no losses")).to_be_visible()
     assert "closed: group 1" in page.locator(".dmtg-head-graph").get_attribute("aria-label")
     expect(page.locator("#loss .closing")).to_have_count(1)
     scrub_to(page, 5)  # the past has it open

@@ -15,13 +15,14 @@ from PIL import Image
 from torch import Tensor
 
 from dmtg_lite.core.tasks import CELEBA_40, TASKONOMY_5, Task
-from dmtg_lite.views.plots import GREY, group_style
-from dmtg_lite.views.plots.pictures import (
+from dmtg_lite.views.plots import (
     CLASS_COLOURS,
-    MAX_SIDE,
+    GREY,
+    group_style,
     plot_predictions,
     plot_task_gains,
 )
+from dmtg_lite.views.plots.pictures import MAX_SIDE
 
 DEPTH, NORMAL, SEGMENTATION, KEYPOINTS, EDGES = TASKONOMY_5
 

@@ -13,9 +13,8 @@ from dmtg_lite.runs.history import History, compute_mean_assignment
 from dmtg_lite.views import plots
 from dmtg_lite.views.plots import (
     GROUP_COLOURS,
+    compute_matrix,
     compute_temperature_views,
-    compute_weights,
-    decimate,
     group_style,
     make_dashboard,
     plot_assignment,
@@ -27,9 +26,9 @@ from dmtg_lite.views.plots import (
     plot_probabilities,
     plot_task_losses,
     plot_temperature,
-    running_mean,
     update_dashboard,
 )
+from dmtg_lite.views.plots.curves import decimate, running_mean
 
 NAMES = ["hair", "<b>beard</b>", "hat", "nose"]
 
@@ -78,12 +77,12 @@ def test_heat_map_refuses_wrong_names() -> None:
 def test_weights_are_softmax_or_mean_weight(history: History) -> None:
     """The two differ at tau 2.5, and E[Z] is what `compute_mean_assignment` says."""
     p = history.probabilities[-1]
-    np.testing.assert_array_equal(compute_weights(history), p)
+    np.testing.assert_array_equal(compute_matrix(history), p)
     expected = compute_mean_assignment(p, 2.5, n_draws=500)
-    np.testing.assert_array_equal(compute_weights(history, weights="E[Z]"), expected)
-    assert compute_weights(history, weights="E[Z]")[0, 0] < p[0, 0] - 0.1
-    with pytest.raises(ValueError, match="`weights` must be one of"):
-        compute_weights(history, weights="mean")
+    np.testing.assert_array_equal(compute_matrix(history, matrix="E[Z]"), expected)
+    assert compute_matrix(history, matrix="E[Z]")[0, 0] < p[0, 0] - 0.1
+    with pytest.raises(ValueError, match="`matrix` must be one of"):
+        compute_matrix(history, matrix="mean")
 
 
 def test_every_picture_of_a_run_is_small_and_escaped(history: History) -> None:
@@ -107,7 +106,7 @@ def test_dashboard_shows_the_record_asked_for(history: History) -> None:
     np.testing.assert_allclose(fig.data[0].z, history.probabilities[99], atol=1e-4)
     assert fig.layout.shapes[0].x0 == 100
     assert "step 100" in fig.layout.annotations[0].text
-    assert [trace.visible for trace in fig.data[1:9]] == [True] * 3 + [False] * 5
+    assert [trace.visible for trace in fig.data[6:14]] == [True] * 3 + [False] * 5
 
 
 def test_one_dashboard_serves_runs_of_any_k(history: History) -> None:
@@ -117,7 +116,7 @@ def test_one_dashboard_serves_runs_of_any_k(history: History) -> None:
     update_dashboard(fig, History(NAMES, 5), n_steps=900)
     assert np.shape(fig.data[0].z) == (4, 5)
     np.testing.assert_allclose(fig.data[0].z, 0.2)
-    assert sum(bool(trace.visible) for trace in fig.data[1:9]) == 5
+    assert sum(bool(trace.visible) for trace in fig.data[6:14]) == 5
     assert fig.layout.xaxis4.range == (0, 900)
 
 
@@ -131,7 +130,7 @@ def test_norm_gain_bars_are_means_over_seeds() -> None:
     """One bar per method in the table's order; its runs are dots."""
     table = pd.DataFrame({"method": ["stl", "dmtg", "dmtg"], "norm_gain_error": [30.0, 40.0, 50.0]})
     bars, dots = plot_norm_gain(table).data
-    assert (list(bars.y), bars.x.tolist()) == (["stl", "dmtg"], [30.0, 45.0])
+    assert (list(bars.y), list(bars.x)) == (["stl", "dmtg"], [30.0, 45.0])
     assert list(dots.x) == [30.0, 40.0, 50.0]
     with pytest.raises(ValueError, match="no column"):
         plot_norm_gain(table, value="gain")
@@ -224,7 +223,7 @@ def test_dashboard_before_and_after_a_closing(closing_run: History) -> None:
     update_dashboard(fig, closing_run, index=10)
     assert None not in np.ravel(fig.data[0].z).tolist()
     assert fig.layout.xaxis.title.text == "group"
-    assert len(fig.data[-2].x) == 0
+    assert len(fig.data[1].x) == 0
     update_dashboard(fig, closing_run.slice(stop=30))
     assert len(fig.layout.shapes) == 3
     update_dashboard(fig, History(NAMES, 2))

@@ -24,9 +24,9 @@ from dmtg_lite.views.plots import (
     apply_style,
     group_style,
     load_plotly,
+    plot_task_gains,
     to_label,
 )
-from dmtg_lite.views.plots.pictures import plot_task_gains
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -1,7 +1,6 @@
 """What the temperature does to one draw and to the mean of many, under a slider.
 
-numpy only, and no training: the numbers come from `dmtg_lite.views.plots.plot_temperature`, its
-    still twin.
+numpy only, and no training; the still twin is `dmtg_lite.views.plots.plot_temperature`.
 """
 
 from __future__ import annotations
@@ -45,9 +44,8 @@ class TauExplorer:
         if tau not in TAUS:
             raise ValueError(f"`tau` must be one of {TAUS}, got {tau}.")
         self._logits, self._seed = np.asarray(logits, np.float64), seed
-        self.figure = go.FigureWidget(
-            plot_temperature(self._logits, tau, task_names=task_names, seed=seed)
-        )
+        still = plot_temperature(self._logits, tau, task_names=task_names, seed=seed)
+        self.figure = go.FigureWidget(still)
         self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
         self.tau = widgets.SelectionSlider(
             options=[(f"{value:g}", value) for value in TAUS],
@@ -73,4 +71,4 @@ class TauExplorer:
         views = compute_temperature_views(self._logits, self.tau.value, seed=self._seed)
         with self.figure.batch_update():  # one message to the browser
             for trace, matrix in zip(self.figure.data, views, strict=True):
-                trace.z = matrix
+                trace["z"] = matrix
