@@ -108,6 +108,7 @@ def visit(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visi
         page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
         page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
         page.wait_for_selector(f"{PLOT} .main-svg", timeout=120_000)
+        page.wait_for_function(f"document.querySelector('{PLOT}').data?.length")
         page.wait_for_selector(".dmtg-head-graph .edge", timeout=60_000, state="attached")
         yield Visit(page)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dmtg_lite.runs.history import History
 from dmtg_lite.views.plots.style import GREY, group_style, make_figure
@@ -35,40 +35,21 @@ def plot_closing_costs(history: History) -> go.Figure:
         )
     imagined = [n for n in costs if n not in done]
     branches = [closing["branch"] for closing in done.values()]
+    steps = [f"step {closing['step']}" for closing in done.values()]
+    words = [f"{costs[n]:.2f}<br>branch {k}" for n, k in zip(done, branches, strict=True)]
     bars = [
-        {
-            "x": list(done),
-            "marker": {"color": [group_style(k)[0] for k in branches]},
-            "text": [f"{costs[n]:.2f}<br>branch {k}" for n, k in zip(done, branches, strict=True)],
-            "hovertext": [f"step {closing['step']}" for closing in done.values()],
-        },
-        {
-            "x": imagined,
-            "marker": {"color": "rgba(118,118,118,.3)"},
-            "text": [f"{costs[n]:.2f}" for n in imagined],
-        },
+        _bars(costs, list(done), words, [group_style(k)[0] for k in branches], hovertext=steps),
+        _bars(costs, imagined, [f"{costs[n]:.2f}" for n in imagined], "rgba(118,118,118,.3)"),
     ]
-    for bar in bars:
-        bar |= {"type": "bar", "y": [costs[n] for n in bar["x"]], "width": 0.7}
-        bar |= {"textposition": "outside", "cliponaxis": False, "textfont": {"size": 12}}
-        bar["marker"]["line"] = {"color": GREY, "width": 1}
     order = sorted(costs, reverse=True)
+    x_axis = {"title": "branches open: before → after", "tickvals": order}
+    x_axis |= {"range": [order[0] + 0.6, order[-1] - 0.6]}
+    x_axis |= {"ticktext": [f"{n} → {n - 1}" for n in order]}
     bottom, top = min(0.0, *costs.values()), max(1e-3, *costs.values())
-    fig = make_figure(
-        [bar for bar in bars if bar["x"]],
-        "what closing one branch more costs" + ("; grey: imagined" if done and imagined else ""),
-        height=360,
-        x={
-            "title": "branches open: before → after",
-            "range": [order[0] + 0.6, order[-1] - 0.6],
-            "tickvals": order,
-            "ticktext": [f"{n} → {n - 1}" for n in order],
-        },
-        y={  # with room for the words above
-            "title": "cost (summed training loss)",
-            "range": [1.2 * bottom, top + (top - bottom) * 0.35],
-        },
-    )
+    limits = [1.2 * bottom, top + (top - bottom) * 0.35]  # with room for the words above
+    y_axis = {"title": "cost (summed training loss)", "range": limits}
+    title = "what closing one branch more costs" + ("; grey: imagined" if done and imagined else "")
+    fig = make_figure([bar for bar in bars if bar["x"]], title, height=360, x=x_axis, y=y_axis)
     if elbow:
         k, note = elbow["n_groups"], f"<b>K = {elbow['n_groups']}</b><br>the cost rises most here"
         fig.add_vline(k + 0.5, line={"color": GREY, "width": 1.5, "dash": "dot"})
@@ -77,3 +58,11 @@ def plot_closing_costs(history: History) -> go.Figure:
         at |= {"xshift": shift, "align": side, "font": {"size": 13}, "showarrow": False}
         fig.add_annotation({"text": note} | at)
     return fig.update_layout(showlegend=False)
+
+
+def _bars(
+    costs: dict[int, float], which: list[int], words: list[str], colour: Any, **more: Any
+) -> dict[str, Any]:
+    bars = {"type": "bar", "x": which, "y": [costs[n] for n in which], "width": 0.7, "text": words}
+    bars |= {"textposition": "outside", "cliponaxis": False, "textfont": {"size": 12}, **more}
+    return bars | {"marker": {"color": colour, "line": {"color": GREY, "width": 1}}}

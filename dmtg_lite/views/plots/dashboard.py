@@ -29,17 +29,10 @@ def make_dashboard(n_groups: int = 8) -> go.Figure:
     Fill it with `update_dashboard`; wrap it in a `FigureWidget` to make it live. It holds lines for
     at least 8 groups, so that a run with another K is shown by the same figure.
     """
-    fig: Any = load_plotly().subplots.make_subplots(
-        rows=3,
-        cols=2,
-        specs=[[{"rowspan": 3}, {}], [None, {}], [None, {}]],
-        shared_xaxes=True,
-        subplot_titles=(" ", " ", " ", " "),
-        vertical_spacing=0.1,
-        horizontal_spacing=0.09,
-        column_widths=[0.46, 0.54],
-        row_heights=[0.4, 0.33, 0.27],
-    )
+    grid: dict[str, Any] = {"rows": 3, "cols": 2, "shared_xaxes": True, "subplot_titles": [" "] * 4}
+    grid |= {"specs": [[{"rowspan": 3}, {}], [None, {}], [None, {}]], "column_widths": [0.46, 0.54]}
+    grid |= {"row_heights": [0.4, 0.33, 0.27], "vertical_spacing": 0.1, "horizontal_spacing": 0.09}
+    fig: Any = load_plotly().subplots.make_subplots(**grid)
     empty = History(["task"], max(8, n_groups))
     for row, col, trace in _traces(empty, -1, "task", "probabilities"):
         fig.add_trace(trace, row, col)

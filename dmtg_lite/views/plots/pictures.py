@@ -27,7 +27,7 @@ CLASS_COLOURS = {
     "clock": "#EEFFAA", "vase": "#000044",
 }  # fmt: skip
 MAX_SIDE = 128  # pixels: larger pictures are thinned out, or a page would weigh tens of MB
-GAP, WIDE_GAP = 0.04, 0.16  # between two pictures and two tasks, in widths of a picture
+GAP, WIDE_GAP = 0.03, 0.12  # between two pictures and two tasks, in widths of a picture
 HEAD, FOOT = 46, 40  # pixels above and below
 Trace = dict[str, Any]
 
@@ -52,13 +52,10 @@ def plot_images(images: np.ndarray, captions: Sequence[str], *, columns: int = 6
     n_rows = -(-len(images) // columns)
     space = 18 * (max(text.count("\n") for text in captions) + 1) + 10  # pixels above each row
     height = n_rows * (150 + space) + 10
-    fig = load_plotly().subplots.make_subplots(
-        rows=n_rows,
-        cols=columns,
-        subplot_titles=[to_label(text).replace("\n", "<br>") for text in captions],
-        horizontal_spacing=0.01,
-        vertical_spacing=min(space / height, 0.99 / max(n_rows - 1, 1)),
-    )
+    gaps = {"vertical_spacing": min(space / height, 0.99 / max(n_rows - 1, 1))}
+    titles = [to_label(text).replace("\n", "<br>") for text in captions]
+    gaps |= {"horizontal_spacing": 0.01, "subplot_titles": titles}
+    fig = load_plotly().subplots.make_subplots(rows=n_rows, cols=columns, **gaps)
     for n, picture in enumerate(images):
         fig.add_trace(_image_trace(picture), n // columns + 1, n % columns + 1)
     apply_style(fig, height=height).update_annotations(font_size=12)
@@ -96,8 +93,8 @@ def plot_predictions(
     columns = [[_image_trace(_thin(picture)) for picture in images]]
     seen: set[int] = set()  # classes
     for task in tasks:
-        truth = _thin(_check(task, truths, "truths", len(images)))
-        guess = _thin(_check(task, predictions, "predictions", len(images)))
+        named = (("truths", truths), ("predictions", predictions))
+        truth, guess = (_thin(_check(task, pictures, n, len(images))) for n, pictures in named)
         columns += _task_traces(task, truth, guess)
         if task.loss == "cross_entropy":
             seen |= {int(k) for k in np.unique(np.stack([truth, guess])) if k >= 0}
@@ -168,15 +165,13 @@ def _image_trace(picture: np.ndarray) -> Trace:
 def _task_traces(task: Task, truth: np.ndarray, guess: np.ndarray) -> list[list[Trace]]:
     """n traces of the truth, and n of the prediction."""
     if task.loss == "cross_entropy":
-        return [[_class_trace(picture) for picture in pictures] for pictures in (truth, guess)]
+        return [[_class_trace(classes) for classes in pictures] for pictures in (truth, guess)]
     if task.n_outputs == 3:
-        return [
-            [_image_trace(picture) for picture in _normal_colours(pictures)]
-            for pictures in (truth, guess)
-        ]
+        both = (_normal_colours(truth), _normal_colours(guess))
+        return [[_image_trace(picture) for picture in pictures] for pictures in both]
     limits = [_range(*pair, task) for pair in zip(truth, guess, strict=True)]
     return [
-        [_number_trace(picture[0], task, at) for picture, at in zip(pictures, limits, strict=True)]
+        [_number_trace(numbers[0], task, *at) for numbers, at in zip(pictures, limits, strict=True)]
         for pictures in (truth, guess)
     ]
 
@@ -184,16 +179,10 @@ def _task_traces(task: Task, truth: np.ndarray, guess: np.ndarray) -> list[list[
 def _class_trace(classes: np.ndarray) -> Trace:
     names, colours = list(CLASS_COLOURS), list(CLASS_COLOURS.values())
     edges = np.repeat(np.arange(len(colours) + 1) / len(colours), 2)[1:-1]  # 0, 1/18, 1/18, ..., 1
-    return {
-        "type": "heatmap",
-        "z": classes,
-        "zmin": -0.5,
-        "zmax": len(colours) - 0.5,
-        "text": [["" if np.isnan(k) else names[int(k)] for k in row] for row in classes],
-        "colorscale": [[float(edge), colours[i // 2]] for i, edge in enumerate(edges)],
-        "showscale": False,
-        "hovertemplate": "%{text}<extra></extra>",
-    }
+    scale = [[float(edge), colours[i // 2]] for i, edge in enumerate(edges)]
+    text = [["" if np.isnan(k) else names[int(k)] for k in row] for row in classes]
+    limits = (-0.5, len(colours) - 0.5)
+    return _heat(classes, *limits, scale, "%{text}") | {"text": text}
 
 
 def _normal_colours(normals: np.ndarray) -> np.ndarray:
@@ -211,65 +200,55 @@ def _range(truth: np.ndarray, guess: np.ndarray, task: Task) -> tuple[float, flo
     return 0.0, float(max(np.quantile(known, 0.99), 1e-6))  # responses: few are large
 
 
-def _number_trace(numbers: np.ndarray, task: Task, limits: tuple[float, float]) -> Trace:
-    is_depth = task.metric == "rmse"
-    return {
-        "type": "heatmap",
-        "z": numbers,
-        "zmin": limits[0],
-        "zmax": limits[1],
-        "showscale": False,
-        "colorscale": "Viridis" if is_depth else "gray",
-        "hovertemplate": f"%{{z:{'.2f' if is_depth else '.4f'}}}<extra></extra>",
-    }
+def _number_trace(numbers: np.ndarray, task: Task, low: float, high: float) -> Trace:
+    scale, digits = ("Viridis", 2) if task.metric == "rmse" else ("gray", 4)
+    return _heat(numbers, low, high, scale, f"%{{z:.{digits}f}}")
+
+
+def _heat(z: np.ndarray, low: float, high: float, scale: Any, hover: str) -> Trace:
+    look = {"colorscale": scale, "showscale": False, "hovertemplate": hover + "<extra></extra>"}
+    return {"type": "heatmap", "z": z, "zmin": low, "zmax": high, **look}
 
 
 def _titles(tasks: Sequence[Task], groups: Sequence[Sequence[str]]) -> list[str]:
-    """Names, each after a spot in the colour of its group and its number, where there are groups."""
-    group_of = {name: k for k, group in enumerate(groups) for name in group}
-
-    def mark(name: str) -> str:
-        k = group_of.get(name)
-        spot = "" if k is None else f'<span style="color:{group_style(k)[0]}">&#11044;</span> {k} '
-        return spot + to_label(name)
-
-    return [mark(task.name) for task in tasks]
+    """Names, each after a spot in its group's colour and the number, where there are groups."""
+    mark = {
+        name: f'<span style="color:{group_style(k)[0]}">&#11044;</span> {k} '
+        for k, group in enumerate(groups)
+        for name in group
+    }
+    return [mark.get(task.name, "") + to_label(task.name) for task in tasks]
 
 
 def _lay_out(columns: list[list[Trace]], titles: list[str], seen: list[int]) -> go.Figure:
     """Every trace on axes of its own: truth and prediction stand close, pixels are square."""
-    # left edges in widths of a picture: the image, then pairs with a wide gap before each
-    left = [n * (1 + GAP) + (n + 1) // 2 * WIDE_GAP for n in range(len(columns))]
-    n_rows, width = len(columns[0]), left[-1] + 1
-    fig: Any = load_plotly().graph_objects.Figure()
-
-    def note(xref: str, x: float, text: str, size: int, shift: int) -> None:
-        at = {"xref": xref, "x": x, "yref": "paper", "y": 1, "yshift": shift, "font_size": size}
-        fig.add_annotation(at, text=text, xanchor="center", yanchor="bottom", showarrow=False)
-
-    square = {"visible": False, "constrain": "domain"}
+    n_rows, n_tasks = len(columns[0]), len(titles)
+    width = 1 + (2 + WIDE_GAP + 3 * GAP) * n_tasks  # in pictures
+    side = min(230.0, 1100 / width)  # pixels of a picture, on a page of 1100
+    height = n_rows * side * (1 + GAP)
+    fig: Any = load_plotly().subplots.make_subplots(
+        rows=n_rows,
+        cols=1 + 3 * n_tasks,  # the image, then for every task a gap, the truth and the prediction
+        specs=[[{}, *[None, {}, {}] * n_tasks] for _ in range(n_rows)],
+        subplot_titles=["", *["truth", "predicted"] * n_tasks],
+        column_widths=[1, *[WIDE_GAP, 1, 1] * n_tasks],
+        horizontal_spacing=GAP / width,
+        vertical_spacing=GAP * side / height,
+    )
     for n, traces in enumerate(columns):
-        for row, trace in enumerate(traces):
-            i = n * n_rows + row + 1
-            fig.add_trace(trace | {"xaxis": f"x{i}", "yaxis": f"y{i}"})
-            fig.layout[f"xaxis{i}"] = square | {
-                "domain": [left[n] / width, (left[n] + 1) / width],
-                "anchor": f"y{i}",
-                "constraintoward": "right" if n % 2 else "left",
-            }
-            fig.layout[f"yaxis{i}"] = square | {
-                "domain": [1 - (row + 1 / (1 + GAP)) / n_rows, 1 - row / n_rows],
-                "autorange": "reversed",
-                "anchor": f"x{i}",
-                "scaleanchor": f"x{i}",
-                "constraintoward": "top",
-            }
-        if n:
-            note(f"x{n * n_rows + 1} domain", 0.5, "truth" if n % 2 else "predicted", 11, 2)
-        if n % 2:
-            note("paper", (left[n] + 1 + GAP / 2) / width, titles[n // 2], 14, 18)
-    for k in seen:
-        label, colour = list(CLASS_COLOURS.items())[k]
+        for row, trace in enumerate(traces, 1):
+            fig.add_trace(trace, row, n + 1 + (n + 1) // 2)
+    fig.update_annotations(font_size=11, yshift=-2)
+    square = {"visible": False, "constrain": "domain"}
+    fig.update_xaxes(square, constraintoward="left")
+    fig.update_yaxes(square, constraintoward="top", autorange="reversed")
+    fig.for_each_yaxis(lambda axis: axis.update(scaleanchor=axis.anchor))
+    at = {"y": 1, "xref": "paper", "yref": "paper", "yshift": 18, "font_size": 14}
+    for n, title in enumerate(titles):
+        fig.update_xaxes(constraintoward="right", col=3 * n + 3)  # truths lean on predictions
+        middle = fig.layout[f"xaxis{2 * n + 2}"].domain[1] + GAP / 2 / width
+        fig.add_annotation(at, x=middle, text=title, yanchor="bottom", showarrow=False)
+    for label, colour in (list(CLASS_COLOURS.items())[k] for k in seen):
         spot = {
             "color": colour,
             "size": 11,
@@ -277,15 +256,8 @@ def _lay_out(columns: list[list[Trace]], titles: list[str], seen: list[int]) -> 
             "line": {"width": 1, "color": GREY},
         }
         fig.add_scatter(x=[None], y=[None], mode="markers", name=label, marker=spot)
-    side = min(230.0, 1100 / width)  # pixels of a picture, on a page of 1100
-    apply_style(fig, height=round(n_rows * side * (1 + GAP) + HEAD + FOOT))
-    legend = {"orientation": "h", "y": 0, "yanchor": "top", "x": 0, "font_size": 12}
-    return fig.update_layout(
-        plot_bgcolor=GREY,
-        dragmode=False,
-        margin={"l": 0, "r": 0, "t": HEAD, "b": FOOT},
-        legend={**legend, "itemclick": False, "itemdoubleclick": False},
-        showlegend=bool(seen),
-        xaxis={"visible": False},  # of the legend's entries
-        yaxis={"visible": False},
-    )
+    apply_style(fig, height=round(height + HEAD + FOOT))
+    legend = {"y": 0, "yanchor": "top", "font_size": 12, "itemclick": False}
+    fig.update_layout(legend={**legend, "itemdoubleclick": False}, showlegend=bool(seen))
+    margin = {"l": 0, "r": 0, "t": HEAD, "b": FOOT}
+    return fig.update_layout(plot_bgcolor=GREY, dragmode=False, margin=margin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MANY = 16  # tasks; beyond, the bars of several methods would be hairlines
+DOWNWARDS = {"autorange": "reversed", "ticksuffix": "  "}
+Trace = dict[str, Any]
 SYMBOLS = "circle diamond square triangle-up cross x star pentagon".split()
 
 
@@ -31,33 +33,17 @@ def plot_norm_gain(table: pd.DataFrame, *, value: str = "norm_gain_error") -> go
     gains = _collect(table, ("method",), value)
     names = [to_label(method) for (method,) in gains]
     means = [float(np.mean(values)) for values in gains.values()]
-    bars = {
-        "type": "bar",
-        "orientation": "h",
-        "name": "mean ± std",
-        "x": means,
-        "y": names,
-        "marker": {"color": GROUP_COLOURS[0], "opacity": 0.75},
-        "error_x": {"array": [_spread(values) for values in gains.values()], "color": GREY},
-        "text": [f"{mean:+.1f} %" for mean in means],
-        "textposition": "inside",
-        "insidetextanchor": "start",
-        "textfont": {"color": "white"},
-    }
-    dots = {
-        "type": "scatter",
-        "mode": "markers",
-        "name": "one run",
-        "x": [gain for values in gains.values() for gain in values],
-        "y": np.repeat(names, [len(values) for values in gains.values()]).tolist(),
-        "marker": {"color": GROUP_COLOURS[1], "size": 8, "symbol": "diamond"},
-    }
-    return make_figure(
-        [bars, dots],
-        height=max(260, 44 * len(means) + 120),
-        x={"title": "NormGain, percent (Naive MTL = 0)"},
-        y={"autorange": "reversed", "ticksuffix": "  "},
-    )
+    spreads = [_spread(values) for values in gains.values()]
+    bars = {"type": "bar", "orientation": "h", "name": "mean ± std", "x": means, "y": names}
+    bars |= {"error_x": {"array": spreads, "color": GREY}, "textfont": {"color": "white"}}
+    bars |= {"text": [f"{mean:+.1f} %" for mean in means], "insidetextanchor": "start"}
+    bars |= {"textposition": "inside", "marker": {"color": GROUP_COLOURS[0], "opacity": 0.75}}
+    dots: Trace = {"type": "scatter", "mode": "markers", "name": "one run"}
+    dots["marker"] = {"color": GROUP_COLOURS[1], "size": 8, "symbol": "diamond"}
+    dots["x"] = [gain for values in gains.values() for gain in values]
+    dots["y"] = np.repeat(names, [len(values) for values in gains.values()]).tolist()
+    height, x_axis = max(260, 44 * len(means) + 120), {"title": "NormGain, percent (Naive MTL = 0)"}
+    return make_figure([bars, dots], height=height, x=x_axis, y=DOWNWARDS)
 
 
 def plot_task_gains(
@@ -98,15 +84,13 @@ def plot_task_gains(
     if is_sorted:
         of_task = {t: np.mean([means[m, t] for m in methods if (m, t) in means]) for t in tasks}
         tasks.sort(key=of_task.__getitem__, reverse=True)
+    labels = [to_label(task) for task in tasks]
     are_bars = len(methods) == 1 or len(tasks) <= MANY
     row = max(12.5, min(11.0 * len(methods) + 15 if are_bars else 26.0, 500 / len(tasks)))  # pixels
-    fig = make_figure(
-        [],
-        title,
-        height=row * len(tasks) + 120,
-        x={"title": "percent; right of 0 is better than Naive MTL; dashed: mean over tasks"},
-        y={"range": [len(tasks) - 0.5, -0.5], **name_ticks(row)},
-    )
+    words = "percent; right of 0 is better than Naive MTL; dashed: mean over tasks"
+    x_axis = {"title": {"text": words, "font": {"size": 13}}}
+    y_axis = {"range": [len(tasks) - 0.5, -0.5], **name_ticks(row)}
+    fig = make_figure([], title, height=row * len(tasks) + 120, x=x_axis, y=y_axis)
     for k, method in enumerate(methods):
         colour = GROUP_COLOURS[k % 8]
         mean = float(np.mean([means[key] for key in means if key[0] == method]))
@@ -115,20 +99,14 @@ def plot_task_gains(
         dot = {"type": "scatter", "mode": "markers", "marker": marker}
         spreads = [_spread(runs.get((method, task), ())) for task in tasks]
         whisker = {"array": spreads, "thickness": 1.2, "width": 0}
-        fig.add_trace(
-            {
-                **(bar if are_bars else dot),
-                "y": [to_label(task) for task in tasks],
-                "x": [means.get((method, task)) for task in tasks],
-                "error_x": {**whisker, "color": GREY if are_bars else colour},
-                "name": f"{to_label(method)}: {mean:+.1f} %",
-                "hovertemplate": f"%{{y}}: %{{x:+.1f}} %<extra>{to_label(method)}</extra>",
-            }
-        )
+        trace: Trace = dict(bar if are_bars else dot, name=f"{to_label(method)}: {mean:+.1f} %")
+        trace |= {"y": labels, "x": [means.get((method, task)) for task in tasks]}
+        trace["error_x"] = {**whisker, "color": GREY if are_bars else colour}
+        trace["hovertemplate"] = f"%{{y}}: %{{x:+.1f}} %<extra>{to_label(method)}</extra>"
+        fig.add_trace(trace)
         line = {"color": GREY if len(methods) == 1 else colour, "width": 2, "dash": "dash"}
         fig.add_vline(mean, line=line, layer="above" if are_bars else "below")
     fig.add_vline(0, line={"color": GREY, "width": 1}, layer="below")
-    fig.update_xaxes(title_font_size=13)
     return fig.update_layout(showlegend=True, legend_traceorder="normal")
 
 
@@ -160,20 +138,9 @@ def plot_label_correlation(targets: Mapping[str, np.ndarray]) -> go.Figure:
     """
     correlation = correlate_labels(np.stack([np.asarray(values) for values in targets.values()]))
     names = [to_label(name) for name in targets]
-    heat = {
-        "type": "heatmap",
-        "z": np.round(correlation, 2),  # (N, N)
-        "x": names,
-        "y": names,
-        "zmin": -1,
-        "zmax": 1,
-        "colorscale": "RdBu",
-        "texttemplate": "%{z:.1f}" if len(names) <= 16 else "",
-        "xgap": 2,
-        "ygap": 2,
-        "hovertemplate": "%{y}, %{x}: %{z:.2f}<extra></extra>",
-        "colorbar": {"thickness": 12},
-    }
-    y_axis = {"autorange": "reversed", "ticksuffix": "  "}
+    heat = {"type": "heatmap", "z": np.round(correlation, 2), "x": names, "y": names}  # (N, N)
+    heat |= {"zmin": -1, "zmax": 1, "colorscale": "RdBu", "colorbar": {"thickness": 12}}
+    heat |= {"xgap": 2, "ygap": 2, "hovertemplate": "%{y}, %{x}: %{z:.2f}<extra></extra>"}
+    heat["texttemplate"] = "%{z:.1f}" if len(names) <= 16 else ""
     height = max(320, 22 * len(names) + 200)
-    return make_figure([heat], "correlation of the labels", height=height, y=y_axis)
+    return make_figure([heat], "correlation of the labels", height=height, y=DOWNWARDS)

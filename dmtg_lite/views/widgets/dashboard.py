@@ -321,8 +321,8 @@ class Dashboard:
 
         state, error, n_groups, line = "recorded", "", None, str(history.meta.get("config", ""))
         if session is not None:
-            state, error, n_groups = session.state, session.error, session.n_groups
-            line = session.config_line
+            state, error, line = session.state, session.error, session.config_line
+            n_groups = session.n_groups
             if state == "pretraining":
                 state = f"pretraining Naive MTL, step {session.pretrained}"
         error = self._error or error
