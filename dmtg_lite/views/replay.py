@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.history import History, compute_entropy, compute_mean_assignment
+from dmtg_lite.runs.history import About, History, compute_entropy, compute_mean_assignment
 from dmtg_lite.views.plots.curves import check_records, decimate, running_mean
 from dmtg_lite.views.plots.matrix import LOSS_COLOURS, compute_loss_range, compute_matrix
 
@@ -26,9 +26,7 @@ _MAX_BYTES = 80_000  # of all films: what keeps a page of 40 tasks under 200 kB
 def write_replay(history: History, path: str | Path, *, max_frames: int = 200) -> Path:
     """Write a run as one HTML page, atomically.
 
-    ``history.meta`` may say ``title``, ``method``, ``data``, ``seed``, ``config`` (the pasteable
-    line), ``note``, ``planted_groups``, ``groups``, ``closings`` and ``elbow``; what is there is
-    shown, and all of it is escaped.
+    What ``history.about`` says is shown, and all of it is escaped.
 
     Args:
         history: A run with at least one record.
@@ -52,8 +50,8 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
     check_records(history)
     n_tasks, n_groups = history.n_tasks, history.n_groups
     parts = {
-        "TITLE": html.escape(str(history.meta.get("title") or "A recorded run")),
-        "ABOUT": _describe(history.meta),
+        "TITLE": html.escape(history.about.title or "A recorded run"),
+        "ABOUT": _describe(history.about),
         "GROUPS": _list_groups(history),
         # pixels of the table's letters: forty rows end where the head graph beside them does
         "FONT": "10.5" if n_tasks > 32 else "16" if n_tasks <= 12 and n_groups <= 8 else "12",
@@ -98,12 +96,12 @@ def _film(history: History, max_frames: int) -> dict[str, Any]:
         "entropy": compute_entropy(p).round(3).tolist(),
         "p": _pack_weights(p),
         "z": _pack_weights(np.stack(mean_weights)),
-        "finished": "groups" in history.meta,
+        "finished": history.about.groups is not None,
         "closings": [closing["step"] for closing in history.closings],
     }
     if history.has_loss_matrices:
         losses = np.stack([compute_matrix(history, row, "loss") for row in rows.tolist()])
-        most = float(np.nanmax(losses, initial=1e-6))
+        most = float(np.max(losses, initial=1e-6, where=~np.isnan(losses)))
         codes = np.nan_to_num(losses / most * 65534, nan=65535).round().astype("<u2")
         film |= {"losses": base64.b64encode(codes.tobytes()).decode(), "most_loss": most}
         film |= {"loss_range": compute_loss_range(history) or 1e-6, "loss_colours": LOSS_COLOURS}
@@ -117,22 +115,22 @@ def _pack_weights(frames: np.ndarray) -> str:
     return base64.b64encode(codes.tobytes()).decode()
 
 
-def _describe(meta: dict[str, Any]) -> str:
+def _describe(about: About) -> str:
     """Method, data and seed; the note; the pasteable line: as far as they are known."""
-    facts = [str(meta["method"])] if meta.get("method") else []
-    facts += [f"{name} {meta[name]}" for name in ("data", "seed") if meta.get(name) is not None]
+    facts = (about.method, about.data and f"data {about.data}")
+    facts = [*filter(None, facts), *([] if about.seed is None else [f"seed {about.seed}"])]
     texts = {
         '<p class="faint">{}</p>': " · ".join(facts),
-        "<p>{}</p>": meta.get("note"),
-        "<p><code>{}</code></p>": meta.get("config"),
+        "<p>{}</p>": about.note,
+        "<p><code>{}</code></p>": about.config,
     }
-    return "\n".join(tag.format(html.escape(str(text))) for tag, text in texts.items() if text)
+    return "\n".join(tag.format(html.escape(text)) for tag, text in texts.items() if text)
 
 
 def _list_groups(history: History) -> str:
     """Groups found and planted, and the branches that closed: what needs no JavaScript."""
-    meta = history.meta
-    found, planted = meta.get("groups") or history.groups(), meta.get("planted_groups") or []
+    about = history.about
+    found, planted = about.groups or history.groups(), about.planted_groups or []
     same = {frozenset(group) for group in planted} & {frozenset(group) for group in found}
 
     def listing(title: str, groups: list[list[str]]) -> str:
@@ -148,7 +146,7 @@ def _list_groups(history: History) -> str:
 
 def _list_closings(history: History) -> str:
     """Who closed, what that cost, and what one more would have: the elbow in words."""
-    lines, elbow = [], history.meta.get("elbow")
+    lines, elbow = [], history.elbow
     for closing in history.closings:
         moved: dict[int, list[str]] = {}
         for task, branch in closing["moved"].items():

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dmtg_lite.runs.history import History
+from dmtg_lite.core.closing import Closing
+from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.replay import write_replay
 
 pytestmark = pytest.mark.ui
@@ -23,13 +24,13 @@ EVIL = "<img src=x onerror=alert(1)>"
 def replay(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Page:
     logits = np.linspace(0, 6, N_STEPS)[:, None, None] * np.eye(3)[[2, 0, 1, 2]]  # (T, 4, 3)
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    history = History([EVIL, "hair", "beard", "hat"], 3, meta={"title": "A run"})
+    history = History([EVIL, "hair", "beard", "hat"], 3, about=About(title="A run"))
     steps = np.arange(1, N_STEPS + 1)
     losses = np.linspace(1, 0.2, N_STEPS)[:, None] * np.ones(4)
     matrices = losses[:, :, None] + (1 - p)  # a head's loss is higher where the probability is low
     matrices[:, 1, 2] = np.nan
     history.append(steps, p, losses, np.full(N_STEPS, 2.5), np.full(N_STEPS, 0.1), matrices)
-    history.meta["groups"] = history.groups()
+    history.about.groups = history.groups()
     path = write_replay(history, tmp_path_factory.mktemp("replay") / "run.html")
     page.requests = []
     page.on("request", lambda request: page.requests.append(request.url))
@@ -87,7 +88,8 @@ def test_the_toggle_shows_probabilities_mean_weights_or_losses(replay: Page) -> 
     replay.locator("h1").click()
     replay.keyboard.press("End")
     replay.keyboard.press("ArrowLeft")
-    settled, n_shown = cell(replay, 0, 2), n_edges(replay)
+    settled = cell(replay, 0, 2)
+    expect(replay.locator(".dmtg-head-graph .edge:visible")).to_have_count(12)
     choose(replay, "E[Z]")
     assert cell(replay, 0, 2) < settled - 0.1
     choose(replay, "loss")
@@ -99,7 +101,7 @@ def test_the_toggle_shows_probabilities_mean_weights_or_losses(replay: Page) -> 
              for node in row.all()]  # fmt: skip
     assert light[2] > light[0]
     expect(replay.locator("#heat td.closed")).to_have_count(1)  # no head there
-    assert n_edges(replay) == n_shown  # the head graph goes on showing probabilities
+    assert n_edges(replay) == 12  # the head graph goes on showing probabilities
     choose(replay, "probabilities")
     assert cell(replay, 0, 2) == settled
     expect(replay.locator("#heat td.closed")).to_have_count(0)
@@ -133,19 +135,13 @@ def closing_replay(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -
         p[:, n, k] = 0.98
     p[20:, 2] = [0.98, 0.0, 0.02]
     p[20:, :, 1] = 0
-    history = History(["hair", "hat", "beard", "nose"], 3, meta={"title": "A closing"})
+    history = History(["hair", "hat", "beard", "nose"], 3, about=About(title="A closing"))
     history.append(
         np.arange(1, 41), p / p.sum(-1, keepdims=True), np.ones((40, 4)), np.ones(40), np.ones(40)
     )
-    closing = {
-        "step": 21,
-        "branch": 1,
-        "branches": [0, 1, 2],
-        "cost": 0.1,
-        "costs": [2, 0.1, 1],
-        "moved": {"beard": 0},
-    }
-    history.meta |= {"closings": [closing], "groups": history.groups()}
+    costs = {"cost": 0.1, "costs": [2.0, 0.1, 1.0], "branches": [0, 1, 2]}
+    history.tell(Closing(step=21, branch=1, moved={"beard": 0}, **costs), None)
+    history.about.groups, history.has_loss_matrices = history.groups(), False
     page = browser.new_page(viewport={"width": 1240, "height": 800}, reduced_motion="no-preference")
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))

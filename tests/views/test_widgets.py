@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import make_closing
 
 from dmtg_lite.core.config import Spare, TrainConfig
 from dmtg_lite.data.toys.faces import toy_faces
-from dmtg_lite.runs.history import History
+from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.widgets import Dashboard, HeadGraph, TauExplorer
 
@@ -47,7 +48,7 @@ def history() -> History:
     p = np.full((20, 2, 2), 0.5)
     p[:, 0] = np.stack([np.linspace(0.5, 0.99, 20), np.linspace(0.5, 0.01, 20)], -1)
     p[10:, 1] = [1.0, 0.0]
-    history = History(["a", EVIL], 2, meta={"config": EVIL})
+    history = History(["a", EVIL], 2, about=About(config=EVIL))
     history.append(np.arange(1, 21), p, np.ones((20, 2)), np.full(20, 2.5), np.full(20, 0.1))
     return history
 
@@ -249,7 +250,7 @@ def test_a_recorded_run_is_shown_without_torch(tmp_path: Path, history: History)
     program = f"""
 import sys
 sys.modules["torch"] = None
-from dmtg_lite.runs.history import History
+from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.widgets import Dashboard
 assert Dashboard(History.load({str(path)!r})).head_graph.probabilities
 """
@@ -317,15 +318,8 @@ def test_a_recorded_closing_is_counted_from_the_first_record(history: History) -
     """A replay knows that branches will close: it counts the open ones before and after."""
     p = np.full((20, 2, 3), 1 / 3)
     p[10:] = [0.5, 0.0, 0.5]
-    closing = {
-        "step": 11,
-        "branch": 1,
-        "branches": [0, 1, 2],
-        "cost": 0,
-        "costs": [1, 0, 1],
-        "moved": {},
-    }
-    run = History(["a", "b"], 3, meta={"closings": [closing]})
+    run = History(["a", "b"], 3)
+    run.tell(make_closing(11, 1, 3), None)
     run.append(history.steps, p, history.task_losses, history.tau, history.lr_assignment)
     dashboard = Dashboard(run, name="test")
     assert "2 of 3 branches open" in dashboard.numbers.value

@@ -19,19 +19,19 @@ def plot_closing_costs(history: History) -> go.Figure:
     Costs are in the unit of the trained loss: fractions of a task's own under ``normalise_losses``.
 
     Args:
-        history: A run with ``meta["closings"]``, ``meta["elbow"]`` or both.
+        history: A run with closings, an elbow or both.
 
     Raises:
         ValueError: If the run has neither.
     """
-    elbow = history.meta.get("elbow") or {}
+    elbow = history.elbow
     done = {len(closing["branches"]): closing for closing in history.closings}
-    costs = dict(zip(elbow.get("n_branches", ()), elbow.get("costs", ()), strict=True))
+    costs = dict(zip(elbow["n_branches"], elbow["costs"], strict=True)) if elbow else {}
     costs |= {n_open: closing["cost"] for n_open, closing in done.items()}
     if not costs:
         raise ValueError(
             "`history` has no closings: the run opened no spare branches. Train with "
-            'TrainConfig(spare_branches="double", ...), or with n_groups="auto".'
+            'TrainConfig(spare=Spare(branches="double"), ...), or with n_groups="auto".'
         )
     imagined = [n for n in costs if n not in done]
     branches = [closing["branch"] for closing in done.values()]

@@ -95,8 +95,7 @@ def compute_matrix(
         return np.full((history.n_tasks, history.n_groups), unknown, np.float32)
     if matrix == "loss":
         end = range(len(history))[index] + 1
-        losses = history.loss_matrices[max(0, end - WINDOW) : end]
-        return losses.mean(0, dtype=np.float64).astype(np.float32)
+        return _finite(history.loss_matrices[max(0, end - WINDOW) : end]).mean(0)
     p = history.probabilities[index]
     return (
         p
@@ -110,10 +109,15 @@ def compute_loss_range(history: History) -> float:
 
     It is one number for all steps and tasks, because S of every task moves by these differences.
     """
-    losses = history.loss_matrices[decimate(len(history))]
+    losses = _finite(history.loss_matrices[decimate(len(history))])
     above = (losses - np.fmin.reduce(losses, axis=-1, keepdims=True)).ravel()
-    above = above[np.isfinite(above)]
+    above = above[~np.isnan(above)]
     return float(np.quantile(above, 0.95)) if len(above) else 0.0
+
+
+def _finite(losses: np.ndarray) -> np.ndarray:
+    """From float16, where a loss out of range is infinite; nan stays."""
+    return np.minimum(losses.astype(np.float32), np.finfo(np.float16).max)
 
 
 def matrix_traces(history: History, index: int, matrix: Matrix) -> tuple[Trace, Trace]:

@@ -123,7 +123,7 @@ class Dashboard:
         self.reset = _button("Reset", "undo", "back to step 0, with the K, spare and seed chosen")
         wide = _labelled("at Reset: groups K", "272px")
         self.n_groups = widgets.IntSlider(k, 1, max(8, k), continuous_update=False, **wide)
-        spare, known = config.spare_branches, SPARE.values()
+        spare, known = config.spare.branches, SPARE.values()
         self.spare = widgets.Dropdown(
             options=SPARE if spare in known else {**SPARE, str(spare): spare},
             value=spare,
@@ -310,7 +310,7 @@ class Dashboard:
         weights = "E[Z]" if self.matrix.value == "E[Z]" else "probabilities"
         edges = compute_matrix(history, index, weights)
         if (
-            "groups" in history.meta and index == last
+            history.about.groups is not None and index == last
         ):  # training is over: the N best heads are kept
             edges = np.eye(history.n_groups)[history.probabilities[-1].argmax(-1)]
         self.head_graph.show(edges, history.closed_branches(index))
@@ -319,7 +319,7 @@ class Dashboard:
         if is_shown and (self._drawn or time.monotonic() > self._patience):
             self._update_figure(self.figure, index)
 
-        state, error, n_groups, line = "recorded", "", None, str(history.meta.get("config", ""))
+        state, error, n_groups, line = "recorded", "", None, history.about.config
         if session is not None:
             state, error, line = session.state, session.error, session.config_line
             n_groups = session.n_groups
@@ -385,8 +385,8 @@ def _describe(history: History, index: int, n_groups: int | None) -> str:
     if closed or history.closings or history.n_groups > (n_groups or history.n_groups):
         k = "" if n_groups is None else f"K={n_groups}, "
         facts.append(f"{k}{history.n_groups - len(closed)} of {history.n_groups} branches open")
-    planted = history.meta.get("planted_groups")
-    if planted and "groups" in history.meta and index == len(history) - 1:
+    planted = history.about.planted_groups
+    if planted and history.about.groups is not None and index == len(history) - 1:
         found = {frozenset(g) for g in history.groups()} & {frozenset(g) for g in planted}
         facts.append(f"{len(found)} of {len(planted)} planted groups found")
     return html.escape(" · ".join(facts))
