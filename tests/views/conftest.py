@@ -11,17 +11,6 @@ from dmtg_lite.runs.history import History
 NAMES = ["hair", "<b>beard</b>", "hat", "nose"]
 
 
-def make_closing(step: int, branch: int, n_open: int, **moved: int) -> Closing:
-    return Closing(
-        step=step,
-        branch=branch,
-        cost=branch / 10,
-        branches=list(range(n_open)),
-        costs=[1.0] * n_open,
-        moved=moved,
-    )
-
-
 @pytest.fixture
 def run() -> History:
     """1000 steps in which four tasks settle into three groups, and lose least in their own."""
@@ -49,7 +38,8 @@ def closing_run() -> History:
     p /= p.sum(-1, keepdims=True)
     history.append(np.arange(1, 101), p, np.ones((100, 4)), ones, ones, losses)
     for step, branch, n_open in ((40, 4, 5), (60, 1, 4)):
-        history.tell(make_closing(step, branch, n_open), None)
+        costs = {"cost": branch / 10, "costs": [1.0] * n_open, "branches": list(range(n_open))}
+        history.tell(Closing(step=step, branch=branch, moved={}, **costs), None)
     costs = [0.4, 0.3, 1.5, 1.7]
     history.elbow = {"n_branches": [5, 4, 3, 2], "branches": [], "costs": costs, "n_groups": 3}
     return history

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_closing
 
+from dmtg_lite.core.closing import Closing
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.views import recordings
 from dmtg_lite.views.plots import compute_matrix
@@ -101,7 +101,8 @@ def test_closings_and_elbow_stand_in_the_page_as_text() -> None:
     history = make_history(4, 3)
     assert "Branches closed" not in render_replay(history)
     first = history.task_names[0]
-    history.tell(make_closing(40, 2, 3, **{first: 1, EVIL: 0}), None)
+    costs = {"cost": 0.2, "costs": [1.0, 1.0, 0.2], "branches": [0, 1, 2]}
+    history.tell(Closing(step=40, branch=2, moved={first: 1, EVIL: 0}, **costs), None)
     history.elbow = {"n_branches": [3, 2], "branches": [], "costs": [0.25, 1.5], "n_groups": 2}
     page = render_replay(history)
     assert f"step 40: branch 2 at a cost of 0.20, {first} to 1; &lt;/script&gt;" in page
@@ -121,7 +122,7 @@ def test_bad_arguments_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_recorded_run_becomes_a_page_without_torch(tmp_path: Path) -> None:
-    """Save, load by name, write the page: with torch, plotly and the widgets impossible to import."""
+    """Save, load by name, write the page: with torch, plotly and widgets out of reach."""
     make_history().save(tmp_path / "good_seed.npz")
     assert recordings.names(tmp_path) == ["good_seed"]
     program = f"""

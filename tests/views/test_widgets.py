@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_closing
 
+from dmtg_lite.core.closing import Closing
 from dmtg_lite.core.config import Spare, TrainConfig
 from dmtg_lite.data.toys.faces import toy_faces
 from dmtg_lite.runs.history import About, History
@@ -319,7 +319,8 @@ def test_a_recorded_closing_is_counted_from_the_first_record(history: History) -
     p = np.full((20, 2, 3), 1 / 3)
     p[10:] = [0.5, 0.0, 0.5]
     run = History(["a", "b"], 3)
-    run.tell(make_closing(11, 1, 3), None)
+    costs = {"cost": 0.0, "costs": [1.0, 0.0, 1.0], "branches": [0, 1, 2]}
+    run.tell(Closing(step=11, branch=1, moved={}, **costs), None)
     run.append(history.steps, p, history.task_losses, history.tau, history.lr_assignment)
     dashboard = Dashboard(run, name="test")
     assert "2 of 3 branches open" in dashboard.numbers.value

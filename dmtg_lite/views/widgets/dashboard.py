@@ -75,12 +75,11 @@ class Dashboard:
         if self.session is not None:
             self.session.run_if_headless()
             self._make_commands(self.session)
+            self._make_knobs(self.session)
+            self.session.listeners.add(self._wake.set)
         self._make_views(self.history)
         self._make_figure(self.history)
         self.widget = self._lay_out(hide)
-        self._connect()
-        if self.session is not None:
-            self._connect_session(self.session)
         self._paint()
         self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
         _dashboards[name] = self
@@ -113,47 +112,96 @@ class Dashboard:
             del _dashboards[self.name]
 
     # ------------------------------------------------------------------ made once
+    def _on(self, widget: Any, act: Callable[[Any], object] = lambda _: None) -> Any:
+        """The widget, which from now on acts at a click or on a new value, and wakes the painter.
+
+        What people do only leaves a value or a command; an error is shown, not lost in a log.
+        """
+
+        def guarded(change: Any) -> None:
+            try:
+                self._error = ""
+                act(change["new"] if isinstance(change, dict) else None)
+            except Exception as error:  # noqa: BLE001  would vanish in the browser's log otherwise
+                self._error = str(error)
+            self._wake.set()
+
+        if isinstance(widget, widgets.Button):
+            widget.on_click(guarded)
+        else:
+            widget.observe(guarded, names="value")
+        return widget
+
     def _make_commands(self, session: LiveSession) -> None:
-        """What steers a live run, and its two knobs."""
-        config, k = session.config, session.n_groups
-        self.start = _button("Start", "play", "train; after a finished run: reset and train")
+        def reset(_: object = None) -> None:
+            session.reset(self.n_groups.value, self.seed.value, self.spare.value)
+
+        def start(_: object) -> None:
+            self._following = True
+            if session.state in ("finished", "failed"):
+                reset()
+            session.start()
+
+        def step(_: object) -> None:
+            self._following = True
+            session.step()
+
+        def button(text: str, icon: str, tooltip: str, act: Callable[[Any], object]) -> Any:
+            layout = widgets.Layout(width="auto", min_width="84px")
+            words = {"description": text, "icon": icon, "tooltip": tooltip}
+            return self._on(widgets.Button(layout=layout, **words), act)
+
+        self.start = button("Start", "play", "train; after a finished run: reset, train", start)
         self.start.button_style = "success"
-        self.pause = _button("Pause", "pause", "stop after the step in progress")
-        self.step = _button("Step", "step-forward", "exactly one training step")
-        self.reset = _button("Reset", "undo", "back to step 0, with the K, spare and seed chosen")
+        self.pause = button(
+            "Pause", "pause", "after the step in progress", lambda _: session.pause()
+        )
+        self.step = button("Step", "step-forward", "exactly one training step", step)
+        self.reset = button("Reset", "undo", "to step 0, with the K, spare and seed chosen", reset)
+
+    def _make_knobs(self, session: LiveSession) -> None:
+        """What acts at Reset, the speed, and the two knobs that act at the next step."""
+        config, k = session.config, session.n_groups
         wide = _labelled("at Reset: groups K", "272px")
         self.n_groups = widgets.IntSlider(k, 1, max(8, k), continuous_update=False, **wide)
-        spare, known = config.spare.branches, SPARE.values()
-        self.spare = widgets.Dropdown(
-            options=SPARE if spare in known else {**SPARE, str(spare): spare},
-            value=spare,
-            tooltip="branches opened beyond K and closed while training; acts at Reset",
-            **_labelled("spare branches", "222px"),
-        )
+        spare, wide = config.spare.branches, _labelled("spare branches", "222px")
+        wide["tooltip"] = "branches opened beyond K and closed while training; acts at Reset"
+        spares = SPARE if spare in SPARE.values() else {**SPARE, str(spare): spare}
+        self.spare = widgets.Dropdown(options=spares, value=spare, **wide)
         self.seed = widgets.BoundedIntText(session.seed, 0, 2**31 - 1, **_labelled("seed", "110px"))
-        speed = session.steps_per_second or UNSET
+        speed, wide = session.steps_per_second or UNSET, _labelled("speed", "170px")
         speeds = SPEEDS if speed in SPEEDS.values() else {f"{speed:g} steps/s": speed, **SPEEDS}
-        wide = _labelled("speed", "170px")
-        self.speed = widgets.Dropdown(options=speeds, value=speed, **wide)
+        self.speed = self._on(
+            widgets.Dropdown(options=speeds, value=speed, **wide),
+            lambda value: setattr(session, "steps_per_second", value or None),
+        )
         rate = config.lr if config.lr_assignment is None else config.lr_assignment
-        self.tau = _choice(config.tau, TAUS, "temperature tau")
-        self.lr_assignment = _choice(rate, RATES, "learning rate of S")
+        self.tau = self._on(
+            _choice(config.tau, TAUS, "temperature tau"),
+            lambda value: session.turn(tau=value or None),
+        )
+        self.lr_assignment = self._on(
+            _choice(rate, RATES, "learning rate of S"),
+            lambda value: session.turn(lr_assignment=value or None),
+        )
 
     def _make_views(self, history: History) -> None:
         """What chooses the record and the pictures of it, and the words around them."""
-        # only a recording is known to hold no losses: a session may not have trained yet
-        has_losses = self.session is not None or history.has_loss_matrices
-        self.matrix = MatrixToggle(has_losses=has_losses, layout=widgets.Layout(width="460px"))
-        self.task = widgets.Dropdown(options=history.task_names, **_labelled("curves of", "240px"))
-        layout = widgets.Layout(width="140px")
-        self.play = widgets.ToggleButton(description="Play the past", icon="film", layout=layout)
+        layout, has_losses = widgets.Layout(width="460px"), history.has_loss_matrices
+        self.matrix = self._on(MatrixToggle(has_losses=has_losses, layout=layout))
+        names, wide = history.task_names, _labelled("curves of", "240px")
+        self.task = self._on(widgets.Dropdown(options=names, **wide))
+        wide = {"description": "Play the past", "layout": widgets.Layout(width="140px")}
+        self.play = self._on(widgets.ToggleButton(icon="film", **wide), self._on_play)
         # The range is the whole run's from the start: a browser clamps a value to the old range.
         n_records = len(history) if self.session is None else self.session.n_steps
-        wide = {"layout": widgets.Layout(flex="1 1 300px"), "readout": False}
-        wide |= {"description": "scrub", "style": {"description_width": "initial"}}
-        self.scrub = widgets.IntSlider(0, 0, max(n_records - 1, 1), **wide)
+        wide = _labelled("scrub", "auto") | {"readout": False}
+        self.scrub = self._on(
+            widgets.IntSlider(0, 0, max(n_records - 1, 1), **wide), self._on_scrub
+        )
+        self.scrub.layout.flex = "1 1 300px"
         self.state, self.numbers, self.error, self.config_line = (widgets.HTML() for _ in range(4))
-        self.head_graph = HeadGraph(tasks=history.task_names, layout=widgets.Layout(width="100%"))
+        self.head_graph = HeadGraph(tasks=names, layout=widgets.Layout(width="100%"))
 
     def _make_figure(self, history: History) -> None:
         most = max(history.n_groups, 2 * self.n_groups.max if self.session is not None else 0)
@@ -183,64 +231,10 @@ class Dashboard:
             box = widgets.Box([getattr(self, name)], layout=layout)
             box.add_class(f"dmtg-{name}")  # head_graph.css makes the figure fill its box
             views += [] if name in hide else [box]
-        live = self.session is not None
-        return widgets.VBox(
-            [
-                row(*(COMMANDS if live else ())),
-                row(*(KNOBS if live else ()), "matrix", "task"),
-                row("state", "numbers"),
-                self.error,
-                flow(views),
-                row("play", "scrub"),
-                row("config_line"),
-            ]
-        )
-
-    def _on(self, widget: widgets.Widget, act: Callable[[Any], object]) -> None:
-        """Do something with a new value or at a click; an error is shown, not lost in a log."""
-
-        def guarded(change: Any) -> None:
-            try:
-                self._error = ""
-                act(change["new"] if isinstance(change, dict) else None)
-            except Exception as error:  # noqa: BLE001  would vanish in the browser's log otherwise
-                self._error = str(error)
-            self._wake.set()
-
-        if isinstance(widget, widgets.Button):
-            widget.on_click(guarded)
-        else:
-            widget.observe(guarded, names="value")
-
-    def _connect(self) -> None:
-        """What people do leaves a value or a command here; only the painter writes to widgets."""
-        self._on(self.scrub, self._on_scrub)
-        self._on(self.play, self._on_play)
-        self._on(self.matrix, lambda _: None)
-        self._on(self.task, lambda _: None)
-
-    def _connect_session(self, session: LiveSession) -> None:
-        def reset(_: object = None) -> None:
-            session.reset(self.n_groups.value, self.seed.value, self.spare.value)
-
-        def start(_: object) -> None:
-            self._following = True
-            if session.state in ("finished", "failed"):
-                reset()
-            session.start()
-
-        def step(_: object) -> None:
-            self._following = True
-            session.step()
-
-        self._on(self.start, start)
-        self._on(self.pause, lambda _: session.pause())
-        self._on(self.step, step)
-        self._on(self.reset, reset)
-        self._on(self.speed, lambda value: setattr(session, "steps_per_second", value or None))
-        self._on(self.tau, lambda value: session.turn(tau=value or None))
-        self._on(self.lr_assignment, lambda value: session.turn(lr_assignment=value or None))
-        session.listeners.add(self._wake.set)
+        commands, knobs = (COMMANDS, KNOBS) if self.session is not None else ((), ())
+        words, past = row("task", "state", "numbers"), row("play", "scrub")
+        rows = [row(*commands), row(*knobs, "matrix"), words, self.error, flow(views)]
+        return widgets.VBox([*rows, past, row("config_line")])
 
     # ------------------------------------------------------------------ scrubbing
     def _on_scrub(self, index: int) -> None:
@@ -329,10 +323,8 @@ class Dashboard:
         self.state.value = f'<b role="status">{html.escape(state)}</b>'
         self.numbers.value = _describe(history, index, n_groups)
         self.error.value = _alert(error) if error else ""
-        self.config_line.value = (
-            '<code title="the run as one line: click and copy" style="user-select:all">'
-            f"{html.escape(line)}</code>"
-        )
+        hint = 'title="the run as one line: click and copy" style="user-select:all"'
+        self.config_line.value = f"<code {hint}>{html.escape(line)}</code>"
 
 
 def _close_all() -> None:
@@ -341,11 +333,6 @@ def _close_all() -> None:
 
 
 atexit.register(_close_all)  # a painter that outlives the interpreter takes it down
-
-
-def _button(text: str, icon: str, tooltip: str) -> widgets.Button:
-    layout = widgets.Layout(width="auto", min_width="84px")
-    return widgets.Button(description=text, icon=icon, tooltip=tooltip, layout=layout)
 
 
 def _labelled(description: str, width: str) -> dict[str, Any]:
