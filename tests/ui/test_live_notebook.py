@@ -56,8 +56,9 @@ class Visit:
         reply = self.page.evaluate(
             """async (code) => {
                 const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-                const future = kernel.requestExecute({code: "pass", user_expressions: {value: code}});
-                return (await future.done).content.user_expressions.value;
+                const request = {code: "pass", user_expressions: {value: code}};
+                const reply = await kernel.requestExecute(request).done;
+                return reply.content.user_expressions.value;
             }""",
             f"__import__('json').dumps({expression})",
         )
@@ -76,7 +77,8 @@ class Visit:
                 const notebook = jupyterapp.shell.currentWidget.content;
                 for (const [i, cell] of notebook.widgets.entries()) {
                     const source = cell.model.sharedModel.getSource();
-                    if (cell.model.type !== "code" || !texts.some((text) => source.includes(text))) continue;
+                    const isWanted = texts.some((text) => source.includes(text));
+                    if (cell.model.type !== "code" || !isWanted) continue;
                     notebook.activeCellIndex = i;
                     await jupyterapp.commands.execute("notebook:run-cell");
                 }
@@ -128,7 +130,7 @@ def test_start_moves_heat_map_and_head_graph(visit: Visit) -> None:
 
 
 def test_tau_moved_by_keyboard_reaches_loop_and_recording(visit: Visit) -> None:
-    """An arrow key on the slider changes the temperature of the steps that follow, while it runs."""
+    """An arrow key on the slider changes the temperature of the steps that follow, at once."""
     before = visit.ask("float(session.history.tau[-1])")
     visit.handle("temperature tau").focus()
     visit.page.keyboard.press("ArrowRight")
@@ -146,7 +148,7 @@ def test_learning_rate_of_s_moved_by_keyboard(visit: Visit) -> None:
 
 
 def test_pause_within_half_a_second(visit: Visit) -> None:
-    """From the click to the word on the page; the best of three, for machines that do other work too."""
+    """From the click to the word on the page; the best of three, for busy machines."""
     delays = []
     for _ in range(3):
         delays.append(
@@ -231,7 +233,7 @@ def test_reset_with_another_k(visit: Visit) -> None:
 
 
 def test_reset_with_spare_branches(visit: Visit) -> None:
-    """Chosen from the list, they are there after Reset, twice K of them, and gone when not wanted."""
+    """Chosen from the list, they are there after Reset, twice K, and gone when not wanted."""
     choice = visit.page.locator(".widget-dropdown", has_text="spare branches").locator("select")
     before = choice.input_value()
     nodes = visit.page.locator(".dmtg-head-graph .branch:visible")
@@ -248,7 +250,7 @@ def test_reset_with_spare_branches(visit: Visit) -> None:
 
 
 def test_no_complaint_and_a_picture(visit: Visit, tmp_path: Path) -> None:
-    """The console stayed silent through all of this; DMTG_SCREENSHOT says where to keep the picture."""
+    """The console stayed silent; DMTG_SCREENSHOT says where to keep the picture."""
     assert visit.page.complaints == []
     path = Path(os.environ.get("DMTG_SCREENSHOT") or tmp_path / "live_view.png")
     visit.button("Start").click()
@@ -258,7 +260,7 @@ def test_no_complaint_and_a_picture(visit: Visit, tmp_path: Path) -> None:
 
 
 def test_running_the_cell_again_leaves_one_thread_each(visit: Visit) -> None:
-    """Three times, while it trains: one training thread, one painting thread, one view that works."""
+    """Three times, while it trains: one training thread, one painting thread, one view."""
     for _ in range(3):
         visit.run_cells(("LiveSession(", "Dashboard("))
         visit.page.wait_for_function(

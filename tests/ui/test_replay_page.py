@@ -1,4 +1,4 @@
-"""The replay page in a real browser, opened as a file: it moves, by mouse and keyboard, and needs nothing."""
+"""The replay page in a real browser, opened as a file: it moves, and needs nothing."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def choose(page: Page, matrix: str) -> None:
 
 
 def test_the_toggle_shows_probabilities_mean_weights_or_losses(replay: Page) -> None:
-    """At tau 2.5 a settled task still trains other branches; of losses the lowest is bold and pale."""
+    """At tau 2.5 a settled task still trains other branches; the lowest loss is bold and pale."""
     replay.locator("h1").click()
     replay.keyboard.press("End")
     replay.keyboard.press("ArrowLeft")
@@ -129,7 +129,7 @@ def test_no_request_and_no_complaint(replay: Page) -> None:
 
 @pytest.fixture(scope="module")
 def closing_replay(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """40 steps of three branches; branch 1 closes at step 21, and `beard` moves from it to branch 0."""
+    """40 steps of three branches; 1 closes at step 21, and `beard` moves from it to branch 0."""
     p = np.full((40, 4, 3), 0.01)
     for n, k in enumerate([0, 0, 1, 2]):
         p[:, n, k] = 0.98
@@ -157,7 +157,7 @@ def scrub_to(page: Page, frame: int) -> None:
 
 
 def test_a_closing_is_seen(closing_replay: Page) -> None:
-    """Before: three nodes. After: a ghost in its place, hatched cells, and the task at its new branch."""
+    """Before: three nodes. After: a ghost in its place, hatched cells, the task elsewhere."""
     page = closing_replay
     branches, ghosts = page.locator(".branch:visible"), page.locator(".ghost:visible")
     beard = page.locator("g", has=page.locator("text.task", has_text="beard")).last.locator(
@@ -205,7 +205,7 @@ def test_a_closing_fades_unless_motion_is_unwanted(closing_replay: Page) -> None
 
 
 def test_forty_tasks_and_five_groups_fit_a_laptop(browser: Browser, tmp_path: Path) -> None:
-    """At 1280 x 800: every row of graph and table is on the screen, and no name lies on the next."""
+    """At 1280 x 800 every row of graph and table is on the screen, and no name on the next."""
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.full(5, 0.3), (2, 40))
     history = History([f"A_task_named_{n}" for n in range(40)], 5)

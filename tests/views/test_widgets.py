@@ -49,8 +49,17 @@ def history() -> History:
     p[:, 0] = np.stack([np.linspace(0.5, 0.99, 20), np.linspace(0.5, 0.01, 20)], -1)
     p[10:, 1] = [1.0, 0.0]
     history = History(["a", EVIL], 2, about=About(config=EVIL))
-    history.append(np.arange(1, 21), p, np.ones((20, 2)), np.full(20, 2.5), np.full(20, 0.1))
+    losses = np.where(p > 0, [[0.2, 0.8], [0.5, 0.6]], np.nan)
+    ones = np.ones((20, 2))
+    history.append(np.arange(1, 21), p, ones, np.full(20, 2.5), np.full(20, 0.1), losses)
     return history
+
+
+@pytest.fixture
+def replayed(history: History) -> Iterator[Dashboard]:
+    dashboard = Dashboard(history, name="test")
+    yield dashboard
+    dashboard.close()
 
 
 def test_before_the_first_step_everything_is_undecided(dashboard: Dashboard) -> None:
@@ -127,33 +136,55 @@ def test_reset_takes_k_and_seed_from_the_controls(dashboard: Dashboard) -> None:
     assert (dashboard.session.n_groups, dashboard.session.seed) == (5, 2)
 
 
-def test_mean_weight_differs_from_softmax(history: History) -> None:
-    """The switch shows E[Z], which at tau 2.5 is far from one-hot although softmax(S) is not."""
-    dashboard = Dashboard(history, name="test")
-    eventually(lambda: dashboard.head_graph.probabilities[0] == [0.99, 0.01])
-    dashboard.matrix.value = "E[Z]"
-    eventually(lambda: dashboard.head_graph.probabilities[0][0] < 0.9)
-    assert dashboard.head_graph.probabilities[1] == [
-        1.0,
-        0.0,
-    ]  # a pruned head gets nothing either way
-    dashboard.close()
+def test_the_toggle_shows_mean_weights_and_losses(replayed: Dashboard, history: History) -> None:
+    """E[Z] at tau 2.5 is far from one-hot although softmax(S) is not; losses leave the graph be."""
+    graph, heat = replayed.head_graph, replayed.figure.data[0]
+    assert graph.probabilities[0] == [0.99, 0.01]
+    replayed.matrix.value = "E[Z]"
+    eventually(lambda: graph.probabilities[0][0] < 0.9)
+    assert graph.probabilities[1] == [1.0, 0.0]  # a pruned head gets nothing either way
+    replayed.matrix.value = "loss"
+    eventually(lambda: heat.text is not None and graph.probabilities[0] == [0.99, 0.01])
+    assert heat.text == (["<b>0.20</b>", "0.80"], ["<b>0.50</b>", "nan"])
+    assert heat.z[1][1] is None
+    replayed.matrix.value = "probabilities"
+    eventually(lambda: heat.text is None)
+    assert replayed.matrix.has_losses
+    history.has_loss_matrices = False
+    old = Dashboard(history, name="test")
+    assert not old.matrix.has_losses  # the browser cannot choose "loss" then
+    old.close()
 
 
-def test_play_goes_through_the_past_and_stops_at_the_end(history: History) -> None:
+def test_play_goes_through_the_past_and_stops_at_the_end(replayed: Dashboard) -> None:
     """Play starts at the first record and ends, released, at the last."""
-    dashboard = Dashboard(history, name="test")
     seen: set[int] = set()
-    dashboard.scrub.observe(lambda change: seen.add(change["new"]), names="value")
-    dashboard.play.value = True
-    eventually(lambda: not dashboard.play.value)
+    replayed.scrub.observe(lambda change: seen.add(change["new"]), names="value")
+    replayed.play.value = True
+    eventually(lambda: not replayed.play.value)
     assert {1, 10, 19} <= seen
+
+
+def test_an_annealed_temperature_can_be_watched_and_overruled() -> None:
+    """The slider starts at the schedule; another value holds, and the first follows it again."""
+    config = replace(CONFIG, tau=(4.0, 0.5))
+    session = LiveSession(FACES, config=config, name="test", steps_per_second=None)
+    dashboard = Dashboard(session, name="test")
+    assert dashboard.tau.label == "4 to 0.5"
+    for label, tau in (("4 to 0.5", 4.0), ("10", 10.0)):
+        dashboard.tau.label = label
+        dashboard.step.click()
+        session.wait(20)
+        assert dashboard.history.tau[-1] == tau
+    dashboard.tau.label = "4 to 0.5"
+    assert session.knobs.tau is None
     dashboard.close()
+    session.close()
 
 
 def test_a_failed_run_is_said_in_the_dashboard() -> None:
     """Errors of the training thread appear as an alert, in words."""
-    config = TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0, optimiser="sgd")
+    config = TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0)
     session = LiveSession(FACES, config=config, name="test", steps_per_second=None)
     dashboard = Dashboard(session, name="test")
     dashboard.start.click()
@@ -164,12 +195,10 @@ def test_a_failed_run_is_said_in_the_dashboard() -> None:
     session.close()
 
 
-def test_names_from_data_are_escaped(history: History) -> None:
+def test_names_from_data_are_escaped(replayed: Dashboard) -> None:
     """A task name or config that looks like markup stays text wherever HTML is shown."""
-    dashboard = Dashboard(history, name="test")
-    shown = dashboard.config_line.value + dashboard.numbers.value + dashboard.figure.to_json()
+    shown = replayed.config_line.value + replayed.numbers.value + replayed.figure.to_json()
     assert "<img" not in shown
-    dashboard.close()
 
 
 def test_a_cell_run_again_leaves_one_painter_and_closes_the_old_widgets() -> None:
@@ -207,7 +236,7 @@ def test_a_teacher_can_hide_controls(history: History) -> None:
 
 
 def test_headless_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With DMTG_HEADLESS set, making the dashboard trains to the end: nobody is there to press Start."""
+    """With DMTG_HEADLESS set, making the dashboard trains to the end: nobody presses Start."""
     monkeypatch.setenv("DMTG_HEADLESS", "1")
     session = LiveSession(FACES, config=CONFIG, name="test")
     dashboard = Dashboard(session, name="test")
@@ -274,7 +303,7 @@ else:
 
 
 def test_spare_branches_in_the_dashboard() -> None:
-    """K is the target, the words count open branches, closed ones are ghosts; in the past they are open."""
+    """K is the target, words count open branches, closed ones are ghosts; in the past, open."""
     config = replace(CONFIG, spare=Spare(branches="double", close_from=20, close_every=10))
     session = LiveSession(FACES, 2, config=config, name="spare", steps_per_second=None)
     dashboard = Dashboard(session, name="spare")
@@ -287,7 +316,7 @@ def test_spare_branches_in_the_dashboard() -> None:
     eventually(lambda: "K=2, 3 of 4 branches open" in dashboard.numbers.value)
     assert dashboard.head_graph.closed == [branch]
     eventually(lambda: dashboard.figure.data[0].z[0][branch] is None)
-    assert "spare_branches=&#x27;double&#x27;" in dashboard.config_line.value
+    assert "branches=&#x27;double&#x27;" in dashboard.config_line.value
     dashboard.scrub.value = 10
     eventually(lambda: "K=2, 4 of 4 branches open" in dashboard.numbers.value)
     assert dashboard.head_graph.closed == []
@@ -296,9 +325,8 @@ def test_spare_branches_in_the_dashboard() -> None:
     session.wait(60)
     dashboard.scrub.value = config.steps - 1
     eventually(lambda: "K=2, 2 of 4 branches open" in dashboard.numbers.value)
-    assert (
-        len(dashboard.head_graph.closed) == 2
-    )  # and the groups found are one-hot rows beside them
+    # and the groups found are one-hot rows beside them
+    assert len(dashboard.head_graph.closed) == 2
     assert all(sorted(row) == [0, 0, 0, 1] for row in dashboard.head_graph.probabilities)
     dashboard.spare.label, dashboard.n_groups.value = "none", 3
     dashboard.reset.click()
