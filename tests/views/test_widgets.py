@@ -170,13 +170,13 @@ def test_an_annealed_temperature_can_be_watched_and_overruled() -> None:
     config = replace(CONFIG, tau=(4.0, 0.5))
     session = LiveSession(FACES, config=config, name="test", steps_per_second=None)
     dashboard = Dashboard(session, name="test")
-    assert dashboard.tau.label == "4 to 0.5"
-    for label, tau in (("4 to 0.5", 4.0), ("10", 10.0)):
-        dashboard.tau.label = label
+    assert dashboard.tau.options[dashboard.tau.index] == ("4 to 0.5", 0.0)
+    for index, tau in ((0, 4.0), (-1, 10.0)):
+        dashboard.tau.index = index % len(dashboard.tau.options)
         dashboard.step.click()
         session.wait(20)
         assert dashboard.history.tau[-1] == tau
-    dashboard.tau.label = "4 to 0.5"
+    dashboard.tau.index = 0
     assert session.knobs.tau is None
     dashboard.close()
     session.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +12,7 @@ from dmtg_lite.runs.history import History, compute_mean_assignment
 from dmtg_lite.views.plots.curves import WINDOW, check_records, decimate
 from dmtg_lite.views.plots.style import (
     GREY,
+    Trace,
     apply_style,
     load_plotly,
     make_figure,
@@ -22,18 +23,13 @@ from dmtg_lite.views.plots.style import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-Trace = dict[str, Any]
 Matrix = Literal["probabilities", "E[Z]", "loss"]  # what an (N, K) picture of a run shows
 MATRICES: tuple[Matrix, ...] = get_args(Matrix)
 # Pale is the row's best, dark costs most: one hue, so that no eye takes it for a probability
 LOSS_COLOURS = "#FFEFE0 #FDCFA5 #F8A566 #E0742E #B04A12 #7A2C08 #471500".split()
-# Numbers, not words, name groups: they fit above any column; "category" keeps plotly from reading
-# them as a scale
-GROUP_AXIS = {
-    "type": "category",
-    "showgrid": False,
-    "title": {"text": "group", "standoff": 4, "font": {"size": 13}},
-}
+# numbers fit above any column; "category" keeps plotly from reading them as a scale
+GROUP_AXIS: Trace = {"type": "category", "showgrid": False}
+GROUP_AXIS["title"] = {"text": "group", "standoff": 4, "font": {"size": 13}}
 
 
 def plot_assignment(
@@ -48,8 +44,7 @@ def plot_assignment(
     Args:
         matrix: Shape (N, K): softmax(S), a draw Z or its mean E[Z].
         task_names: The N names, in row order.
-        title: Shown above.
-        closed: Numbers of the branches that have closed: hatched, where an empty group shows zeros.
+        closed: Branches that have closed: hatched, where an empty group shows zeros.
 
     Raises:
         ValueError: If the number of names is not N.
@@ -71,9 +66,8 @@ def plot_history(
     Args:
         history: A run with at least one record.
         index: Record number; -1 is the last.
-        matrix: ``"probabilities"`` is softmax(S), ``"E[Z]"`` the mean weight at the record's
-            temperature, ``"loss"`` that of each head (see `compute_matrix`): in a row the pale
-            cell with the bold number is the best branch of this task, the darkest the worst.
+        matrix: Softmax(S), the mean weight at the record's temperature, or the loss of each head
+            (see `compute_matrix`): a task's best branch is pale and bold, its worst the darkest.
     """
     check_records(history)
     title = f"{matrix} at step {history.steps[index]}"
@@ -105,9 +99,9 @@ def compute_matrix(
 
 
 def compute_loss_range(history: History) -> float:
-    """How far above its row's best a loss gets in this run (its 95 % quantile): the darkest shade.
+    """How far above its row's best a loss gets (95 % quantile): the darkest shade.
 
-    It is one number for all steps and tasks, because S of every task moves by these differences.
+    One number for all steps and tasks, because the S of every task moves by these differences.
     """
     losses = _finite(history.loss_matrices[decimate(len(history))])
     above = (losses - np.fmin.reduce(losses, axis=-1, keepdims=True)).ravel()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dmtg_lite.core.tasks import Task, check_unique
-from dmtg_lite.views.plots.style import GREY, apply_style, group_style, load_plotly, to_label
+from dmtg_lite.views.plots.style import GREY, Trace, apply_style, group_style, load_plotly, to_label
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -29,7 +29,6 @@ CLASS_COLOURS = {
 MAX_SIDE = 128  # pixels: larger pictures are thinned out, or a page would weigh tens of MB
 GAP, WIDE_GAP = 0.03, 0.12  # between two pictures and two tasks, in widths of a picture
 HEAD, FOOT = 46, 40  # pixels above and below
-Trace = dict[str, Any]
 
 
 def plot_images(images: np.ndarray, captions: Sequence[str], *, columns: int = 6) -> go.Figure:

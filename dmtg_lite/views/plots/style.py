@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+Trace = dict[str, Any]  # what plotly takes for one
 
 if TYPE_CHECKING:  # plotly is an extra: loaded where a figure is made
     import plotly.graph_objects as go
@@ -48,12 +50,7 @@ def name_ticks(row: float) -> dict[str, Any]:
 
 
 def make_figure(
-    traces: Iterable[Mapping[str, Any]],
-    title: str = "",
-    *,
-    height: float,
-    x: Mapping[str, Any] | None = None,
-    y: Mapping[str, Any] | None = None,
+    traces: Iterable[Trace], title: str = "", *, height: float, x: Trace | None = None, y: Trace
 ) -> go.Figure:
     """A figure with one pair of axes, in the common style."""
     fig = load_plotly().graph_objects.Figure(list(traces))

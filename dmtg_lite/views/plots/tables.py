@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dmtg_lite.runs.metrics import correlate_labels
-from dmtg_lite.views.plots.style import GREY, GROUP_COLOURS, make_figure, name_ticks, to_label
+from dmtg_lite.views.plots.style import (
+    GREY,
+    GROUP_COLOURS,
+    Trace,
+    make_figure,
+    name_ticks,
+    to_label,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +23,6 @@ if TYPE_CHECKING:
 
 MANY = 16  # tasks; beyond, the bars of several methods would be hairlines
 DOWNWARDS = {"autorange": "reversed", "ticksuffix": "  "}
-Trace = dict[str, Any]
 SYMBOLS = "circle diamond square triangle-up cross x star pentagon".split()
 
 
