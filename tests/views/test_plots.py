@@ -67,14 +67,15 @@ def test_losses_are_shaded_by_what_a_row_could_win(run: History) -> None:
     assert (late.zmin, late.zmax) == (0, 1)
 
 
-def test_a_run_without_losses_or_beyond_float16_is_drawn(run: History) -> None:
-    """Old recordings are empty, infinite losses are the darkest: no warning, no error."""
-    old, wild = History(NAMES, 3), History(NAMES, 3)
-    for history, losses in ((old, None), (wild, run.loss_matrices[0] + [0, 1, np.inf])):
-        history.append(1, run.probabilities[0], np.ones(4), 1.0, 0.1, losses)
-    heat = plots.plot_history(old, matrix="loss").data[0]
-    assert set(np.ravel(heat.z)) == {None}
+def test_losses_that_are_not_there_or_beyond_float16(run: History) -> None:
+    """An infinite loss is the darkest, without a warning; an old recording is refused in words."""
+    wild = History(NAMES, 3)
+    losses = run.loss_matrices[0] + [0, 1, np.inf]
+    wild.append(1, run.probabilities[0], np.ones(4), 1.0, 0.1, losses)
     assert plots.plot_history(wild, matrix="loss").data[0].z[0][2] == 1
+    run.has_loss_matrices = False
+    with pytest.raises(ValueError, match="this recording holds no losses"):
+        plots.plot_dashboard(run, matrix="loss")
 
 
 def test_every_picture_of_a_run_is_small_and_escaped(run: History) -> None:

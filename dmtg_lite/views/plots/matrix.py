@@ -80,10 +80,15 @@ def compute_matrix(
     """What a picture of one record shows, shape (N, K), float32.
 
     Before the first record, probabilities are 1/K. Losses are means over the last 20 records, as
-    single batches are noisy, and NaN where there is no head any more, or none was recorded.
+    single batches are noisy, and NaN where there is no head any more.
+
+    Raises:
+        ValueError: If the recording holds no losses.
     """
     if matrix not in MATRICES:
         raise ValueError(f"`matrix` must be one of {MATRICES}, got {matrix!r}.")
+    if matrix == "loss" and not history.has_loss_matrices:
+        raise ValueError("this recording holds no losses: it was made before they were kept.")
     if not len(history):
         unknown = np.nan if matrix == "loss" else 1 / history.n_groups
         return np.full((history.n_tasks, history.n_groups), unknown, np.float32)
