@@ -20,6 +20,7 @@ from dmtg_lite.views.plots.style import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+MOVING = frozenset("x y z text texttemplate hovertemplate colorscale".split())  # the rest is style
 LEGEND = {**ABOVE, "y": 0.995, "x": 0.505}  # between the right title and its curves
 
 
@@ -90,7 +91,9 @@ def update_dashboard(
         shapes += _step_lines(closing["step"], "dot")
     with fig.batch_update():
         for trace, (_, _, new) in zip(fig.data, traces, strict=False):
-            trace.update({"visible": True} | new)
+            trace.visible = new.get("visible", True)
+            for name in MOVING & new.keys():
+                trace[name] = new[name]
         for line in fig.data[len(traces) :]:  # of groups that another run had
             line.visible = False
         for axis in (layout.xaxis2, layout.xaxis3, layout.xaxis4):
