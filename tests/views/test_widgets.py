@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,13 +34,21 @@ def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture
-def dashboard() -> Iterator[Dashboard]:
-    session = LiveSession(FACES, config=CONFIG, name="test", steps_per_second=None)
-    dashboard = Dashboard(session, name="test")
-    yield dashboard
+@contextmanager
+def live(
+    config: TrainConfig = CONFIG, n_groups: int = 3, name: str = "test"
+) -> Iterator[tuple[LiveSession, Dashboard]]:
+    session = LiveSession(FACES, n_groups, config=config, name=name, steps_per_second=None)
+    dashboard = Dashboard(session, name=name)
+    yield session, dashboard
     dashboard.close()
     session.close()
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Dashboard]:
+    with live() as (_, dashboard):
+        yield dashboard
 
 
 @pytest.fixture
@@ -167,32 +176,25 @@ def test_play_goes_through_the_past_and_stops_at_the_end(replayed: Dashboard) ->
 
 def test_an_annealed_temperature_can_be_watched_and_overruled() -> None:
     """The slider starts at the schedule; another value holds, and the first follows it again."""
-    config = replace(CONFIG, tau=(4.0, 0.5))
-    session = LiveSession(FACES, config=config, name="test", steps_per_second=None)
-    dashboard = Dashboard(session, name="test")
-    assert dashboard.tau.options[dashboard.tau.index] == ("4 to 0.5", 0.0)
-    for index, tau in ((0, 4.0), (-1, 10.0)):
-        dashboard.tau.index = index % len(dashboard.tau.options)
-        dashboard.step.click()
-        session.wait(20)
-        assert dashboard.history.tau[-1] == tau
-    dashboard.tau.index = 0
-    assert session.knobs.tau is None
-    dashboard.close()
-    session.close()
+    with live(replace(CONFIG, tau=(4.0, 0.5))) as (session, dashboard):
+        slider = dashboard.tau
+        assert slider.options[slider.index] == ("4 to 0.5", 0.0)
+        for index, tau in ((0, 4.0), (len(slider.options) - 1, 10.0)):
+            slider.index = index
+            dashboard.step.click()
+            session.wait(20)
+            assert dashboard.history.tau[-1] == tau
+        slider.index = 0
+        assert session.knobs.tau is None
 
 
 def test_a_failed_run_is_said_in_the_dashboard() -> None:
     """Errors of the training thread appear as an alert, in words."""
-    config = TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0)
-    session = LiveSession(FACES, config=config, name="test", steps_per_second=None)
-    dashboard = Dashboard(session, name="test")
-    dashboard.start.click()
-    eventually(lambda: "loss of task" in dashboard.error.value)
-    assert 'role="alert"' in dashboard.error.value
-    assert "failed" in dashboard.state.value
-    dashboard.close()
-    session.close()
+    with live(TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0)) as (_, dashboard):
+        dashboard.start.click()
+        eventually(lambda: "loss of task" in dashboard.error.value)
+        assert 'role="alert"' in dashboard.error.value
+        assert "failed" in dashboard.state.value
 
 
 def test_names_from_data_are_escaped(replayed: Dashboard) -> None:
@@ -238,12 +240,9 @@ def test_a_teacher_can_hide_controls(history: History) -> None:
 def test_headless_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """With DMTG_HEADLESS set, making the dashboard trains to the end: nobody presses Start."""
     monkeypatch.setenv("DMTG_HEADLESS", "1")
-    session = LiveSession(FACES, config=CONFIG, name="test")
-    dashboard = Dashboard(session, name="test")
-    assert session.state == "finished"
-    assert "finished" in dashboard.state.value
-    dashboard.close()
-    session.close()
+    with live() as (session, dashboard):
+        assert session.state == "finished"
+        assert "finished" in dashboard.state.value
 
 
 def test_head_graph_keeps_pruned_and_tiny_apart() -> None:
@@ -305,41 +304,36 @@ else:
 def test_spare_branches_in_the_dashboard() -> None:
     """K is the target, words count open branches, closed ones are ghosts; in the past, open."""
     config = replace(CONFIG, spare=Spare(branches="double", close_from=20, close_every=10))
-    session = LiveSession(FACES, 2, config=config, name="spare", steps_per_second=None)
-    dashboard = Dashboard(session, name="spare")
-    assert (dashboard.n_groups.value, dashboard.spare.label) == (2, "as many as K")
-    assert "K=2, 4 of 4 branches open" in dashboard.numbers.value
-    assert dashboard.head_graph.closed == []
-    session.step(25)
-    session.wait(60)
-    branch = session.history.closings[0]["branch"]
-    eventually(lambda: "K=2, 3 of 4 branches open" in dashboard.numbers.value)
-    assert dashboard.head_graph.closed == [branch]
-    eventually(lambda: dashboard.figure.data[0].z[0][branch] is None)
-    assert "branches=&#x27;double&#x27;" in dashboard.config_line.value
-    dashboard.scrub.value = 10
-    eventually(lambda: "K=2, 4 of 4 branches open" in dashboard.numbers.value)
-    assert dashboard.head_graph.closed == []
-    assert 0 not in dashboard.head_graph.probabilities[0]
-    session.start()
-    session.wait(60)
-    dashboard.scrub.value = config.steps - 1
-    eventually(lambda: "K=2, 2 of 4 branches open" in dashboard.numbers.value)
-    # and the groups found are one-hot rows beside them
-    assert len(dashboard.head_graph.closed) == 2
-    assert all(sorted(row) == [0, 0, 0, 1] for row in dashboard.head_graph.probabilities)
-    dashboard.spare.label, dashboard.n_groups.value = "none", 3
-    dashboard.reset.click()
-    eventually(lambda: len(dashboard.head_graph.probabilities[0]) == 3)
-    eventually(lambda: dashboard.numbers.value == "no step yet")
-    assert dashboard.head_graph.closed == []
-    dashboard.n_groups.value, dashboard.spare.label = 8, "as many as K"
-    dashboard.reset.click()
-    eventually(
-        lambda: "K=8, 8 of 8" in dashboard.numbers.value or len(dashboard.figure.data[0].z[0]) == 8
-    )
-    dashboard.close()
-    session.close()
+    with live(config, 2, "spare") as (session, dashboard):
+        graph, numbers = dashboard.head_graph, dashboard.numbers
+        assert (dashboard.n_groups.value, dashboard.spare.label) == (2, "as many as K")
+        assert "K=2, 4 of 4 branches open" in numbers.value
+        assert graph.closed == []
+        session.step(25)
+        session.wait(60)
+        branch = session.history.closings[0]["branch"]
+        eventually(lambda: "K=2, 3 of 4 branches open" in numbers.value)
+        assert graph.closed == [branch]
+        eventually(lambda: dashboard.figure.data[0].z[0][branch] is None)
+        assert "branches=&#x27;double&#x27;" in dashboard.config_line.value
+        dashboard.scrub.value = 10
+        eventually(lambda: "K=2, 4 of 4 branches open" in numbers.value)
+        assert graph.closed == []
+        assert 0 not in graph.probabilities[0]
+        session.start()
+        session.wait(60)
+        dashboard.scrub.value = config.steps - 1
+        eventually(lambda: "K=2, 2 of 4 branches open" in numbers.value)
+        assert len(graph.closed) == 2  # and the groups found are one-hot rows beside them
+        assert all(sorted(row) == [0, 0, 0, 1] for row in graph.probabilities)
+        dashboard.spare.label, dashboard.n_groups.value = "none", 3
+        dashboard.reset.click()
+        eventually(lambda: len(graph.probabilities[0]) == 3)
+        eventually(lambda: numbers.value == "no step yet")
+        assert graph.closed == []
+        dashboard.n_groups.value, dashboard.spare.label = 8, "as many as K"
+        dashboard.reset.click()
+        eventually(lambda: "K=8, 8 of 8" in numbers.value or len(graph.probabilities[0]) == 8)
 
 
 def test_a_recorded_closing_is_counted_from_the_first_record(history: History) -> None:
