@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.history import About, History, compute_entropy, compute_mean_assignment
+from dmtg_lite.runs.history import About, History, compute_entropy
 from dmtg_lite.views.plots.curves import check_records, decimate, running_mean
 from dmtg_lite.views.plots.matrix import LOSS_COLOURS, compute_loss_range, compute_matrix
 
@@ -30,14 +30,8 @@ def write_replay(history: History, path: str | Path, *, max_frames: int = 200) -
 
     Args:
         history: A run with at least one record.
-        path: Where to write; ``.html``.
+        path: Where to write; ``.html``, or it is refused.
         max_frames: Steps kept, evenly spaced, first and last included; fewer where N x K is large.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: If the run is empty or the path does not end in .html.
     """
     path = Path(path)
     if path.suffix != ".html":
@@ -83,10 +77,7 @@ def _film(history: History, max_frames: int) -> dict[str, Any]:
     per_frame = history.n_tasks * history.n_groups * (4 if history.has_loss_matrices else 2)
     rows = decimate(len(history), max(2, min(max_frames, _MAX_BYTES // per_frame)))
     p, tau = history.probabilities[rows], history.tau[rows]
-    mean_weights = [
-        compute_mean_assignment(frame, float(t), n_draws=400)
-        for frame, t in zip(p, tau, strict=True)
-    ]
+    mean_weights = [compute_matrix(history, row, "E[Z]") for row in rows.tolist()]
     film = {
         "tasks": history.task_names,
         "n_groups": history.n_groups,
@@ -117,13 +108,10 @@ def _pack_weights(frames: np.ndarray) -> str:
 
 def _describe(about: About) -> str:
     """Method, data and seed; the note; the pasteable line: as far as they are known."""
-    facts = (about.method, about.data and f"data {about.data}")
-    facts = [*filter(None, facts), *([] if about.seed is None else [f"seed {about.seed}"])]
-    texts = {
-        '<p class="faint">{}</p>': " · ".join(facts),
-        "<p>{}</p>": about.note,
-        "<p><code>{}</code></p>": about.config,
-    }
+    seed = "" if about.seed is None else f"seed {about.seed}"
+    facts = " · ".join(filter(None, (about.method, about.data and f"data {about.data}", seed)))
+    texts = {'<p class="faint">{}</p>': facts, "<p>{}</p>": about.note}
+    texts["<p><code>{}</code></p>"] = about.config
     return "\n".join(tag.format(html.escape(text)) for tag, text in texts.items() if text)
 
 

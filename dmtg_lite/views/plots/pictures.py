@@ -82,8 +82,7 @@ def plot_predictions(
         predictions: ``{task name: predictions}``, as a network gives them: (n, n_outputs, H, W), in
             the target's unit, or logits of classes.
         tasks: Dense tasks to show, in this order.
-        groups: Task names by group, e.g. ``result.groups``: marks each task with its group's
-            colour.
+        groups: Task names by group: marks each task with its group's colour.
 
     Raises:
         ValueError: If a task is not dense, has more than 18 classes, or misses a picture.

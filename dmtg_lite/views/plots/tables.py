@@ -32,9 +32,6 @@ def plot_norm_gain(table: pd.DataFrame, *, value: str = "norm_gain_error") -> go
     Args:
         table: One row per (method, seed), e.g. what `experiments.compare` returns.
         value: Column with NormGain in percent; greater than 0 is better than Naive MTL.
-
-    Raises:
-        ValueError: If a column is missing.
     """
     gains = _collect(table, ("method",), value)
     names = [to_label(method) for (method,) in gains]
@@ -68,9 +65,7 @@ def plot_task_gains(
         gains: What `experiments.tabulate_tasks` returns, or ``{method: {task: percent}}``. A method
             that is 0 everywhere is the reference, and not drawn.
         value: Column of the table: ``"gain_error"`` or ``"gain_loss"``.
-        title: Shown above.
-        is_sorted: The task that gains most, on average over the methods, is on top; otherwise the
-            order given.
+        is_sorted: Who gains most, on average over the methods, is on top; else the order given.
 
     Raises:
         ValueError: If a column is missing, or there is no method but the reference.
