@@ -320,7 +320,7 @@ class Dashboard:
             if state == "pretraining":
                 state = f"pretraining Naive MTL, step {session.pretrained}"
         error = self._error or error
-        self.state.value = f'<b role="status">{html.escape(state)}</b>'
+        self.state.value = f'<b role="status">{html.escape(str(state))}</b>'
         self.numbers.value = _describe(history, index, n_groups)
         self.error.value = _alert(error) if error else ""
         hint = 'title="the run as one line: click and copy" style="user-select:all"'
