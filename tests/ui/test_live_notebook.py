@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import nbformat
 import pytest
 from conftest import ROOT, run_lab
 from playwright.sync_api import Locator, Page, expect
@@ -22,14 +21,6 @@ pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
 NOTEBOOK = ROOT / "notebooks" / "00_start_here.ipynb"
 PLOT = ".dmtg-figure .js-plotly-plot"
-CELL = """
-from dmtg_lite.data.toys.faces import toy_faces
-from dmtg_lite.views.live import LiveSession
-from dmtg_lite.views.widgets import Dashboard
-
-session = LiveSession(toy_faces(), n_groups=3)
-Dashboard(session)
-""".strip()
 
 
 class Visit:
@@ -91,15 +82,7 @@ class Visit:
 def visit(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visit]:
     home = tmp_path_factory.mktemp("lab")
     (home / "work").mkdir()
-    copy = home / "work" / "00.ipynb"
-    if NOTEBOOK.exists():
-        shutil.copy(NOTEBOOK, copy)
-    else:
-        cell = nbformat.v4.new_code_cell(CELL)
-        metadata = {
-            "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}
-        }
-        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=metadata), copy)
+    shutil.copy(NOTEBOOK, home / "work" / "00.ipynb")
     with run_lab(home) as address:
         page.goto(address.format("00.ipynb"))
         page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)

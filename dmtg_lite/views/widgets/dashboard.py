@@ -34,7 +34,6 @@ UNSET = 0.0  # full speed, or a knob that follows the config: a list cannot have
 SPEEDS = {f"{n} steps/s": float(n) for n in (2, 10, 30, 100)} | {"full speed": UNSET}
 SPARE = {"none": 0, "as many as K": "double"}
 PAINT_EVERY = 0.2  # seconds
-PATIENCE = 60.0  # seconds that a figure may take to be drawn, in a browser that is busy
 COMMANDS = "start pause step reset n_groups spare seed speed".split()
 KNOBS = "tau lr_assignment".split()
 CONTROLS = (*COMMANDS, *KNOBS, *"matrix task play scrub head_graph figure config_line".split())
@@ -213,7 +212,7 @@ class Dashboard:
         # after its last, so updates wait for the browser's word. Without a browser (a script, a
         # test) nothing waits.
         self._drawn = isinstance(self.figure.comm, DummyComm)
-        self._patience = time.monotonic() + PATIENCE
+        self._patience = time.monotonic() + 20.0
         self.figure.observe(self._on_drawn, names="_js2py_traceDeltas")
         self.figure.observe(self._on_views, names="_view_count")
         self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
@@ -283,7 +282,7 @@ class Dashboard:
         if not change["new"]:  # taken off the page, e.g. because its cell is run again
             self._drawn, self._patience = False, inf
         elif not self._drawn:
-            self._patience = time.monotonic() + PATIENCE
+            self._patience = time.monotonic() + 20.0
         self._wake.set()
 
     def _update_figure(self, figure: go.Figure | go.FigureWidget, index: int) -> None:
