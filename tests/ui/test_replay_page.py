@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dmtg_lite.core.closing import Closing
+from dmtg_lite.core.record import Closing
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.replay import write_replay
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dmtg_lite.core.closing import Closing
+from dmtg_lite.core.record import Closing
 from dmtg_lite.runs.history import History
 
 NAMES = ["hair", "<b>beard</b>", "hat", "nose"]

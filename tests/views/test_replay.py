@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dmtg_lite.core.closing import Closing
+from dmtg_lite.core.record import Closing
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.views import recordings
 from dmtg_lite.views.plots import compute_matrix
