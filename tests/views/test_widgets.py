@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dmtg_lite.core.record import Closing
 from dmtg_lite.core.config import Spare, TrainConfig
+from dmtg_lite.core.record import Closing
 from dmtg_lite.data.toys.faces import toy_faces
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.live import LiveSession
