@@ -28,7 +28,7 @@ from dmtg_lite.data.taskonomy.load import taskonomy
 from dmtg_lite.encoders import xception, xception_small
 from dmtg_lite.runs.fit import build_network
 from dmtg_lite.views.live import LiveSession
-from dmtg_lite.views.plots.pictures import CLASS_COLOURS, plot_predictions, plot_task_gains
+from dmtg_lite.views.plots import CLASS_COLOURS, plot_predictions, plot_task_gains
 from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]

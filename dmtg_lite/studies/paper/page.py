@@ -15,8 +15,14 @@ from dmtg_lite.studies.paper.measure import SERVED
 from dmtg_lite.studies.paper.reproduction import Reproduction
 from dmtg_lite.studies.paper.specs import describe, load_paper
 from dmtg_lite.studies.tables import NAMES, align
-from dmtg_lite.views.plots import GREY, GROUP_COLOURS, apply_style, group_style, load_plotly
-from dmtg_lite.views.plots.pictures import plot_task_gains
+from dmtg_lite.views.plots import (
+    GREY,
+    GROUP_COLOURS,
+    apply_style,
+    group_style,
+    load_plotly,
+    plot_task_gains,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
