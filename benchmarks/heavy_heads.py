@@ -123,8 +123,8 @@ def compare_unpruned(args: argparse.Namespace) -> bool:
     data = make_pictures(32, 2)
     config = replace(CONFIG, encoder="xception_small", pruning=Pruning(start=1), steps=30)
     ends = []
-    for prune_below in (0.0, 1e-6):
-        one = replace(config, pruning=replace(config.pruning, below=prune_below))
+    for below in (0.0, 1e-6):
+        one = replace(config, pruning=replace(config.pruning, below=below))
         network = branch_out(build_network(data, one), 3, one)
         losses = [record.task_losses for record in train_steps(network, data, one)]
         ends.append(torch.stack(losses))

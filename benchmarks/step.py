@@ -192,7 +192,8 @@ def count_kernels(variant: str, n_tasks: int, n_groups: int) -> dict[str, int]:
 def peak_memory(variant: str, n_tasks: int, n_groups: int, batch_size: int) -> float:
     """MiB that three steps need on top of the loaded model, in a process of its own."""
     command = [
-        sys.executable, __file__, "--memory-of", variant, "--tasks", str(n_tasks), "--groups", str(n_groups),
+        sys.executable, __file__, "--memory-of", variant,
+        "--tasks", str(n_tasks), "--groups", str(n_groups),
         "--batch-size", str(batch_size),
     ]  # fmt: skip
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

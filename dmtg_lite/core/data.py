@@ -54,7 +54,8 @@ class Split:
         return len(self.images)
 
     def __repr__(self) -> str:
-        return f"Split({len(self)} images of {tuple(self.images.shape[1:])}, {len(self.targets)} targets)"
+        shape = tuple(self.images.shape[1:])
+        return f"Split({len(self)} images of {shape}, {len(self.targets)} targets)"
 
     def subset(self, rows: Tensor | slice) -> Split:
         """The same split with only these rows."""

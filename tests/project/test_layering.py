@@ -16,7 +16,7 @@ import dmtg_lite
 
 PACKAGE = Path(dmtg_lite.__file__).parent
 
-# One row a folder: what its files may import besides each other. The longest row that fits a file counts.
+# One row a folder: what its files may import besides each other. The longest row that fits counts.
 ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "core": set(),

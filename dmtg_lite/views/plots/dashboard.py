@@ -90,11 +90,12 @@ def update_dashboard(
     for closing in history.closings:
         shapes += _step_lines(closing["step"], "dot")
     with fig.batch_update():
-        for trace, (_, _, new) in zip(fig.data, traces, strict=False):
+        shown: Any = fig.data  # plotly's own type of it is none of ours
+        for trace, (_, _, new) in zip(shown, traces, strict=False):
             trace.visible = new.get("visible", True)
             for name in MOVING & new.keys():
                 trace[name] = new[name]
-        for line in fig.data[len(traces) :]:  # of groups that another run had
+        for line in shown[len(traces) :]:  # of groups that another run had
             line.visible = False
         for axis in (layout.xaxis2, layout.xaxis3, layout.xaxis4):
             axis.range = [0, n_steps or last]

@@ -61,5 +61,6 @@ class TauExplorer:
     def _redraw(self, _change: object) -> None:
         views = compute_temperature_views(self._logits, self.tau.value, seed=self._seed)
         with self.figure.batch_update():  # one message to the browser
-            for trace, matrix in zip(self.figure.data, views, strict=True):
+            traces: Any = self.figure.data
+            for trace, matrix in zip(traces, views, strict=True):
                 trace["z"] = matrix
