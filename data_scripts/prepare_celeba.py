@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from dmtg_lite.data.celeba.prepare import prepare_celeba
+from dmtg_lite.data.scripts import run_script
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
+        prog="prepare_celeba",
         description="Turn CelebA's lists and images into one uint8 array of 64 x 64 pixels, labels "
         "and a manifest.",
         epilog="Time: about two minutes for all 202,599 images on two cores. Disk: 2.5 GB for all "
@@ -39,17 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="worker processes (default: all cores)"
     )
-    options = vars(parser.parse_args(arguments))
-    try:
-        out = prepare_celeba(options.pop("root"), options.pop("out"), **options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"prepare_celeba: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("prepare_celeba: interrupted; start it again to continue", file=sys.stderr)
-        return 130
-    print(f"prepared {out}")
-    return 0
+    return run_script(parser, prepare, "; start it again to continue", arguments)
+
+
+def prepare(root: str, out: str, **options: Any) -> str:
+    written = prepare_celeba(root, out, **options)
+    return f"prepared {written}"
 
 
 if __name__ == "__main__":

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
+from dmtg_lite.data.scripts import run_script
 from dmtg_lite.data.taskonomy.prepare import describe, prepare_taskonomy
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
+        prog="prepare_taskonomy",
         description="Turn Taskonomy's pictures of the five tasks (rgb, depth_zbuffer, normal, "
         "segment_semantic, keypoints2d, edge_texture) into arrays and a manifest.",
         epilog="Time: about 45 ms of a core for a view of 512 pixels, besides reading its six "
@@ -44,18 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="worker processes (default: all cores)"
     )
-    options = vars(parser.parse_args(arguments))
-    try:
-        out = prepare_taskonomy(options.pop("root"), options.pop("out"), **options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"prepare_taskonomy: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("prepare_taskonomy: interrupted; start it again to continue", file=sys.stderr)
-        return 130
-    print("\n".join(describe(out)))
-    print(f"prepared {out}")
-    return 0
+    return run_script(parser, prepare, "; start it again to continue", arguments)
+
+
+def prepare(root: str, out: str, **options: Any) -> str:
+    written = prepare_taskonomy(root, out, **options)
+    return "\n".join([*describe(written), f"prepared {written}"])
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _KEEP_ONE_OF = 4  # successive halving, with quarters: 8 restarts become 2, then
 
 
 def dmtg(
-    data: TaskData, n_groups: int | str, config: TrainConfig, *, saving: Saving = UNSAVED
+    data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
     """Learn which tasks share an encoder, in one run from a pretrained Naive MTL network.
 
@@ -77,8 +77,8 @@ def _check_restarts(n_groups: NGroups, config: TrainConfig) -> None:
     if config.restarts.n > 1 and n_groups == "auto":
         raise ValueError(
             f'`n_groups="auto"` and `restarts.n={config.restarts.n}` do not go together: restarts '
-            "are kept by training loss, which favours the run that kept most branches. Find K with one "
-            "run first."
+            "are kept by training loss, which favours the run that kept most branches. Find K with "
+            "one run first."
         )
 
 
