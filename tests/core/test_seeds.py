@@ -1,0 +1,28 @@
+"""Old seeds keep their meaning."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dmtg_lite.core.seeds import Stream, derive_seed
+
+NUMBERS = {
+    "WEIGHTS": 0, "NOISE": 1, "ORDER": 2, "PRETRAINING": 3, "TRAINING": 4, "GROUPS": 5,
+    "RESTART": 6, "JITTER": 7, "CLOSING": 8, "PROBE": 9, "FINETUNING": 11, "AFFINITY": 20,
+}  # fmt: skip
+
+
+def test_streams_keep_their_numbers_and_share_none() -> None:
+    """New ones may come; a number given away twice would be an alias here."""
+    numbers = {name: int(stream) for name, stream in Stream.__members__.items()}
+    assert numbers | NUMBERS == numbers
+    assert len(set(numbers.values())) == len(numbers)
+
+
+@pytest.mark.parametrize("stream", Stream)
+@pytest.mark.parametrize("path", [(), (0,), (3, 1)])
+def test_a_derived_seed_is_numpys(stream: Stream, path: tuple[int, ...]) -> None:
+    """Oracle: SeedSequence of seed, number and path, whose stability numpy promises."""
+    sequence = np.random.SeedSequence([5, int(stream), *path])
+    assert derive_seed(5, stream, *path) == int(sequence.generate_state(1)[0])
