@@ -1,4 +1,4 @@
-"""The default call finds planted groups; how often, and against what, benchmarks/recovery.py measures."""
+"""The default call finds planted groups; benchmarks/recovery.py measures how often."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from dmtg_lite.experiments import TOY
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_default_call_finds_the_planted_groups(seed: int) -> None:
-    """One run from one seed, exactly; other processors may round otherwise, so three seeds are not
-    one.
+    """One run from one seed, exactly; other processors may round otherwise: so three seeds.
 
-    The closing costs must say K too. How often that succeeds on other seeds: docs/measurements.md.
+    The closing costs must say K too. On other seeds: docs/measurements.md.
     """
     faces = data.toy_faces(seed=seed)
     result = methods.dmtg(faces, n_groups=3, config=replace(TOY["faces"], seed=seed))
