@@ -6,6 +6,7 @@ import ast
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -14,41 +15,77 @@ import pytest
 from dmtg_lite import methods
 from dmtg_lite.core.config import Spare, TrainConfig
 from dmtg_lite.data.toys.faces import toy_faces
+from dmtg_lite.runs.history import History
 from dmtg_lite.views.live import LiveSession
 
 CONFIG = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=20, steps=60, batch_size=16)
 FACES = toy_faces(n_tasks=6, n_groups=3, size=16, n_train=200, n_val=50, n_test=50)
 
 
-@pytest.fixture
-def session() -> Iterator[LiveSession]:
-    session = LiveSession(FACES, n_groups=3, config=CONFIG, name="test", steps_per_second=None)
+SPARE = replace(CONFIG, spare=Spare(branches="double", close_from=20, close_every=10))
+
+
+@contextmanager
+def opened(config: TrainConfig = CONFIG, n_groups: int = 3, **options) -> Iterator[LiveSession]:
+    """A session of its own name, as fast as it can be, closed in the end."""
+    options = {"name": "test", "steps_per_second": None} | options
+    session = LiveSession(FACES, n_groups, config=config, **options)
     yield session
     session.close()
+
+
+@pytest.fixture
+def session() -> Iterator[LiveSession]:
+    with opened() as session:
+        yield session
+
+
+@pytest.fixture
+def spare_session() -> Iterator[LiveSession]:
+    with opened(SPARE, 2) as session:
+        yield session
 
 
 def threads() -> int:
     return sum(thread.name == "dmtg-train" for thread in threading.enumerate())
 
 
-def test_start_runs_to_the_end_and_records_every_step(session: LiveSession) -> None:
-    """Start, wait: finished, with one record per step and the groups in the description."""
-    session.start()
-    assert session.wait(60) == "finished"
-    assert session.history.steps.tolist() == list(range(1, 61))
-    assert session.history.about.groups == session.history.groups()
+def paste(line: str) -> tuple[int, TrainConfig]:
+    """K and config of such a line as ``methods.dmtg(data, n_groups=3, config=...)``."""
+    kinds = {kind.__name__: kind for kind in (TrainConfig, Spare)}
+
+    def read(node: ast.expr) -> object:
+        if not isinstance(node, ast.Call):
+            return ast.literal_eval(node)
+        return kinds[node.func.id](**{entry.arg: read(entry.value) for entry in node.keywords})
+
+    given = {entry.arg: read(entry.value) for entry in ast.parse(line, mode="eval").body.keywords}
+    return given["n_groups"], given["config"]
 
 
-def test_a_live_run_is_the_run_its_line_says(session: LiveSession) -> None:
-    """Watching changes nothing: with pauses and single steps, still `methods.dmtg` bit for bit."""
-    session.step(7)
-    session.wait(60)
-    session.start()
-    session.wait(60)
-    assert session.config_line == f"methods.dmtg(data, n_groups=3, config={CONFIG})"
-    result = methods.dmtg(FACES, n_groups=3, config=CONFIG)
-    np.testing.assert_array_equal(session.history.probabilities, result.history.probabilities)
-    np.testing.assert_array_equal(session.history.task_losses, result.history.task_losses)
+@pytest.mark.parametrize(("config", "n_groups"), [(CONFIG, 3), (SPARE, 2)], ids=["plain", "spare"])
+def test_a_live_run_is_the_run_its_line_says(config: TrainConfig, n_groups: int) -> None:
+    """Watched, with pauses and single steps: still `methods.dmtg`, closings and result included."""
+    with opened(config, n_groups) as session:
+        with pytest.raises(RuntimeError, match="the live run is idle"):
+            session.result()
+        session.step(21)
+        assert session.wait(60) == "paused"
+        with pytest.raises(RuntimeError, match="the live run is paused"):
+            session.result()
+        session.start()
+        assert session.wait(60) == "finished"
+        line, history, found = session.config_line, session.history, session.result()
+    assert line == f"methods.dmtg(data, n_groups={n_groups}, config={config})"
+    expected = methods.dmtg(FACES, *paste(line))
+    assert history.steps.tolist() == list(range(1, 61))
+    for name in History.ARRAYS:
+        own, other = getattr(history, name), getattr(expected.history, name)
+        np.testing.assert_array_equal(own, other, err_msg=name)
+    assert (history.closings, history.elbow) == (expected.closings, expected.elbow)
+    assert history.about.groups == expected.groups
+    for name in ("method", "groups", "task_losses", "task_errors", "encoder_macs", "encoder_cost"):
+        assert getattr(found, name) == getattr(expected, name), name
 
 
 def test_step_is_exactly_one_step(session: LiveSession) -> None:
@@ -64,18 +101,17 @@ def test_step_is_exactly_one_step(session: LiveSession) -> None:
 
 def test_pause_stops_within_half_a_second() -> None:
     """Pause acts between two steps, also while the speed limit makes the loop wait."""
-    session = LiveSession(FACES, config=CONFIG, name="slow", steps_per_second=0.5)
-    session.start()
-    while not len(session.history):
-        time.sleep(0.01)
-    start = time.monotonic()
-    session.pause()
-    assert session.wait(5) == "paused"
-    assert time.monotonic() - start < 0.5
-    done = len(session.history)
-    time.sleep(0.05)
-    assert len(session.history) == done
-    session.close()
+    with opened(steps_per_second=0.5) as session:
+        session.start()
+        while not len(session.history):
+            time.sleep(0.01)
+        start = time.monotonic()
+        session.pause()
+        assert session.wait(5) == "paused"
+        assert time.monotonic() - start < 0.5
+        done = len(session.history)
+        time.sleep(0.05)
+        assert len(session.history) == done
 
 
 def test_pause_and_go_on_while_pretraining(session: LiveSession) -> None:
@@ -146,18 +182,15 @@ def test_a_cell_run_again_leaves_one_thread() -> None:
 
 def test_a_loss_that_blows_up_stops_with_words_and_reset_revives() -> None:
     """A NaN loss ends in the state failed, names task, step and tau; Reset makes it idle again."""
-    config = TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0)
-    session = LiveSession(FACES, config=config, name="nan", steps_per_second=None)
-    session.start()
-    assert session.wait(60) == "failed"
-    assert "loss of task" in session.error
-    assert "tau" in session.error
-    session.start()
-    assert session.wait(60) == "failed"
-    session.reset()
-    assert session.wait(60) == "idle"
-    assert not session.error
-    session.close()
+    with opened(TrainConfig(tau=1.0, lr=1e30, steps=50)) as session:
+        for _ in range(2):
+            session.start()
+            assert session.wait(60) == "failed"
+        assert "loss of task" in session.error
+        assert "tau" in session.error
+        session.reset()
+        assert session.wait(60) == "idle"
+        assert not session.error
 
 
 @pytest.mark.parametrize(
@@ -178,24 +211,13 @@ def test_bad_settings_are_refused_by_name(session: LiveSession, call, name: str)
 
 def test_wait_times_out_with_the_state() -> None:
     """wait(timeout) returns what the session is doing, so that a caller can look and decide."""
-    session = LiveSession(FACES, config=CONFIG, name="wait", steps_per_second=1)
-    session.start()
-    assert session.wait(0.3) in ("pretraining", "running")
-    session.close()
-
-
-SPARE = replace(CONFIG, spare=Spare(branches="double", close_from=20, close_every=10))
-
-
-@pytest.fixture
-def spare_session() -> Iterator[LiveSession]:
-    session = LiveSession(FACES, n_groups=2, config=SPARE, name="spare", steps_per_second=None)
-    yield session
-    session.close()
+    with opened(steps_per_second=1) as session:
+        session.start()
+        assert session.wait(0.3) in ("pretraining", "running")
 
 
 def test_spare_branches_close_while_one_watches(spare_session: LiveSession) -> None:
-    """Four columns from the start; each closing is recorded at its step, and two branches are left."""
+    """Four columns from the start; each closing at its step, and two branches are left."""
     assert spare_session.history.n_groups == 4
     spare_session.step(25)
     spare_session.wait(60)
@@ -203,7 +225,6 @@ def test_spare_branches_close_while_one_watches(spare_session: LiveSession) -> N
     (closing,) = history.closings
     assert closing["step"] == 20
     assert (history.closed_branches(18), history.closed_branches(19)) == ([], [closing["branch"]])
-    assert history.elbow["n_branches"] == [4, 3, 2]
     spare_session.start()
     assert spare_session.wait(60) == "finished"
     assert [closing["step"] for closing in history.closings] == [20, 30]
@@ -211,37 +232,11 @@ def test_spare_branches_close_while_one_watches(spare_session: LiveSession) -> N
     assert len(history.groups()) <= 2
 
 
-def paste(line: str) -> tuple[int, TrainConfig]:
-    """K and config of a line such as ``methods.dmtg(data, n_groups=3, config=TrainConfig(...))``."""
-    kinds = {kind.__name__: kind for kind in (TrainConfig, Spare)}
-
-    def read(node: ast.expr) -> object:
-        if not isinstance(node, ast.Call):
-            return ast.literal_eval(node)
-        return kinds[node.func.id](**{entry.arg: read(entry.value) for entry in node.keywords})
-
-    call = ast.parse(line, mode="eval").body
-    given = {entry.arg: read(entry.value) for entry in call.keywords}
-    return given["n_groups"], given["config"]
-
-
-def test_the_line_of_a_run_with_spare_branches_gives_it_again(spare_session: LiveSession) -> None:
-    """Pasted, it is the run that was watched, closings included, number by number."""
-    spare_session.step(21)
-    spare_session.start()
-    spare_session.wait(60)
-    line = spare_session.config_line
-    assert "spare=Spare(branches='double'" in line
-    result = methods.dmtg(FACES, *paste(line))
-    np.testing.assert_array_equal(spare_session.history.probabilities, result.history.probabilities)
-    assert spare_session.history.closings == result.history.closings
-    assert spare_session.history.elbow == result.history.elbow
-
-
 def test_reset_opens_or_saves_the_spare_branches(spare_session: LiveSession) -> None:
-    """Reset takes another setting, keeps it until the next, and forgets the closings of the run before."""
-    spare_session.start()
+    """Reset takes another setting, keeps it until the next, and forgets the closings before."""
+    spare_session.step(21)
     spare_session.wait(60)
+    assert spare_session.history.closings
     for spare, n_columns in ((0, 2), (None, 2), (1, 3), ("double", 4)):
         spare_session.reset(spare_branches=spare)
         assert spare_session.wait(60) == "idle"
@@ -251,21 +246,18 @@ def test_reset_opens_or_saves_the_spare_branches(spare_session: LiveSession) -> 
         assert spare_session.wait(60) == "paused"
         assert spare_session.history.probabilities.shape == (1, 6, n_columns)
     assert "spare=Spare(branches='double'" in spare_session.config_line
-    with pytest.raises(ValueError, match="`spare.branches` must be"):
+    with pytest.raises(ValueError, match=r"`spare\.branches` must be"):
         spare_session.reset(spare_branches="triple")
     with pytest.raises(ValueError, match="`n_groups` must be"):
         LiveSession(FACES, n_groups="auto", config=SPARE, name="spare")
 
 
-def test_closings_that_do_not_fit_the_run_are_said(spare_session: LiveSession) -> None:
-    """A run too short for its closings fails with words, and Reset without spare branches revives it."""
+def test_closings_that_do_not_fit_the_run_are_said() -> None:
+    """A run too short for its closings fails with words; Reset without them revives it."""
     config = replace(SPARE, steps=25, spare=replace(SPARE.spare, branches=1))
-    session = LiveSession(FACES, n_groups=2, config=config, name="spare", steps_per_second=None)
-    session.reset(spare_branches=2)
-    session.start()
-    assert session.wait(60) == "failed"
-    assert "`close_from`" in session.error
-    session.reset(spare_branches=0)
-    session.start()
-    assert session.wait(60) == "finished"
-    session.close()
+    with opened(config, 2) as session:
+        for branches, outcome in ((2, "failed"), (0, "finished")):
+            session.reset(spare_branches=branches)
+            session.start()
+            assert session.wait(60) == outcome
+            assert ("`close_from`" in session.error) == (outcome == "failed")
