@@ -72,8 +72,8 @@ class Assignment(nn.Module):
     Args:
         n_tasks, n_groups: N and K.
         group_of: Group of each task, N integers in 0..K-1, to fix the assignment.
-        members: Tasks of each group, K lists of integers in 0..N-1, to fix an assignment whose
-            groups may overlap; every task must be in one. ``None`` for both learns it.
+        members: Tasks of each group, K lists of integers in 0..N-1, which may overlap; every task
+            must be in one. ``None`` for both learns the assignment.
     """
 
     logits: nn.Parameter | None  # S, (N, K); None when fixed
@@ -89,22 +89,16 @@ class Assignment(nn.Module):
     ) -> None:
         super().__init__()
         if n_tasks < 1 or n_groups < 1:
-            raise ValueError(
-                f"`n_tasks` and `n_groups` must be >= 1, got {n_tasks} and {n_groups}."
-            )
+            raise ValueError(f"`n_tasks` and `n_groups` must be >= 1, got {n_tasks}, {n_groups}.")
         if group_of is not None:
-            if len(group_of) != n_tasks or not all(0 <= k < n_groups for k in group_of):
-                raise ValueError(
-                    f"`group_of` must hold {n_tasks} integers in 0..{n_groups - 1}, got {group_of}."
-                )
-            members = [[n for n, own in enumerate(group_of) if own == k] for k in range(n_groups)]
-        learned = members is None
-        logits = torch.full((n_tasks, n_groups), 1.0 / n_groups)
-        self.register_parameter("logits", nn.Parameter(logits) if learned else None)
-        active = torch.ones_like(logits, dtype=torch.bool)
-        self.register_buffer(
-            "active", active if members is None else _mark(members, n_tasks, n_groups)
-        )
+            members = _list_members(group_of, n_tasks, n_groups)
+        if members is None:
+            logits = nn.Parameter(torch.full((n_tasks, n_groups), 1.0 / n_groups))
+            active = torch.ones(n_tasks, n_groups, dtype=torch.bool)
+        else:
+            logits, active = None, _mark(members, n_tasks, n_groups)
+        self.register_parameter("logits", logits)
+        self.register_buffer("active", active)
 
     @property
     def is_fixed(self) -> bool:
@@ -131,9 +125,8 @@ class Assignment(nn.Module):
         """One draw Z, (N, K); a fixed assignment returns its heads as 0 and 1 and draws nothing."""
         if self.is_fixed:
             return self.active.to(torch.float32)
-        return sample_assignment(
-            self.masked_logits(), tau, estimator=estimator, generator=generator
-        )
+        logits = self.masked_logits()
+        return sample_assignment(logits, tau, estimator=estimator, generator=generator)
 
     def group_of(self) -> Tensor:
         """Most probable group of each task, int64 of shape (N,)."""
@@ -147,6 +140,14 @@ class Assignment(nn.Module):
 def drop_column(matrix: Tensor, column: int) -> Tensor:
     """A copy of a (N, K) matrix without one column: (N, K-1)."""
     return torch.cat([matrix[:, :column], matrix[:, column + 1 :]], dim=1)
+
+
+def _list_members(group_of: Sequence[int], n_tasks: int, n_groups: int) -> list[list[int]]:
+    """Tasks of each group, from one group a task."""
+    if len(group_of) != n_tasks or not all(0 <= k < n_groups for k in group_of):
+        wanted = f"{n_tasks} integers in 0..{n_groups - 1}"
+        raise ValueError(f"`group_of` must hold {wanted}, got {group_of}.")
+    return [[n for n, own in enumerate(group_of) if own == k] for k in range(n_groups)]
 
 
 def _mark(members: Sequence[Sequence[int]], n_tasks: int, n_groups: int) -> Tensor:

@@ -190,11 +190,7 @@ class TrainConfig:
     __repr__ = _print
 
     def __post_init__(self) -> None:
-        taus = self.tau if isinstance(self.tau, tuple) else (self.tau, self.tau)
-        if len(taus) != 2 or not all(_is_number(tau) and tau > 0 for tau in taus):
-            raise ValueError(
-                f"`tau` must be a number > 0 or (start, end), both > 0; got {self.tau!r}."
-            )
+        _check_tau(self.tau)
         _check_choice("estimator", self.estimator, ESTIMATORS)
         _check_choice("optimiser_assignment", self.optimiser_assignment, get_args(Optimiser))
         _check_choice("schedule", self.schedule, get_args(Schedule))
@@ -202,33 +198,18 @@ class TrainConfig:
         _check_rate("lr", self.lr)
         _check_rate("lr_assignment", self.lr if self.lr_assignment is None else self.lr_assignment)
         _check_rate("jitter", self.jitter)
-        for name, least in (
-            ("pretrain", 0),
-            ("batch_size", 1),
-            ("shared", 0),
-            ("capacity", 1),
-            ("seed", 0),
-        ):
-            _check_whole(name, getattr(self, name), least)
-        for name in ("steps", "epochs"):
-            if getattr(self, name) is not None:
-                _check_whole(name, getattr(self, name), 1)
-        if self.steps is not None and self.epochs is not None:
-            raise ValueError(
-                f"give `steps` or `epochs`, not both (got {self.steps} and {self.epochs})."
-            )
+        _check_length(self.steps, self.epochs)
+        _check_whole("pretrain", self.pretrain, 0)
+        _check_whole("batch_size", self.batch_size, 1)
+        _check_whole("shared", self.shared, 0)
+        _check_whole("capacity", self.capacity, 1)
+        _check_whole("seed", self.seed, 0)
         _check_flag("normalise_losses", self.normalise_losses)
         for name, kind in _GROUPED.items():
-            if not isinstance(getattr(self, name), kind):
-                raise ValueError(
-                    f"`{name}` must be a {kind.__name__}(...), got {getattr(self, name)!r}."
-                )
-        if not (isinstance(self.encoder, str) and self.encoder):
-            raise ValueError(f"`encoder` must be the name of an encoder, got {self.encoder!r}.")
-        if not (self.pretrained is None or (isinstance(self.pretrained, str) and self.pretrained)):
-            raise ValueError(
-                f"`pretrained` must be a path as text, or None, got {self.pretrained!r}."
-            )
+            _check_kind(name, getattr(self, name), kind)
+        _check_text("encoder", self.encoder, "the name of an encoder")
+        if self.pretrained is not None:
+            _check_text("pretrained", self.pretrained, "a path as text, or None")
 
     @classmethod
     def from_json(cls, settings: Mapping[str, Any]) -> Self:
@@ -239,16 +220,7 @@ class TrainConfig:
         Raises:
             ValueError: If a field is unknown, or is one that left and was in use.
         """
-        known: dict[str, Any] = {}
-        for name, value in settings.items():
-            if name in _LEFT:
-                if value != _LEFT[name]:
-                    raise ValueError(f"`{name}={value!r}` is no longer offered: see the changelog.")
-            elif name in _MOVED and not (name in _GROUPED and isinstance(value, Mapping)):
-                group, own = _MOVED[name]
-                known.setdefault(group, {})[own] = value
-            else:
-                known[name] = value
+        known = _regroup(settings)
         if known.get("optimiser_assignment", "") is None:  # once: as the weights
             known["optimiser_assignment"] = "adam"
         if isinstance(known.get("tau"), list):
@@ -329,6 +301,21 @@ _MOVED = {  # names of the flat configs of old, and where they are now
 _LEFT = {"optimiser": "adam", "scale_gradients": False}  # and the value that changed nothing
 
 
+def _regroup(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of whatever version under the names of today."""
+    known: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name in _LEFT:
+            if value != _LEFT[name]:
+                raise ValueError(f"`{name}={value!r}` is no longer offered: see the changelog.")
+        elif name in _MOVED and not (name in _GROUPED and isinstance(value, Mapping)):
+            group, own = _MOVED[name]
+            known.setdefault(group, {})[own] = value
+        else:
+            known[name] = value
+    return known
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
 
@@ -336,6 +323,30 @@ def _is_number(value: object) -> bool:
 def _check_whole(name: str, value: object, least: int, hint: str = "") -> None:
     if type(value) is not int or value < least:
         raise ValueError(f"`{name}` must be a whole number >= {least}{hint}, got {value!r}.")
+
+
+def _check_tau(tau: Any) -> None:
+    taus = tau if isinstance(tau, tuple) else (tau, tau)
+    if len(taus) != 2 or not all(_is_number(one) and one > 0 for one in taus):
+        raise ValueError(f"`tau` must be a number > 0 or (start, end), both > 0; got {tau!r}.")
+
+
+def _check_length(steps: object, epochs: object) -> None:
+    for name, value in (("steps", steps), ("epochs", epochs)):
+        if value is not None:
+            _check_whole(name, value, 1)
+    if steps is not None and epochs is not None:
+        raise ValueError(f"give `steps` or `epochs`, not both (got {steps} and {epochs}).")
+
+
+def _check_text(name: str, value: object, meant: str) -> None:
+    if not (isinstance(value, str) and value):
+        raise ValueError(f"`{name}` must be {meant}, got {value!r}.")
+
+
+def _check_kind(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise ValueError(f"`{name}` must be a {kind.__name__}(...), got {value!r}.")
 
 
 def _check_rate(name: str, value: float) -> None:

@@ -108,17 +108,7 @@ class TaskData:
                 f"`tasks` must be all dense or none, got {dense} among {self.task_names}."
             )
         for split_name in ("train", "val", "test"):
-            missing = [n for n in self.task_names if n not in getattr(self, split_name).targets]
-            if missing:
-                raise ValueError(
-                    f"split `{split_name}` of {self.name!r} has no target for {missing}."
-                )
-            split = getattr(self, split_name)
-            for task in self.tasks:
-                if task.is_dense:
-                    _check_picture(split.targets[task.name], task, split.images, split_name)
-                elif task.loss == "cross_entropy":
-                    _check_classes(split.targets[task.name], task, split_name)
+            self._check_split(getattr(self, split_name), split_name)
         if self.planted_groups is not None:
             planted = sorted(name for group in self.planted_groups for name in group)
             if planted != sorted(self.task_names):
@@ -126,6 +116,16 @@ class TaskData:
                     f"`planted_groups` must name every task once, got {planted} for tasks "
                     f"{sorted(self.task_names)}."
                 )
+
+    def _check_split(self, split: Split, split_name: str) -> None:
+        missing = [name for name in self.task_names if name not in split.targets]
+        if missing:
+            raise ValueError(f"split `{split_name}` of {self.name!r} has no target for {missing}.")
+        for task in self.tasks:
+            if task.is_dense:
+                _check_picture(split.targets[task.name], task, split.images, split_name)
+            elif task.loss == "cross_entropy":
+                _check_classes(split.targets[task.name], task, split_name)
 
     def __repr__(self) -> str:
         return (

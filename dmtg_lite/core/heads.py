@@ -71,8 +71,7 @@ class FlatHeads(Heads):
 
     A linear head on a single number can only cut it once. With ``hidden`` units of its own
     (LeakyReLU 0.1) it can cut several times, so that tasks share a number but not a cut.
-
-    ``hidden=0``, linear heads, is the paper's CelebA network; hidden units are ours.
+    Linear heads, ``hidden=0``, are the paper's CelebA network; hidden units are ours.
     """
 
     is_fused = True
