@@ -16,7 +16,8 @@ BAD = {
     TrainConfig: {
         "tau": [0, -1.0, NAN, INF, (1.0,), (1.0, 2.0, 3.0), (1.0, 0.0), "2.5", None, True],
         "estimator": ["gumble", None], "lr": [-1.0, NAN, "0.1", None],
-        "lr_assignment": [-1.0, "0.1"], "schedule": ["cosine"], "steps": [0, 1.5, True], "epochs": [0, -1, "3"],
+        "lr_assignment": [-1.0, "0.1"], "schedule": ["cosine"], "steps": [0, 1.5, True],
+        "epochs": [0, -1, "3"],
         "pretrain": [-1, 0.5, None], "batch_size": [0, 2.0, None], "shared": [-1],
         "restarts": [0, None], "normalise_losses": ["yes", 1], "pruning": [0.1, None],
         "jitter": [-1.0, INF, "x"], "encoder": ["", None], "capacity": [0],

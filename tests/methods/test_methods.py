@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -24,6 +25,7 @@ from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.data import TaskData
 from dmtg_lite.methods import METHODS, MethodResult, Saving, draw_groups, train_groups
 from dmtg_lite.methods.fixed import find_members
+from dmtg_lite.methods.search import meta_learner
 from dmtg_lite.methods.search.affinity import tag_affinity
 from dmtg_lite.methods.search.trials import try_groups
 from dmtg_lite.runs.evaluate import evaluate
@@ -35,11 +37,20 @@ FACES = data.toy_faces(size=16, n_train=100, n_val=40, n_test=60)
 OTHER_FACES = data.toy_faces(size=16, n_train=100, n_val=40, n_test=60, seed=1)
 CONFIG = TrainConfig(steps=12, pretrain=6, batch_size=16, lr=3e-3, lr_assignment=0.1)
 N_STEPS = 6 + 12  # of Naive MTL: pretraining and training
-TESTED = METHODS | {"mtg_net": partial(methods.mtg_net, n_rounds=3)}  # 36 would take 15 s a call
+TESTED = METHODS | {"mtg_net": partial(methods.mtg_net, n_rounds=3)}  # of 36
 each_method = pytest.mark.parametrize("name", TESTED)
 
 
 NAIVE_MACS = methods.naive(FACES, 1, CONFIG).encoder_macs
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_learners() -> Iterator[None]:
+    """MTG-Net learns for a moment only: what it learns is `test_meta_learner`'s business."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meta_learner, "_EPOCHS", 3)
+        patch.setattr(meta_learner, "_N_LEARNERS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +266,16 @@ def test_trials_are_networks_of_their_own() -> None:
     torch.testing.assert_close(again, losses[:, 12:], equal_nan=True)
 
 
+def fake_trials(monkeypatch: pytest.MonkeyPatch, method: str, names: list[str], loss) -> None:
+    """Let a method measure ``loss(task, group)`` instead of training."""
+
+    def fake(data, groups, config, **_):
+        rows = [[loss(name, g) if name in g else np.nan for g in groups] for name in names]
+        return torch.tensor(rows, dtype=torch.float64), 0
+
+    monkeypatch.setattr(import_module(f"dmtg_lite.methods.{method}"), "try_groups", fake)
+
+
 def test_hoa_finds_the_truth_if_pairs_are_the_whole_story(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three tasks whose loss in a group is the mean of its pairs: no set of groups is better."""
     three = FACES.select(FACES.task_names[:3])
@@ -267,23 +288,15 @@ def test_hoa_finds_the_truth_if_pairs_are_the_whole_story(monkeypatch: pytest.Mo
             others = [names.index(other) for other in group if other != task] or [n]
             return float(truth[n, others].mean())
 
-        def fake(data, groups, config, **_):
-            rows = [[loss(name, g) if name in g else np.nan for g in groups] for name in names]
-            return torch.tensor(rows, dtype=torch.float64), 0
+        def add_up(chosen, loss=loss) -> float:
+            return sum(min(loss(name, g) for g in chosen if name in g) for name in names)
 
-        monkeypatch.setattr(import_module("dmtg_lite.methods.hoa"), "try_groups", fake)
+        fake_trials(monkeypatch, "hoa", names, loss)
         result = methods.hoa(three, 2, replace(CONFIG, steps=1, pretrain=0))
         subsets = [s for size in (1, 2, 3) for s in combinations(names, size)]
-        best = min(
-            sum(min(loss(name, g) for g in chosen if name in g) for name in names)
-            for size in (1, 2)
-            for chosen in combinations(subsets, size)
-            if {name for g in chosen for name in g} == set(names)
-        )
-        own = sum(
-            min(loss(name, tuple(g)) for g in result.trained_groups if name in g) for name in names
-        )
-        assert own == pytest.approx(best)
+        choices = [chosen for size in (1, 2) for chosen in combinations(subsets, size)]
+        best = min(add_up(chosen) for chosen in choices if set(chain(*chosen)) == set(names))
+        assert add_up(result.trained_groups) == pytest.approx(best)
 
 
 def test_tag_keeps_no_task_alone() -> None:
@@ -347,7 +360,7 @@ def test_a_result_is_saved_whole(results: dict[str, MethodResult], tmp_path: Pat
     assert {p.name for p in folder.iterdir()} == {"network.safetensors", "result.json", "run.npz"}
     numbers = json.loads((folder / "result.json").read_text())
     assert numbers["task_errors"] == results["dmtg"].task_errors
-    assert TrainConfig(**numbers["config"]) == CONFIG
+    assert TrainConfig.from_json(numbers["config"]) == CONFIG
     assert History.load(folder / "run.npz").about.groups == results["dmtg"].groups
 
 
@@ -390,14 +403,10 @@ def test_mtg_net_takes_the_best_of_gains_it_has_measured(monkeypatch: pytest.Mon
     losses = {(a,): [1.0], (b,): [1.0], (c,): [1.0], (a, b): [0.5, 0.6], (a, c): [1.2, 1.3],
               (b, c): [1.1, 1.2], (a, b, c): [0.9, 0.9, 1.5]}  # fmt: skip
 
-    def fake(data, groups, config, **_):
-        table = torch.full((3, len(groups)), torch.nan, dtype=torch.float64)
-        for column, group in enumerate(groups):
-            for name, loss in zip(group, losses[tuple(group)], strict=True):
-                table[three.task_names.index(name), column] = loss
-        return table, 0
+    def loss(task: str, group: list[str]) -> float:
+        return losses[tuple(group)][list(group).index(task)]
 
-    monkeypatch.setattr(import_module("dmtg_lite.methods.mtg_net"), "try_groups", fake)
+    fake_trials(monkeypatch, "mtg_net", three.task_names, loss)
     result = methods.mtg_net(three, 2, replace(CONFIG, steps=1, pretrain=0))
     assert sorted(map(tuple, result.trained_groups)) == [(a, b), (c,)]
 

@@ -170,14 +170,9 @@ def count_branches(function: ast.AST) -> int:
 
 def count_lines(function: ast.FunctionDef) -> int:
     """From `def` to the last line, without the docstring."""
-    first = function.body[0]
-    docstring = ast.get_docstring(function) is not None
-    return (
-        function.end_lineno
-        - function.lineno
-        + 1
-        - docstring * (first.end_lineno - first.lineno + 1)
-    )
+    lines, first = function.end_lineno - function.lineno + 1, function.body[0]
+    has_docstring = ast.get_docstring(function) is not None
+    return lines - has_docstring * (first.end_lineno - first.lineno + 1)
 
 
 def test_the_method_is_at_most_700_lines() -> None:

@@ -207,7 +207,6 @@ def test_a_lookahead_ends_its_thread() -> None:
 
 # ---------------------------------------------------------------- heads that leave
 PRUNING = replace(CONFIG, pruning=Pruning(below=0.2, start=1), steps=30, lr_assignment=0.0)
-NEVER = replace(PRUNING, pruning=Pruning(below=0.0))
 
 
 def settled(config: TrainConfig = PRUNING, certainty: float = 30.0) -> GroupedNetwork:
@@ -243,17 +242,17 @@ def test_pruned_decoders_are_gone_and_the_rest_goes_on() -> None:
 
 def test_pruning_that_finds_nothing_changes_nothing() -> None:
     """A threshold nobody falls below gives the unpruned run, bit for bit."""
-    config = replace(PRUNING, pruning=Pruning(below=1e-6, start=1), lr_assignment=0.05, steps=26)
-    plain = replace(config, pruning=Pruning(below=0.0))
-    one, other = (small_runs.run(own, data=DATA)[1] for own in (config, plain))
+    plain = replace(small_runs.CONFIG, steps=26)
+    config = replace(plain, pruning=Pruning(below=1e-6, start=1))
+    one, other = (small_runs.run(own)[1] for own in (config, plain))
     assert_equal(pack(one)[0], pack(other)[0])
 
 
 def test_settled_tasks_learn_the_same_with_fewer_heads() -> None:
     """With probabilities of exactly 1 the heads that leave had no weight: the losses stay."""
     losses = []
-    for config in (PRUNING, NEVER):
-        config = replace(config, estimator="softmax")
+    for pruning in (PRUNING.pruning, Pruning()):
+        config = replace(PRUNING, estimator="softmax", pruning=pruning, steps=27)
         history, _ = fit(settled(config, certainty=200.0), DATA, config)
         losses.append(history.task_losses)
     np.testing.assert_allclose(*losses, rtol=1e-3)
