@@ -182,18 +182,6 @@ def test_tied_branches_give_the_logits_no_gradient(encoder: str, shared: int) ->
     assert not torch.equal(first, second)  # while the weights part at once
 
 
-def test_task_order_does_not_matter() -> None:
-    """Permuting tasks, heads and targets permutes the rows of the loss matrix, nothing else."""
-    network, order = make_learned(), [2, 0, 1]
-    tasks = tuple(MIXED[n] for n in order)
-    heads = [head.keep(order) for head in network.heads]
-    assignment = make_naive(tasks).branch_out(3).assignment
-    permuted = GroupedNetwork(tasks, network.stem, network.branches, heads, assignment)
-    images, targets = make_batch(5)
-    own = permuted.compute_loss_matrix(images, targets[:, order])
-    torch.testing.assert_close(own, network.compute_loss_matrix(images, targets)[order])
-
-
 # ---------------------------------------------------------------- copying and pruning
 @shared_or_not
 def test_branches_are_copies_that_share_nothing(shared: int) -> None:
