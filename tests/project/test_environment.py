@@ -1,7 +1,6 @@
 """The files that say what to install and whom to cite agree with each other.
 
-environment.yml (conda) must not drift from pyproject.toml (pip), and constraints.txt must pin all
-of it.
+environment.yml (conda) must not drift from pyproject.toml (pip); constraints.txt pins it all.
 """
 
 from __future__ import annotations
@@ -79,8 +78,7 @@ def test_the_citation_is_the_papers() -> None:
 
 
 def test_the_version_is_written_once() -> None:
-    """The citation names the version that the package says it is, and the changelog awaits the
-    next."""
+    """The citation names the package's version, and the changelog awaits the next."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == dmtg_lite.__version__
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,5 +1,4 @@
-"""What must never be in a commit: this machine's paths, outputs, large files, code that runs
-data."""
+"""What must never be in a commit: this machine's paths, outputs, large files, data that runs."""
 
 from __future__ import annotations
 
@@ -31,9 +30,7 @@ def project_files() -> list[Path]:
 
 
 FILES = project_files()
-SOURCES = [
-    path for path in FILES if path.suffix == ".py" and "tests" not in path.relative_to(ROOT).parts
-]
+SOURCES = [p for p in FILES if p.suffix == ".py" and "tests" not in p.relative_to(ROOT).parts]
 NOTEBOOKS = [path for path in FILES if path.suffix == ".ipynb"]
 NOTEBOOK_SOURCES = [path for path in SOURCES if path.parent == ROOT / "notebooks"]
 
