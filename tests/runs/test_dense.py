@@ -199,9 +199,13 @@ def test_a_lookahead_ends_its_thread() -> None:
 
 
 # ---------------------------------------------------------------- heads that leave
-PRUNING = replace(
-    CONFIG, pruning=Pruning(below=0.2, start=1), steps=27, lr_assignment=0.0, batch_size=2
-)
+PRUNING = replace(CONFIG, pruning=Pruning(below=0.2, start=1), steps=7, lr_assignment=0.0)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The look at what to prune comes every 5 steps instead of 25."""
+    monkeypatch.setattr("dmtg_lite.runs.between._PRUNE_EVERY", 5)
 
 
 def settled(config: TrainConfig = PRUNING, certainty: float = 30.0) -> GroupedNetwork:
@@ -209,12 +213,12 @@ def settled(config: TrainConfig = PRUNING, certainty: float = 30.0) -> GroupedNe
     return settle(start(config), [0, 0, 2, 2, 2], certainty)
 
 
-def test_pruned_decoders_are_gone_and_the_rest_goes_on() -> None:
-    """After the look at step 25 a decoder a task, no empty branch; Adam's averages go on."""
+def test_pruned_decoders_are_gone_and_the_rest_goes_on(soon: None) -> None:
+    """After the look at step 5 a decoder a task, no empty branch; Adam's averages go on."""
     network = settled()
     state = TrainState(network, PRUNING)
     steps = continue_steps(state, DATA, PRUNING.steps)
-    for _ in range(24):
+    for _ in range(4):
         next(steps)
     assert [len(head.tasks) for head in network.heads] == [5, 5, 5]
     weights, macs = state.optimizers["weights"], [state.encoder_macs]
@@ -224,7 +228,7 @@ def test_pruned_decoders_are_gone_and_the_rest_goes_on() -> None:
     assert network.branch_ids == [0, 2]
     assert record.probabilities.shape == (5, 3)
     assert (record.probabilities[:, 1] == 0).all()
-    assert weights.state[stays]["step"] == 25  # counted on, not afresh
+    assert weights.state[stays]["step"] == 5  # counted on, not afresh
     known = {id(weight) for weight in network.parameters()} - {id(network.assignment.logits)}
     assert {id(weight) for weight in weights.param_groups[0]["params"]} == known
     assert {id(weight) for weight in weights.state} == known
@@ -243,7 +247,7 @@ def test_pruning_that_finds_nothing_changes_nothing() -> None:
     assert_equal(pack(one)[0], pack(other)[0])
 
 
-def test_settled_tasks_learn_the_same_with_fewer_heads() -> None:
+def test_settled_tasks_learn_the_same_with_fewer_heads(soon: None) -> None:
     """With probabilities of exactly 1 the heads that leave had no weight: the losses stay."""
     losses = []
     for pruning in (PRUNING.pruning, Pruning()):
@@ -253,10 +257,10 @@ def test_settled_tasks_learn_the_same_with_fewer_heads() -> None:
     np.testing.assert_allclose(*losses, rtol=1e-3)
 
 
-def test_a_run_with_fewer_heads_resumes_bit_for_bit(tmp_path: Path) -> None:
+def test_a_run_with_fewer_heads_resumes_bit_for_bit(soon: None, tmp_path: Path) -> None:
     """Checkpoints remember which decoders and branches are left."""
     whole, path = fit(settled(), DATA, PRUNING), tmp_path / "run.safetensors"
-    fit(settled(), DATA, PRUNING, stop_at=26, checkpoint=path)
+    fit(settled(), DATA, PRUNING, stop_at=6, checkpoint=path)
     assert_same_run(fit(settled(), DATA, PRUNING, checkpoint=path), whole)
 
 
