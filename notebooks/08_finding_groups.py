@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 import torch
 
+# %% tags=["setup"]
 from dmtg_lite import Spare, data, methods
 from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.data.toys.faces import apply_cuts, draw_faces, plan_bits
 from dmtg_lite.experiments import TOY
 from dmtg_lite.methods.search import affinity
-from dmtg_lite.runs import spare as closing
+from dmtg_lite.runs import spare
 from dmtg_lite.views import plots, recordings
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.widgets import Dashboard
@@ -54,8 +55,8 @@ table.round(2)
 # Open 2K branches and train. Then close one after another, each time the one that is *missed
 # least*, until K are left. We call the extra ones **spare branches**.
 #
-# Who is missed least stands in the loss matrix. Five tasks, four branches, and where each task sits
-# now:
+# Who is missed least stands in the loss matrix. Five tasks, four branches, and where each task
+# sits now:
 
 # %%
 names = ["dark_hair", "light_hair", "thin_moustache", "full_moustache", "tall_hat"]
@@ -67,9 +68,8 @@ loss_matrix = torch.tensor([  # L, (N=5, K=4)
     [0.95, 0.90, 0.85, 0.10],
 ])  # fmt: skip
 group_of = torch.tensor([0, 1, 2, 2, 3])  # branch of each task
-pd.DataFrame(loss_matrix.numpy().round(2), index=names).add_prefix("branch ").assign(
-    sits_in=group_of
-)
+table = pd.DataFrame(loss_matrix.numpy().round(2), index=names).add_prefix("branch ")
+table.assign(sits_in=group_of)
 
 # %% [markdown]
 # If a task's branch closes, the task goes to its next best branch. It then pays the loss there
@@ -96,7 +96,7 @@ if closing_costs(loss_matrix, group_of) is None:
 else:
     for matrix, groups in ((loss_matrix, group_of), (random_matrix, random_groups)):
         yours = torch.as_tensor(closing_costs(matrix, groups), dtype=torch.float32)
-        torch.testing.assert_close(yours, closing.compute_closing_costs(matrix, groups))
+        torch.testing.assert_close(yours, spare.compute_closing_costs(matrix, groups))
     print("8.1 correct")
 
 
@@ -116,8 +116,7 @@ def closing_costs(loss_matrix, group_of):
 #
 # ### Exercise 8.2
 #
-# Branch 0 closes, and `dark_hair` moves in with its twin. What does it cost *now* to close branch
-# 1?
+# Branch 0 closes, and `dark_hair` moves in with its twin. What does closing branch 1 cost *now*?
 
 # %% tags=["exercise"]
 cost_of_the_twin = None  # your turn: a number, from the table above
@@ -126,7 +125,7 @@ cost_of_the_twin = None  # your turn: a number, from the table above
 if cost_of_the_twin is None:
     print("8.2 is still open; the rest of the notebook runs without it")
 else:
-    after = closing.compute_closing_costs(loss_matrix[:, 1:], torch.tensor([0, 0, 1, 1, 2]))
+    after = spare.compute_closing_costs(loss_matrix[:, 1:], torch.tensor([0, 0, 1, 1, 2]))
     assert abs(cost_of_the_twin - after[0].item()) < 1e-3, (
         f"got {cost_of_the_twin}: two tasks sit there now"
     )
@@ -141,11 +140,11 @@ cost_of_the_twin = (0.70 - 0.15) + (0.70 - 0.10)
 # branch:
 
 # %%
-costs = closing.compute_closing_costs(loss_matrix, group_of)  # (K,)
+costs = spare.compute_closing_costs(loss_matrix, group_of)  # (K,)
 print("costs at first:", [round(cost, 2) for cost in costs.tolist()])
-elbow = closing.imagine_closings(loss_matrix, group_of)
-for n_branches, branch, cost in zip(elbow.n_branches, elbow.branches, elbow.costs, strict=True):
-    print(f"{n_branches} branches -> {n_branches - 1}: branch {branch} closes, cost {cost:.2f}")
+elbow = spare.imagine_closings(loss_matrix, group_of)
+for n, branch, cost in zip(elbow["n_branches"], elbow["branches"], elbow["costs"], strict=True):
+    print(f"{n} branches -> {n - 1}: branch {branch} closes, cost {cost:.2f}")
 
 # %% [markdown]
 # **What to notice.** A twin is almost free, and an empty branch costs nothing. Branch 3 serves a
@@ -160,13 +159,9 @@ for n_branches, branch, cost in zip(elbow.n_branches, elbow.branches, elbow.cost
 
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, size=16, seed=0)
-session = LiveSession(
-    faces,
-    n_groups=3,
-    config=replace(
-        TOY["faces"], spare=Spare(branches="double", close_every=100), steps=700, seed=1
-    ),
-)
+slowly = Spare(branches="double", close_from=400, close_every=100)
+config = replace(TOY["faces"], spare=slowly, steps=700, seed=1)
+session = LiveSession(faces, n_groups=3, config=config)
 Dashboard(session)
 
 # %% [markdown]
@@ -179,19 +174,14 @@ Dashboard(session)
 
 # %%
 def tell(history):
-    for n, event in enumerate(history.closings):
-        if n == 0:  # who sat together just before
-            print(
-                "before:", *history.groups(list(history.steps).index(event["step"]) - 1), sep="\n  "
-            )
-        print(
-            f"step {event['step']}: branch {event['branch']} closes, cost {event['cost']:.2f},",
-            end=" ",
-        )
+    if not history.closings:
+        return print("press Start above first")
+    just_before = list(history.steps).index(history.closings[0]["step"]) - 1
+    print("before:", *history.groups(just_before), sep="\n  ")
+    for event in history.closings:
+        print("step {step}: branch {branch} closes, cost {cost:.2f},".format(**event), end=" ")
         print("moved:", event["moved"] or "nobody")
-    print("now:", *history.groups(), sep="\n  ") if history.closings else print(
-        "press Start above first"
-    )
+    print("now:", *history.groups(), sep="\n  ")
 
 
 tell(session.history)
@@ -214,12 +204,9 @@ tell(session.history)
 # %%
 secret = int(np.random.default_rng(8).integers(2, 6))  # 2 to 5: do not print it yet
 mystery = data.toy_faces(n_tasks=12, n_groups=secret, size=16, seed=0)
-quick = replace(
-    TOY["faces"], steps=500, spare=Spare(branches="double", close_every=14)
-)  # the preset, but shorter
-auto = methods.dmtg(
-    mystery, n_groups="auto", config=replace(quick, spare=Spare(branches=7, close_every=14))
-)
+shorter = replace(TOY["faces"], steps=500)  # the preset, but shorter
+unknown = replace(shorter, spare=Spare(branches=7, close_every=14))
+auto = methods.dmtg(mystery, n_groups="auto", config=unknown)
 [round(cost, 2) for cost in auto.elbow["costs"]]  # of closing 8 -> 7, 7 -> 6, ..., 2 -> 1 branches
 
 # %% [markdown]
@@ -234,9 +221,8 @@ my_k = None  # your turn: a whole number
 if my_k is None:
     print("8.3 is still open; the rest of the notebook runs without it")
 else:
-    assert my_k == closing.read_n_groups(auto.elbow["costs"]), (
-        f"not {my_k}; the last entry is 2 -> 1"
-    )
+    reading = spare.read_n_groups(auto.elbow["costs"])
+    assert my_k == reading, f"not {my_k}; the last entry is 2 -> 1"
     print(f"8.3 correct: {my_k} is what the rule reads. There are {secret} parts.")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -252,7 +238,7 @@ plots.plot_closing_costs(auto.history)
 # it cannot say K = 1, since some rise is always the largest. So look at the bars, not only at the
 # number.
 #
-# Without `spare_branches`, `"auto"` opens one branch a task, twelve at most.
+# Unless `Spare` names a number, `"auto"` opens one branch a task, twelve at most.
 
 # %% [markdown]
 # ## 8.5 Is it the rule, or only the effort?
@@ -271,6 +257,7 @@ def run(way, config, seeds=(1, 2)):
         rows.append([way, seed, round(result.encoder_passes), result.agreement])
 
 
+quick = replace(shorter, spare=Spare(branches="double", close_every=14))
 run("missed least closes", quick)
 
 # %% [markdown]
@@ -308,17 +295,15 @@ table.round(2)
 latents = np.linspace(-1.4, 1.4, 8)[:, None]  # (8 faces, 1 part)
 questions = plan_bits(n_tasks=3, n_groups=1)
 answers = apply_cuts(latents, questions)  # (8, 3), 0 or 1
-captions = [
-    "\n".join(q.name if a else "·" for q, a in zip(questions, row, strict=True)) for row in answers
-]
+names = [question.name for question in questions]
+captions = ["\n".join(n if a else "·" for n, a in zip(names, r, strict=True)) for r in answers]
 plots.plot_images(draw_faces(latents, size=64, seed=8), captions, columns=8)
 
 # %% [markdown]
 # "Medium" is yes in the middle and no at both ends: a straight cut cannot ask that, so these heads
 # get a few hidden units.
 #
-# **Predict:** do the correlations of the labels still show the groups? And do spare branches find
-# them?
+# **Predict:** do the labels' correlations still show the groups? Do spare branches find them?
 
 # %%
 hidden = data.toy_faces(labels="independent", size=16, seed=0)
@@ -326,11 +311,8 @@ for name, faces_ in (("before", faces), ("independent labels", hidden)):
     by_labels = affinity.cluster_affinity(affinity.label_correlation(faces_), 3, faces_.task_names)
     print(f"{name}: agreement {compute_agreement(by_labels, faces_.planted_groups):.2f}")
 
-by_images = methods.dmtg(
-    hidden,
-    3,
-    replace(TOY["independent"], steps=500, spare=Spare(branches="double", close_every=20)),
-)
+config = replace(TOY["independent"], steps=500, spare=Spare(branches="double", close_every=20))
+by_images = methods.dmtg(hidden, 3, config)
 print(f"independent labels, images and spare branches: agreement {by_images.agreement:.2f}")
 
 # %% [markdown]
