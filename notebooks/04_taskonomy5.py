@@ -4,8 +4,7 @@
 # **Question.** Depth, surface normals, segmentation, keypoints and edges, all from one photograph
 # of a room: which of the five should share an encoder, and how would we know?
 #
-# *30 minutes · CPU is enough to follow; a GPU and Taskonomy for the paper's setting · needs
-# notebook 2*
+# *30 minutes · CPU is enough; a GPU and Taskonomy for the paper's setting · needs notebook 2*
 
 # %% tags=["setup"]
 import os
@@ -18,16 +17,18 @@ import plotly.graph_objects as go
 import torch
 import torch.nn.functional as F
 
+from dmtg_lite import GroupedNetwork, Pruning, data, experiments, methods
+
 # %% tags=["setup"]
-from dmtg_lite import GroupedNetwork, data, experiments, methods
 from dmtg_lite.core.batches import decode
 from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.core.losses import sum_loss
 from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.tasks import METRIC_LABELS
-from dmtg_lite.data.taskonomy.load import taskonomy
+
 from dmtg_lite.encoders import xception, xception_small
-from dmtg_lite.runs.fit import build_network
+from dmtg_lite.runs import cutting, fit
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.plots.pictures import CLASS_COLOURS, plot_predictions, plot_task_gains
 from dmtg_lite.views.widgets import Dashboard
@@ -54,7 +55,7 @@ print({split: len(getattr(rooms, split)) for split in ("train", "val", "test")},
 
 # %%
 def answer_without_looking(task, train):
-    """(C, H, W): medians, which no constant beats in an l1 loss; or logits of how frequent a class is."""
+    """(C, H, W): medians, the best constants for an l1 loss; or logits of the class frequencies."""
     target = decode(task, train.targets[task.name])  # nan or -1: no label
     if task.loss == "l1":
         return target.nanmedian(0).values
@@ -113,10 +114,8 @@ counts = torch.arange(65536, dtype=torch.int32)  # every code a 16-bit picture c
 scaled = counts.float() / (2**31 - 1)
 for name, center, spread in (("depth", 1500, 1000), ("keypoints", 50, 100), ("edges", 718, 1070)):
     right, wrong = (counts.float() - center) / spread, (scaled - center) / spread
-    print(
-        f"{name:9} as numbers: {len(right.unique())} targets; scaled: {len(wrong.unique())},",
-        end=" ",
-    )
+    n_right, n_wrong = len(right.unique()), len(wrong.unique())
+    print(f"{name:9} as numbers: {n_right} targets; scaled: {n_wrong},", end=" ")
     print(f"from {wrong.min():.6f} to {wrong.max():.6f}")
 
 # %% [markdown]
@@ -134,11 +133,10 @@ rows = {}
 for build, size, m in [(xception_small, 64, m) for m in (0, 2, 4, 6)] + [(xception, 256, 6)]:
     network = GroupedNetwork.naive(rooms.tasks, build((3, size, size)), shared=m)
     macs = count_macs(network, (3, size, size))
-    parts = {"stem": macs["stem"], "one branch": macs["branches"], "its 5 decoders": macs["heads"]}
-    rows[f"{build.__name__}, {size} pixels, {m} shared"] = {
-        name: n / 1e6 for name, n in parts.items()
-    }
-costs = pd.DataFrame(rows).T  # million multiply-adds of one image
+    row = f"{build.__name__}, {size} pixels, {m} shared"
+    rows[row] = [macs[part] / 1e6 for part in ("stem", "branches", "heads")]
+columns = ["stem", "one branch", "its 5 decoders"]
+costs = pd.DataFrame(rows, index=columns).T  # million multiply-adds of one image
 costs["decoders, % of all"] = 100 * costs["its 5 decoders"] / costs.sum(axis=1)
 costs.round(1)
 
@@ -179,9 +177,8 @@ pruned = stem + 3 * branch + decoders
 # Press **Start**, then try K and tau. **Predict:** which two tasks meet first?
 
 # %%
-config = replace(
-    experiments.TOY["rooms"], batch_size=8, pretrain=100, steps=200, lr_assignment=0.05
-)
+preset = experiments.TOY["rooms"]
+config = replace(preset, batch_size=8, pretrain=100, steps=200, lr_assignment=0.05)
 print(config)
 small_rooms = data.toy_rooms(n_train=400, n_val=20, n_test=20, size=32, seed=0)
 session = LiveSession(small_rooms, n_groups=3, config=config)
@@ -213,10 +210,9 @@ for task in rooms.tasks:
     total, count = sum_loss(task, guess, decode(task, rooms.test.targets[task.name]))
     wide.loc[task.name, ("loss", "average room")] = (total / count).item()
     wide.loc[task.name, ("error", "in")] = METRIC_LABELS[task.metric]
-order = ["average room", "naive", "random", "dmtg"]
-wide[
-    [*(("loss", name) for name in order), *(("error", name) for name in ["in", *order[1:]])]
-].round(3)
+shown = [("loss", name) for name in ("average room", "naive", "random", "dmtg")]
+shown += [("error", name) for name in ("in", "naive", "random", "dmtg")]
+wide[shown].round(3)
 
 # %% [markdown]
 # **What to notice.** First look left: a loss near that of the average room means that the network
@@ -226,9 +222,7 @@ wide[
 # relative, task by task.
 
 # %%
-plot_task_gains(
-    table, value="gain_loss", title="drawn rooms, one seed: gain in loss over Naive MTL"
-)
+plot_task_gains(table, value="gain_loss", title="drawn rooms, one seed: gain in loss")
 
 # %% [markdown]
 # **What to notice.** Where an F1 is 0, no pixel was called positive: an l1 loss is content with the
@@ -273,9 +267,9 @@ print(f"its agreement with the random groups: {agreement:.2f} (0 is chance, 1 th
 # %% [markdown]
 # ## 4.6 Prune while training?
 #
-# The paper trains all 15 decoders to the end and prunes once. `prune_below` drops a decoder for
-# good as soon as its probability falls below a threshold. What would it have dropped in our run?
-# **Predict:** at which step are five left, and may a task lose its final winner?
+# The paper trains all 15 decoders to the end and prunes once. With `Pruning(below=...)` a decoder
+# leaves for good as soon as its probability falls below a threshold. What would have left in our
+# run? **Predict:** at which step are five left, and may a task lose its final winner?
 
 # %%
 p, fig = found.history.probabilities, go.Figure()  # (T, N, K)
@@ -286,26 +280,22 @@ for threshold in (0.01, 0.05, 0.2):
     name = f"below {threshold}: {stays[-1].sum()} left at the end, {lost} final winners lost"
     fig.add_scatter(x=found.history.steps, y=stays.sum((1, 2)), name=name, line_shape="hv")
 fig.update_yaxes(title="decoders", rangemode="tozero").update_xaxes(title="step")
-fig.update_layout(
-    template="plotly_white", height=300, legend={"y": 0.05, "x": 0.02}, margin={"t": 20}
-)
+fig.update_layout(template="plotly_white", height=300, legend={"y": 0.05, "x": 0.02}, margin_t=20)
 
 # %%
-trial = build_network(rooms, config).branch_out(3)
+rule, trial = Pruning(below=0.05, start=100), fit.build_network(rooms, config).branch_out(3)
 trial.assignment.logits.data = torch.tensor(p[-1]).clamp_min(1e-9).log()  # as sure as our run's end
 before = count_macs(trial, rooms.image_shape)
-trial.assignment.prune_below(0.05)
-trial.drop_pruned()
-after = count_macs(trial, rooms.image_shape)
+cutting.prune_below(trial.assignment, rule.below)
+cutting.drop_pruned(TrainState(trial, config))  # the optimisers forget them too
+left = 100 * count_macs(trial, rooms.image_shape)["total"] / before["total"]
 print(f"decoders: 15 -> {sum(len(head.decoders) for head in trial.heads)}")
-print(
-    f"multiply-adds of a step's forward pass: {100 * after['total'] / before['total']:.0f} % are left"
-)
+print(f"multiply-adds of a step's forward pass: {left:.0f} % are left")
 
 # %% [markdown]
 # **What to notice.** The saving is large once tasks have settled, and a hasty threshold may cut a
 # decision that would have been reversed. So it is off by default: pruning once, at the end, is the
-# paper's method. To try it: `replace(config, prune_below=0.05, prune_from=100)`.
+# paper's method. To try it while training: `replace(config, pruning=rule)`.
 #
 # ## 4.7 The paper's setting
 #
@@ -319,30 +309,25 @@ figure = None
 if prepared is None:
     print("no prepared Taskonomy here: nothing to look at")
 else:
-    few = taskonomy(prepared, limit=60)
+    few = data.taskonomy(prepared, limit=60)
     print("REAL Taskonomy." if few.name == "taskonomy5" else "FAKE, NOT Taskonomy.", few.note)
     blind = {t.name: answer_without_looking(t, few.train).expand(2, -1, -1, -1) for t in few.tasks}
-    figure = plot_predictions(
-        few.test.images[:2], few.test.subset(slice(2)).targets, blind, few.tasks
-    )
+    two = few.test.subset(slice(2))
+    figure = plot_predictions(two.images, two.targets, blind, few.tasks)
 figure
 
 # %%
 in_earnest = False  # True: days of training, where there are a GPU and prepared data
 preset, out = experiments.PAPER["taskonomy5"], "runs/taskonomy"
-n_views = len(taskonomy(prepared).train) if prepared else 10_000
+n_views = len(data.taskonomy(prepared).train) if prepared else 10_000
 print(preset)
-print(
-    "{:,} steps of Naive MTL, then {:,} with K = 3,".format(*preset.count_steps(n_views)), end=" "
-)
+print("{:,} steps of Naive MTL, then {:,} with K = 3".format(*preset.count_steps(n_views)))
 print(f"for {n_views:,} training views" + ("" if prepared else " (an example)"))
 if in_earnest and prepared and torch.cuda.is_available():
-    large = taskonomy(prepared).stream_to("cuda")
+    large = data.taskonomy(prepared).stream_to("cuda")
     print(methods.dmtg(large, 3, preset, saving=methods.Saving(out, progress=True)))
 else:
-    print(
-        "not started. In a terminal: dmtg-lite train taskonomy5 --data prepared/taskonomy", end=" "
-    )
+    print("not started. In a terminal: dmtg-lite train taskonomy5 --data prepared/taskonomy")
     print(f"--groups 3 --out {out} --device cuda")
 
 # %% [markdown]
@@ -357,9 +342,8 @@ table2["Naive MTL, Table 2"] = [8.67e-3, 0.107, 0.0828, 1.19e-2, 1.31e-2]
 table2["DMTG K = 3, Table 2"] = [1.19e-7, 0.107, 0.0665, 4.3e-5, 3.58e-7]
 table2["gain, %"] = 100 * (1 - table2["DMTG K = 3, Table 2"] / table2["Naive MTL, Table 2"])
 print(f"mean gain {table2['gain, %'].mean():.2f} %")
-print(
-    f"from 1 to 2, float32 numbers are {np.spacing(np.float32(1)):.2e} apart, half as much below 1"
-)
+gap = np.spacing(np.float32(1))
+print(f"from 1 to 2, float32 numbers are {gap:.2e} apart, half as much below 1")
 table2.style.format("{:.3g}")
 
 # %% [markdown]
