@@ -26,7 +26,6 @@ from dmtg_lite.core.losses import sum_loss
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.tasks import METRIC_LABELS
-
 from dmtg_lite.encoders import xception, xception_small
 from dmtg_lite.runs import cutting, fit
 from dmtg_lite.views.live import LiveSession
