@@ -126,17 +126,14 @@ errors.round(1)  # wrong answers on new faces, in percent
 # %%
 runs = {name: recordings.load(name) for name in ("good", "failed")}
 table = pd.DataFrame(index=list(runs))
-table["agreement"] = [
-    compute_agreement(run.groups(), run.meta["planted_groups"]) for run in runs.values()
-]
+planted = faces.planted_groups
+table["agreement"] = [compute_agreement(run.groups(), planted) for run in runs.values()]
 table["training loss at the end"] = [run.task_losses[-100:].sum(1).mean() for run in runs.values()]
 table.round(2)
 
 # %%
 failed = runs["failed"]
-plots.plot_assignment(
-    failed.probabilities[-1], failed.task_names, title="the failed run: settled, and wrong"
-)
+plots.plot_assignment(failed.probabilities[-1], failed.task_names, title="settled, and wrong")
 
 # %% [markdown]
 # **What to notice.** Every row is as decided as in a good run: **being certain is not being

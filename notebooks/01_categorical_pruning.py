@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from torch.nn.utils import parameters_to_vector
 
 from dmtg_lite import TrainConfig, data, sample_assignment, train_steps
 from dmtg_lite.runs.fit import branch_out
@@ -65,9 +66,8 @@ print("largest difference:", (from_library - assignment).abs().max().item())
 for tau in (0.1, 1.0, 10.0):
     draws = sample_assignment(logits.repeat(5_000, 1), tau, generator=rng).reshape(-1, 2, 3)
     wins = (draws.argmax(-1)[:, 0] == 0).float().mean()  # task 0
-    print(
-        f"tau = {tau:4}:  group 0 wins {wins:.0%} of the draws,  largest entry {draws.amax(-1).mean():.2f}"
-    )
+    largest = draws.amax(-1).mean()
+    print(f"tau = {tau:4}:  group 0 wins {wins:.0%} of the draws,  largest entry {largest:.2f}")
 
 # %% [markdown]
 # **What to notice.** How *often* group 0 wins hardly moves. How *sharp* a draw is changes
@@ -98,9 +98,7 @@ def win_rate(row):
 if win_rate(logits[0]) is None:
     print("1.1 is still open; the rest of the notebook runs without it")
 else:
-    expected = torch.tensor(
-        [0.8438, 0.1142, 0.0420]
-    )  # numbers, so that the answer is not given away
+    expected = torch.tensor([0.8438, 0.1142, 0.0420])  # so that the answer is not given away
     torch.testing.assert_close(win_rate(logits[0]), expected, atol=1e-3, rtol=0)
     print("1.1 correct")
 
@@ -189,14 +187,10 @@ naive, _ = pretrain(faces, config)  # Naive MTL: one encoder for all nine tasks
 # %%
 def watch(estimator):
     """Distance between branch 0 and 1, and spread of S, after each step: shape (steps, 2)."""
-    settings = TrainConfig(
-        estimator=estimator, lr=config.lr, lr_assignment=config.lr_assignment, steps=120
-    )
+    settings = TrainConfig(estimator=estimator, lr=3e-3, lr_assignment=3e-2, steps=120)
     network, rows = branch_out(naive, 3, settings), []
     for _ in train_steps(network, faces, settings):
-        first, second = (
-            torch.cat([p.flatten() for p in b.parameters()]) for b in network.branches[:2]
-        )
+        first, second = (parameters_to_vector(b.parameters()) for b in network.branches[:2])
         spread = network.assignment.logits.detach().std(-1).max()
         rows.append([(first - second).norm().item(), spread.item()])
     return np.array(rows)
@@ -264,9 +258,8 @@ def weight(lead):
 if lead is None:
     print("1.3 is still open; the rest of the notebook runs without it")
 else:
-    assert weight(lead) >= 0.9 > weight(lead - 1), (
-        f"a lead of {lead} gives {weight(lead):.2f}: try on"
-    )
+    own = weight(lead)
+    assert own >= 0.9 > weight(lead - 1), f"a lead of {lead} gives {own:.2f}: try on"
     print("1.3 correct")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}

@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from dmtg_lite import GroupedNetwork, TrainConfig, data, fit, methods, norm_gain
+from dmtg_lite import CELEBA_9, GroupedNetwork, TrainConfig, data, fit, methods, norm_gain
+
+# %% tags=["setup"]
 from dmtg_lite.core.assignment import sample_assignment
 from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.core.macs import count_macs
-from dmtg_lite.core.tasks import CELEBA_9
 from dmtg_lite.encoders import resnet, toy
 from dmtg_lite.runs.evaluate import evaluate
 from dmtg_lite.runs.fit import branch_out
@@ -37,12 +38,8 @@ naive = GroupedNetwork.naive(faces.tasks, toy(faces.image_shape, capacity=1), sh
 images = faces.train.images[:64]  # uint8, (B, 3, H, W)
 features = naive.branches[0](images / 255)  # (B, D)
 answers = naive(images)  # {task: (B, 2)}
-print(
-    "features",
-    tuple(features.shape),
-    "| answers",
-    {name: tuple(a.shape) for name, a in answers.items()},
-)
+print("features", tuple(features.shape))
+print("answers", {name: tuple(answer.shape) for name, answer in answers.items()})
 
 # %% [markdown]
 # **What to notice.** The features are *one* number per face: a bottleneck, so that a branch cannot
@@ -66,9 +63,8 @@ pd.Series(naive_errors).round(1).to_frame("error % on test images")
 
 # %%
 network = branch_out(naive, 3, config)
-targets = torch.stack(
-    [faces.train.targets[name][:64] for name in faces.task_names], dim=1
-)  # (B, N)
+columns = [faces.train.targets[name][:64] for name in faces.task_names]
+targets = torch.stack(columns, dim=1)  # (B, N)
 loss_matrix = network.compute_loss_matrix(images, targets)  # L, (N, K)
 pd.DataFrame(loss_matrix.detach().numpy().round(3), index=faces.task_names).add_prefix("group ")
 
@@ -129,9 +125,8 @@ totals = [training_step(trial, optimiser, images, targets) for _ in range(60)]
 if totals[0] is None:
     print("2.1 is still open; the rest of the notebook runs without it")
 else:
-    assert totals[-1] < totals[0], (
-        f"the total went from {totals[0]:.2f} to {totals[-1]:.2f}; it should fall"
-    )
+    first, last = totals[0], totals[-1]
+    assert last < first, f"the total went from {first:.2f} to {last:.2f}; it should fall"
     moved = trial.assignment.logits.std(-1).max()
     assert moved > 0.01, "S has not moved: does your total depend on the draw?"
     print("2.1 correct")
@@ -169,11 +164,9 @@ rows = {name: (net.n_groups, int(net.assignment.active.sum())) for name, net in 
 pd.DataFrame(rows, index=["branches", "heads"]).T
 
 # %%
-same = fixed["Naive MTL"].compute_loss_matrix(images, targets)  # (N, 1)
-print(
-    "one fixed group has Naive MTL's losses:",
-    torch.equal(same, naive.compute_loss_matrix(images, targets)),
-)
+one_group = fixed["Naive MTL"].compute_loss_matrix(images, targets)  # (N, 1)
+same = torch.equal(one_group, naive.compute_loss_matrix(images, targets))
+print("one fixed group has Naive MTL's losses:", same)
 alone = fixed["STL"].compute_loss_matrix(images, targets)  # (N, N)
 print("STL's loss matrix is zero off the diagonal:", torch.equal(alone, alone.diag().diag()))
 
@@ -229,9 +222,7 @@ Dashboard(history)  # a recording: press play, or drag the step
 # %%
 pruned, test = network.prune().eval(), faces.test.images
 full = network.eval()(test)  # {task: (n, 2)}, each task answered by its most probable group
-change = max(
-    (full[name] - prediction).abs().max().item() for name, prediction in pruned(test).items()
-)
+change = max((full[name] - small).abs().max().item() for name, small in pruned(test).items())
 print(f"heads: {int(network.assignment.active.sum())} -> {int(pruned.assignment.active.sum())}")
 print(f"largest change of a prediction: {change:.0e}")
 
@@ -270,22 +261,15 @@ rows = []
 for capacity in (1, 4):
     roomy = TrainConfig(lr=3e-3, pretrain=200, steps=400, capacity=capacity)
     one, three = methods.naive(faces, 1, roomy), methods.planted(faces, 3, roomy)
-    error = sum(one.task_errors.values()) / 9
-    rows.append(
-        {
-            "capacity": capacity,
-            "Naive error %": error,
-            "NormGain of planted %": three.norm_gain_error(one),
-        }
-    )
-pd.DataFrame(rows).round(1)
+    rows.append([capacity, one.total_error / 9, three.norm_gain_error(one)])
+columns = ["capacity", "Naive error %", "NormGain of planted %"]
+pd.DataFrame(rows, columns=columns).round(1)
 
 # %%
 roomy = recordings.load("roomy")  # a recorded DMTG run with capacity 4
-agreement = compute_agreement(roomy.groups(), roomy.meta["planted_groups"])
-print(
-    f"capacity 4: least settled row {roomy.probabilities[-1].max(1).min():.2f}, agreement {agreement:.2f}"
-)
+agreement = compute_agreement(roomy.groups(), roomy.about.planted_groups)
+least = roomy.probabilities[-1].max(1).min()
+print(f"capacity 4: least settled row {least:.2f}, agreement {agreement:.2f}")
 
 # %% [markdown]
 # **What to notice.** With room for everybody Naive MTL does well by itself, and even the perfect
@@ -306,10 +290,8 @@ print(
 
 # %%
 def giga(n_groups, shared):
-    network = GroupedNetwork.naive(CELEBA_9, resnet((3, 64, 64)), shared=shared).branch_out(
-        n_groups
-    )
-    return count_macs(network, (3, 64, 64))["total"] / 1e9
+    naive = GroupedNetwork.naive(CELEBA_9, resnet((3, 64, 64)), shared=shared)
+    return count_macs(naive.branch_out(n_groups), (3, 64, 64))["total"] / 1e9
 
 
 costs = pd.DataFrame({"paper, Table A1": [0.15, 0.22, 0.29]}, index=pd.Index([2, 3, 4], name="K"))
@@ -334,9 +316,8 @@ ratio = None  # your turn: STL's encoder multiply-adds divided by Naive MTL's
 if ratio is None:
     print("2.3 is still open; the rest of the notebook runs without it")
 else:
-    assert abs(ratio - 8.27) < 0.01, (
-        f"got {ratio:.2f}; the stem is counted once, the branch nine times"
-    )
+    hint = "the stem is counted once, the branch nine times"
+    assert abs(ratio - 8.27) < 0.01, f"got {ratio:.2f}; {hint}"
     print("2.3 correct")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}

@@ -10,10 +10,11 @@
 from dataclasses import replace
 
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
-from dmtg_lite import data, experiments
+from dmtg_lite import Restarts, data, experiments
 from dmtg_lite.experiments import TOY
 from dmtg_lite.runs.history import compute_mean_assignment
 from dmtg_lite.views import plots
@@ -50,22 +51,21 @@ def collect(*settings):
 
 
 # %%
+def dots(x, y, k, **more):
+    """Rings in the k-th colour and shape."""
+    ring = {"symbol": 100 + k, "size": 11, "line_width": 2.5, "color": plots.GROUP_COLOURS[k]}
+    return go.Scatter(x=x, y=y, mode="markers", marker=ring, **more)
+
+
+# %%
 def show(*settings):
-    """Every run a dot; in brackets the cost."""
+    """Every run a ring; in brackets the cost."""
     table, fig = collect(*settings), make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
     names = table.method + table.groupby("method").cost.transform("mean").map(" ({:.1f})".format)
-    for column, value in enumerate(("total_error", "agreement"), 1):
-        for seed, rows in table.groupby("seed"):
-            dot = {
-                "symbol": 100 + seed,
-                "size": 11,
-                "line_width": 2.5,
-                "color": plots.GROUP_COLOURS[seed],
-            }
-            fig.add_scatter(
-                x=rows[value], y=names[rows.index], mode="markers", marker=dot, row=1, col=column
-            )
-            fig.data[-1].update(name=f"seed {seed}", showlegend=column == 1)
+    for seed, rows in table.groupby("seed"):
+        y, name = names[rows.index], f"seed {seed}"
+        fig.add_trace(dots(rows.total_error, y, seed, name=name), row=1, col=1)
+        fig.add_trace(dots(rows.agreement, y, seed, name=name, showlegend=False), row=1, col=2)
     fig.update_xaxes(title="total error, points", rangemode="tozero", col=1)
     fig.update_xaxes(title="agreement", range=[-0.3, 1.1], col=2).update_yaxes(autorange="reversed")
     return plots.apply_style(fig, height=36 * len(settings) + 130)
@@ -160,7 +160,7 @@ show("Naive MTL", "DMTG", "1 stage shared", "2 stages shared")
 
 # %%
 def plot_paths(*settings, seed=0):
-    """The largest probability of each task over time, one picture a setting; colour: planted group."""
+    """The largest probability of each task over time, one picture a setting."""
     part_of = {name: k for k, part in enumerate(faces.planted_groups) for name in part}
     fig = make_subplots(1, len(settings), subplot_titles=settings, shared_yaxes=True)
     for column, setting in enumerate(settings, 1):
@@ -169,9 +169,8 @@ def plot_paths(*settings, seed=0):
             line = {"color": plots.GROUP_COLOURS[part_of[name]], "width": 1.5}
             fig.add_scatter(x=history.steps, y=path, name=name, line=line, row=1, col=column)
     fig.update_xaxes(title="step").update_yaxes(range=[0.3, 1.02]).update_traces(showlegend=False)
-    return plots.apply_style(
-        fig, "largest probability of each task; colour: planted group", height=330
-    )
+    title = "largest probability of each task; colour: planted group"
+    return plots.apply_style(fig, title, height=330)
 
 
 # %%
@@ -237,12 +236,11 @@ rooms = [f", capacity {capacity}" for capacity in (2, 3, 4)]
 show(*[name + room for room in ("", *rooms) for name in ("Naive MTL", "DMTG")])
 
 # %%
-dots = {"capacity 1": collect("DMTG", *taus, "straight-through", "softmax, jitter")}
-dots |= {f"capacity {c}": collect(f"DMTG, capacity {c}") for c in (2, 3, 4)}
-fig = make_subplots()
-for k, (name, table) in enumerate(dots.items()):
-    dot = {"symbol": 100 + k, "size": 11, "line_width": 2.5, "color": plots.GROUP_COLOURS[k]}
-    fig.add_scatter(x=table.agreement, y=table.total_error, mode="markers", name=name, marker=dot)
+tables = {"capacity 1": collect("DMTG", *taus, "straight-through", "softmax, jitter")}
+tables |= {f"capacity {c}": collect(f"DMTG, capacity {c}") for c in (2, 3, 4)}
+fig = go.Figure()
+for k, (name, table) in enumerate(tables.items()):
+    fig.add_trace(dots(table.agreement, table.total_error, k, name=name))
 fig.update_xaxes(title="agreement").update_yaxes(title="total error, points", rangemode="tozero")
 plots.apply_style(fig, "DMTG in sections 7.4 to 7.6, without plain softmax", height=360)
 
@@ -291,9 +289,8 @@ else:
     torch.testing.assert_close(normal.mean(1), torch.ones(2), msg="the mean of a row should be 1")
     normal[:, 0].sum().backward()
     expected = torch.tensor([1 / 0.6, 1 / 0.6e-3])
-    torch.testing.assert_close(
-        leaf.grad[:, 0], expected, msg="the mean is no constant: .detach() it"
-    )
+    own = leaf.grad[:, 0]
+    torch.testing.assert_close(own, expected, msg="the mean is no constant: .detach() it")
     print("7.2 correct: both tasks are equally loud now")
 
 
@@ -316,24 +313,19 @@ show("DMTG", "normalised losses")
 #
 # ## 7.8 Try again
 #
-# `restarts=4` trains four times, pretraining included, and keeps the lowest loss on *training*
+# `Restarts(n=4)` trains four times, pretraining included, and keeps the lowest loss on *training*
 # images. The planted groups are not asked.
 #
 # **Predict:** will it keep runs of high agreement?
 
 # %%
-ablate("4 restarts", restarts=4)
+ablate("4 restarts", restarts=Restarts(n=4))
 rows = [
-    {
-        "seed": run.config.seed,
-        "restart": n,
-        "training loss": r["train_loss"],
-        "agreement": r["agreement"],
-    }
+    (run.config.seed, n, one["train_loss"], one["agreement"])
     for run in runs["4 restarts"]
-    for n, r in enumerate(run.restarts)
+    for n, one in enumerate(run.restarts)
 ]
-tries = pd.DataFrame(rows).round(2)
+tries = pd.DataFrame(rows, columns=["seed", "restart", "training loss", "agreement"]).round(2)
 lowest = tries.groupby("seed")["training loss"].transform("min")
 tries["kept"] = (tries["training loss"] == lowest).map({True: "kept", False: ""})
 tries.pivot(index="seed", columns="restart", values=["training loss", "agreement", "kept"])
@@ -386,9 +378,7 @@ else:
 all_agree = 2 * 0.5**3
 
 # %%
-settings = [
-    name for name in runs if name not in ("Naive MTL", *[f"Naive MTL{room}" for room in rooms])
-]
+settings = [name for name in runs if not name.startswith("Naive MTL")]
 table = collect(*settings)
 summary = table.groupby("method", sort=False)[["total_error", "agreement", "cost"]].mean()
 summary.insert(1, "± (std)", table.groupby("method").total_error.std())
