@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
-from torch.nn.utils import parameters_to_vector
 
 from dmtg_lite import TrainConfig, data, sample_assignment, train_steps
 from dmtg_lite.runs.fit import branch_out
@@ -190,15 +189,15 @@ def watch(estimator):
     settings = TrainConfig(estimator=estimator, lr=3e-3, lr_assignment=3e-2, steps=120)
     network, rows = branch_out(naive, 3, settings), []
     for _ in train_steps(network, faces, settings):
-        first, second = (parameters_to_vector(b.parameters()) for b in network.branches[:2])
+        weights = ([p.flatten() for p in b.parameters()] for b in network.branches[:2])
+        first, second = map(torch.cat, weights)
         spread = network.assignment.logits.detach().std(-1).max()
         rows.append([(first - second).norm().item(), spread.item()])
     return np.array(rows)
 
 
-seen = {estimator: watch(estimator) for estimator in ("softmax", "gumbel")}
-
 # %%
+seen = {estimator: watch(estimator) for estimator in ("softmax", "gumbel")}
 for estimator, rows in seen.items():
     for step in (1, 2, 120):
         apart, spread = rows[step - 1]

@@ -59,12 +59,8 @@ if prepared is None:  # ten seconds
 celeba = data.celeba(prepared, "celeba40", limit=3000)
 is_real = not celeba.name.startswith("fake")
 stamp = "CelebA" if is_real else "FAKE DATA"  # stands at every result from here on
-print(
-    "REAL CelebA."
-    if is_real
-    else "FAKE, NOT CelebA: whatever comes out below says nothing about CelebA."
-)
-print(celeba.note)
+fake = "FAKE, NOT CelebA: whatever comes out below says nothing about CelebA."
+print("REAL CelebA." if is_real else fake, celeba.note, sep="\n")
 print({split: len(getattr(celeba, split)) for split in ("train", "val", "test")}, "images used")
 
 # %%
@@ -82,15 +78,11 @@ plots.plot_images(celeba.train.images[:5], captions, columns=5)
 # **Predict:** how many of 100 answers are right if one never looks at the picture?
 
 # %%
-present = pd.Series(
-    {name: 100 * y.float().mean().item() for name, y in celeba.test.targets.items()}
-)
+present = 100 * pd.DataFrame(celeba.test.targets).mean()
 fig = go.Figure(go.Bar(x=present.index, y=present))
 fig.update_xaxes(categoryorder="total ascending", dtick=1, tickangle=-90)
 fig.update_yaxes(title="present, %", range=[0, 100])
-fig.update_layout(
-    template="plotly_white", height=420, title=f"{stamp}: how often each attribute is present"
-)
+plots.apply_style(fig, f"{stamp}: how often each attribute is present", height=420)
 
 # %%
 constant = present.where(present < 50, 100 - present)  # error of the constant answer, {task: %}
@@ -131,18 +123,15 @@ share_removed = 100 * (constant.mean() - 10) / constant.mean()
 # **Predict:** how many clear blocks will there be?
 
 # %%
-correlation = affinity.label_correlation(celeba)  # |correlation|, (N, N)
-label_groups = affinity.cluster_affinity(correlation, 5, celeba.task_names)
+label_groups = affinity.cluster_affinity(affinity.label_correlation(celeba), 5, celeba.task_names)
 
 
 def show_correlation(groups, title):
     ordered = {name: celeba.train.targets[name] for group in groups for name in group}
-    fig = plots.plot_label_correlation(ordered).update_layout(
-        height=700, title_text=f"{stamp}: {title}"
-    )
-    return fig.update_xaxes(dtick=1, tickfont_size=10, tickangle=-90).update_yaxes(
-        dtick=1, tickfont_size=10
-    )
+    fig = plots.plot_label_correlation(ordered)
+    fig.update_layout(height=700, title_text=f"{stamp}: {title}")
+    every_name = {"dtick": 1, "tickfont_size": 10}
+    return fig.update_xaxes(tickangle=-90, **every_name).update_yaxes(**every_name)
 
 
 show_correlation(label_groups, "correlation, in the order of the labels' clusters")
@@ -173,10 +162,8 @@ def read_out(history):
     if not len(history):
         print("nothing to read yet: press Start above, then run this cell again")
         return
-    settled = (history.probabilities[-1].max(1) > 0.9).sum()
-    print(
-        f"{stamp}, step {history.steps[-1]}: {settled} of 40 tasks settled (probability above 0.9)"
-    )
+    settled = (history.probabilities[-1].max(1) > 0.9).sum()  # probability above 0.9
+    print(f"{stamp}, step {history.steps[-1]}: {settled} of 40 tasks settled")
     for group in history.groups():
         print(f"{len(group):2} together: {', '.join(group)}")
 
@@ -195,23 +182,16 @@ read_out(session.history)
 # **Predict:** what do *random* groups gain?
 
 # %%
-results = experiments.run_all(
-    celeba, ["naive", "random", "dmtg"], 5, config, range(3)
-)  # half a minute
+compared = ["naive", "random", "dmtg"]
+results = experiments.run_all(celeba, compared, 5, config, range(3))  # half a minute
 
 # %%
 for seed in range(3):
     own = replace(config, seed=seed)
     results.append(methods.train_groups(celeba, label_groups, own, method="labels' clusters"))
 summary = experiments.summarise(experiments.tabulate(results))
-columns = [
-    "total_error",
-    "total_error_std",
-    "norm_gain_error",
-    "norm_gain_error_std",
-    "encoder_cost",
-]
-summary[columns].T.round(1).rename_axis(f"{stamp}, 3 seeds", axis=1)
+columns = [f"{what}{std}" for what in ("total_error", "norm_gain_error") for std in ("", "_std")]
+summary[[*columns, "encoder_cost"]].T.round(1).rename_axis(f"{stamp}, 3 seeds", axis=1)
 
 # %% [markdown]
 # **What to notice.** Random groups gain much: they too have five encoders instead of one. What
@@ -256,15 +236,12 @@ eight = None  # your turn: one line; replace(config, tau=...) turns a knob
 if eight is None:
     print("5.2 is still open; the rest of the notebook runs without it")
 else:
-    assert (eight.history.n_groups, eight.config.tau, eight.config.seed) == (8, 1.0, 0), (
-        "K, tau or seed"
-    )
+    assert eight.history.n_groups == 8, f"K is {eight.history.n_groups}"
+    assert eight.config == replace(config, tau=1.0), f"one knob only: tau; got {eight.config}"
     five = next(result for result in results if result.method == "dmtg")
     for result in (five, eight):
-        line = f"{len(result.groups)} groups, sizes {[len(group) for group in result.groups]}"
-        print(
-            f"{stamp}: {line}, total error {result.total_error:.0f}, cost {result.encoder_cost:.1f}"
-        )
+        print(f"{stamp}: sizes {[len(group) for group in result.groups]},", end=" ")
+        print(f"total error {result.total_error:.0f}, cost {result.encoder_cost:.1f}")
     print("5.2 correct")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -284,10 +261,9 @@ eight = methods.dmtg(celeba, 8, replace(config, tau=1.0))
 groupings = {f"DMTG, seed {r.config.seed}": r.groups for r in results if r.method == "dmtg"}
 groupings["random, seed 0"] = next(r.groups for r in results if r.method == "random")
 groupings["labels' clusters"] = label_groups
-agreement = {
-    a: {b: compute_agreement(x, y) for b, y in groupings.items()} for a, x in groupings.items()
-}
-pd.DataFrame(agreement).round(2).rename_axis(f"{stamp}, agreement")
+agreement = [[compute_agreement(a, b) for b in groupings.values()] for a in groupings.values()]
+table = pd.DataFrame(agreement, index=groupings, columns=groupings)
+table.round(2).rename_axis(f"{stamp}, agreement")
 
 # %%
 show_correlation(groupings["DMTG, seed 0"], "the same correlations, in the order of DMTG's groups")
@@ -311,13 +287,11 @@ def build(n_tasks, n_groups):
 
 
 macs = {n: {k: count_macs(build(n, k), (3, 64, 64)) for k in range(1, 6)} for n in (9, 20, 40)}
-costs = pd.DataFrame(
-    {f"N = {n}": {k: m["total"] / 1e9 for k, m in row.items()} for n, row in macs.items()}
-)
+costs = pd.DataFrame()
 for n, row in macs.items():
-    print(
-        f"N = {n:2}: all heads together are {100 * row[1]['heads'] / row[1]['total']:.2f} % of the network"
-    )
+    costs[f"N = {n}"] = pd.DataFrame(row).loc["total"] / 1e9
+    share = 100 * row[1]["heads"] / row[1]["total"]
+    print(f"N = {n:2}: all heads together are {share:.2f} % of the network")
 costs.rename_axis("K (giga multiply-adds)").round(3)
 
 # %% [markdown]
@@ -332,16 +306,14 @@ probe = replace(config, encoder="resnet", pretrain=0, steps=6, batch_size=32)
 both = [data.celeba(prepared, "celeba9", limit=3000), celeba]
 runs = [train_steps(branch_out(build_network(each, probe), 2, probe), each, probe) for each in both]
 ratios = []
-for _ in range(6):  # in turns, so that a slow moment hits both
+for _ in range(6):  # in turns, so that a slow moment hits both; the first only warms up
     seconds = []
     for run in runs:
         begin = time.process_time()  # CPU seconds: other programs count less
         next(run).task_losses.sum().item()
         seconds.append(time.process_time() - begin)
     ratios.append(seconds[1] / seconds[0])
-print(
-    "step with 40 tasks / with 9:", sorted(round(ratio, 2) for ratio in ratios[1:])
-)  # first: warm-up
+print("step with 40 tasks / with 9:", sorted(round(ratio, 2) for ratio in ratios[1:]))
 
 # %% [markdown]
 # Measured here, now; on a busy machine it wobbles, so look at the middle one. The paper reports 1.7

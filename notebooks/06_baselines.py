@@ -49,9 +49,7 @@ pd.DataFrame(values, index=names, columns=[f"with {name}" for name in names])
 my_groups = None  # your turn: a list of two lists of names
 
 # %% tags=["check"]
-candidates = methods.pairwise_candidates(
-    values, names, singles="diagonal"
-)  # all 7 groups and their losses
+candidates = methods.pairwise_candidates(values, names, singles="diagonal")  # all 7 groups
 best = methods.select_groups(candidates, budget=2)
 if my_groups is None:
     print("6.1 is still open; the rest of the notebook runs without it")
@@ -98,12 +96,10 @@ def look(faces, title, values, *, maximise, singles="never"):
         groups = methods.select_groups(candidates, k, maximise=maximise).groups
         print(f"K = {k}:", " | ".join(", ".join(group) for group in groups))
     heat = {"colorscale": "Cividis", "reversescale": not maximise, "texttemplate": "%{z:.2f}"}
-    fig = go.Figure(
-        go.Heatmap(z=values, x=faces.task_names, y=faces.task_names, xgap=2, ygap=2, **heat)
-    )
-    return plots.apply_style(
-        fig.update_yaxes(autorange="reversed", ticksuffix="  "), title, height=400
-    )
+    names = faces.task_names
+    fig = go.Figure(go.Heatmap(z=values, x=names, y=names, xgap=2, ygap=2, **heat))
+    fig.update_yaxes(autorange="reversed", ticksuffix="  ")
+    return plots.apply_style(fig, title, height=400)
 
 
 # %%
@@ -127,21 +123,13 @@ look(faces, "|correlation| of the labels", by_labels, maximise=True)
 
 # %%
 cosine = affinity.gradient_cosine(faces, config)
-look(
-    faces,
-    "cosine of two tasks' gradients: 1 same direction, -1 opposite",
-    cosine.matrix,
-    maximise=True,
-)
+title = "cosine of two tasks' gradients: 1 same direction, -1 opposite"
+look(faces, title, cosine.matrix, maximise=True)
 
 # %%
 tag = affinity.tag_affinity(faces, config)
-look(
-    faces,
-    "TAG: loss of the row saved by a step of the column, %",
-    100 * tag.matrix.T,
-    maximise=True,
-)
+title = "TAG: loss of the row saved by a step of the column, %"
+look(faces, title, 100 * tag.matrix.T, maximise=True)
 
 # %% [markdown]
 # **What to notice.** Compare with the planted groups. Both look at one *shared* network, which here
@@ -200,9 +188,7 @@ answers = torch.stack([red + green + blue > 1.5, 2 * red > green + blue], dim=1)
 
 # %%
 before, lr = tiny.compute_loss_matrix(pixels, answers)[:, 0], 0.1  # L, (N,)
-gradient = torch.autograd.grad(
-    before[0], tiny.branches.parameters()
-)  # of is_bright alone; heads stay
+gradient = torch.autograd.grad(before[0], tiny.branches.parameters())  # is_bright alone, no heads
 stepped = deepcopy(tiny)
 for weight, slope in zip(stepped.branches.parameters(), gradient, strict=True):
     weight.data -= lr * slope
@@ -228,9 +214,8 @@ groups = [[five.task_names[n] for n in mask.nonzero()[:, 0]] for mask in masks]
 losses = try_groups(five, groups, config)[0].T  # (31, 5), nan where a task is not in the group
 alone = losses[:5].diagonal()
 truth = (alone - losses) / alone  # gains, harm is negative
-print(
-    f"{len(groups)} groups trained; median gain {truth[5:].nanmedian():.2f}, best {truth[masks].max():.2f}"
-)
+median, best = truth[5:].nanmedian(), truth[masks].max()
+print(f"{len(groups)} groups trained; median gain {median:.2f}, best {best:.2f}")
 
 # %% [markdown]
 # It begins with all tasks together. Then tasks take turns, and each asks for the group where it
@@ -256,12 +241,11 @@ for turn, group in enumerate(asked[1:]):
 groups_left = ~table.is_measured & (masks.sum(1) > 1)
 shown = masks & groups_left[:, None]
 known = truth[masks & table.is_measured[:, None]]
-off = (table.gains - truth)[shown].abs().mean()
+measured, predicted = truth[shown], table.gains[shown]
+off, guess = (predicted - measured).abs().mean(), (measured - known.median()).abs().mean()
 print(f"{len(asked)} groups trained, {int(groups_left.sum())} predicted; mean error {off:.2f};")
-print(f"of guessing their median each time: {(truth[shown] - known.median()).abs().mean():.2f}")
-fig = go.Figure(
-    go.Scatter(x=truth[shown], y=table.gains[shown], mode="markers", name="a task in a group")
-)
+print(f"of guessing their median each time: {guess:.2f}")
+fig = go.Figure(go.Scatter(x=measured, y=predicted, mode="markers", name="a task in a group"))
 fig.add_scatter(x=[-3, 0.5], y=[-3, 0.5], mode="lines", name="perfect", line={"color": plots.GREY})
 fig.update_xaxes(title="gain, measured").update_yaxes(title="gain, predicted")
 plots.apply_style(fig, "gains that MTG-Net never measured", height=420)
@@ -295,26 +279,20 @@ for seed in range(2):
     own = replace(config, seed=seed)
     results.append(methods.train_groups(faces, label_groups, own, method="labels"))
 runs = experiments.tabulate(results)
-runs.pivot(
-    index="method", columns="seed", values=["total_error", "agreement", "encoder_cost"]
-).round(2)
+columns = ["total_error", "agreement", "encoder_cost"]
+runs.pivot(index="method", columns="seed", values=columns).round(2)
 
 # %%
 fig = go.Figure()
 for n, (method, own) in enumerate(runs.groupby("method", sort=False)):
-    colour, cost, error = plots.GROUP_COLOURS[n % 8], own.encoder_cost, own.total_error
-    ring, dot = (
-        {"color": colour, "symbol": "circle-open"},
-        {"color": colour, "symbol": "diamond", "size": 13},
-    )
+    cost, error, colour = own.encoder_cost, own.total_error, plots.GROUP_COLOURS[n % 8]
+    ring = {"color": colour, "symbol": "circle-open"}
     fig.add_scatter(x=cost, y=error, mode="markers", marker=ring, name=method)
-    fig.add_scatter(
-        x=[cost.mean()], y=[error.mean()], mode="markers+text", marker=dot, text=[method]
-    )
-fig.update_traces(textposition="middle right").update_layout(showlegend=False)
-fig.update_xaxes(
-    title="encoder cost, counted", type="log", tickvals=[1, 2, 4, 8, 16, 32], range=[-0.2, 1.6]
-)
+    dot = {"color": colour, "symbol": "diamond", "size": 13}
+    mean = {"x": [cost.mean()], "y": [error.mean()], "text": [method]}
+    fig.add_scatter(**mean, mode="markers+text", marker=dot, textposition="middle right")
+fig.update_xaxes(title="encoder cost, counted", type="log", tickvals=[1, 2, 4, 8, 16, 32])
+fig.update_xaxes(range=[-0.2, 1.6]).update_layout(showlegend=False)
 fig.update_yaxes(title="total error, points", rangemode="tozero")
 plots.apply_style(fig, "price and quality; circles: one run, diamonds: mean of two", height=520)
 
@@ -370,22 +348,14 @@ Dashboard(dmtg[1].history)
 # %%
 hidden = data.toy_faces(n_tasks=6, n_groups=3, labels="independent", size=16, seed=0)
 print("planted:", " | ".join(", ".join(group) for group in hidden.planted_groups))
-look(
-    hidden, "|correlation| of independent labels", affinity.label_correlation(hidden), maximise=True
-)
+by_labels = affinity.label_correlation(hidden)
+look(hidden, "|correlation| of independent labels", by_labels, maximise=True)
 
 # %%
-bent = replace(
-    config, heads=HeadOptions(hidden=32)
-)  # "medium" is no straight cut: heads need hidden units
+bent = replace(config, heads=HeadOptions(hidden=32))  # "medium" is no straight cut
 hidden_pairs, _ = measure_pairs(hidden, bent)
-look(
-    hidden,
-    "HOA: loss of the row beside the column",
-    hidden_pairs,
-    maximise=False,
-    singles="diagonal",
-)
+title = "HOA: loss of the row beside the column"
+look(hidden, title, hidden_pairs, maximise=False, singles="diagonal")
 
 # %% [markdown]
 # **What to notice.** Off the diagonal only noise is left, and the labels' choice is arbitrary.

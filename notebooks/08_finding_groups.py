@@ -126,9 +126,8 @@ if cost_of_the_twin is None:
     print("8.2 is still open; the rest of the notebook runs without it")
 else:
     after = spare.compute_closing_costs(loss_matrix[:, 1:], torch.tensor([0, 0, 1, 1, 2]))
-    assert abs(cost_of_the_twin - after[0].item()) < 1e-3, (
-        f"got {cost_of_the_twin}: two tasks sit there now"
-    )
+    error = abs(cost_of_the_twin - after[0].item())
+    assert error < 1e-3, f"got {cost_of_the_twin}: two tasks sit there now"
     print("8.2 correct: a spare twin is cheap, the last of its kind is dear")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
