@@ -242,9 +242,7 @@ if gain_of_total is None:
     print("3.2 is still open; the rest of the notebook runs without it")
 else:
     assert abs(gain_of_total - 5.63) < 0.01, f"got {gain_of_total:.2f}"
-    print(
-        "3.2 correct: close to 5.75, not the same. There a rare attribute counts like the others."
-    )
+    print("3.2 correct: close to 5.75, not the same. There a rare attribute counts like any other.")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution

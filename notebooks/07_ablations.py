@@ -10,7 +10,6 @@
 from dataclasses import replace
 
 import pandas as pd
-import plotly.graph_objects as go
 import torch
 from plotly.subplots import make_subplots
 
@@ -40,6 +39,10 @@ def ablate(setting, method="dmtg", **changes):
 
 
 # %%
+def ring(k):
+    return {"symbol": 100 + k, "size": 11, "line_width": 2.5, "color": plots.GROUP_COLOURS[k]}
+
+
 def collect(*settings):
     """One row per run; `cost` counts encoder passes, in multiples of Naive MTL's."""
     naive, tables = runs["Naive MTL"], []
@@ -51,21 +54,15 @@ def collect(*settings):
 
 
 # %%
-def dots(x, y, k, **more):
-    """Rings in the k-th colour and shape."""
-    ring = {"symbol": 100 + k, "size": 11, "line_width": 2.5, "color": plots.GROUP_COLOURS[k]}
-    return go.Scatter(x=x, y=y, mode="markers", marker=ring, **more)
-
-
-# %%
 def show(*settings):
     """Every run a ring; in brackets the cost."""
     table, fig = collect(*settings), make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
     names = table.method + table.groupby("method").cost.transform("mean").map(" ({:.1f})".format)
-    for seed, rows in table.groupby("seed"):
-        y, name = names[rows.index], f"seed {seed}"
-        fig.add_trace(dots(rows.total_error, y, seed, name=name), row=1, col=1)
-        fig.add_trace(dots(rows.agreement, y, seed, name=name, showlegend=False), row=1, col=2)
+    for column, value in enumerate(("total_error", "agreement"), 1):
+        for seed, rows in table.groupby("seed"):
+            own = {"name": f"seed {seed}", "showlegend": column == 1, "marker": ring(seed)}
+            fig.add_scatter(x=rows[value], y=names[rows.index], row=1, col=column, **own)
+    fig.update_traces(mode="markers")
     fig.update_xaxes(title="total error, points", rangemode="tozero", col=1)
     fig.update_xaxes(title="agreement", range=[-0.3, 1.1], col=2).update_yaxes(autorange="reversed")
     return plots.apply_style(fig, height=36 * len(settings) + 130)
@@ -238,9 +235,10 @@ show(*[name + room for room in ("", *rooms) for name in ("Naive MTL", "DMTG")])
 # %%
 tables = {"capacity 1": collect("DMTG", *taus, "straight-through", "softmax, jitter")}
 tables |= {f"capacity {c}": collect(f"DMTG, capacity {c}") for c in (2, 3, 4)}
-fig = go.Figure()
+fig = make_subplots()
 for k, (name, table) in enumerate(tables.items()):
-    fig.add_trace(dots(table.agreement, table.total_error, k, name=name))
+    fig.add_scatter(x=table.agreement, y=table.total_error, name=name, marker=ring(k))
+fig.update_traces(mode="markers")
 fig.update_xaxes(title="agreement").update_yaxes(title="total error, points", rangemode="tozero")
 plots.apply_style(fig, "DMTG in sections 7.4 to 7.6, without plain softmax", height=360)
 

@@ -13,16 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-# %% tags=["setup"]
-from dmtg_lite import Spare, data, methods
+from dmtg_lite import Spare, data, experiments, methods
 from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.data.toys.faces import apply_cuts, draw_faces, plan_bits
-from dmtg_lite.experiments import TOY
 from dmtg_lite.methods.search import affinity
 from dmtg_lite.runs import spare
-from dmtg_lite.views import plots, recordings
-from dmtg_lite.views.live import LiveSession
-from dmtg_lite.views.widgets import Dashboard
+from dmtg_lite.views import live, plots, recordings, widgets
 
 # %% [markdown]
 # ## 8.1 What went wrong
@@ -159,9 +155,9 @@ for n, branch, cost in zip(elbow["n_branches"], elbow["branches"], elbow["costs"
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, size=16, seed=0)
 slowly = Spare(branches="double", close_from=400, close_every=100)
-config = replace(TOY["faces"], spare=slowly, steps=700, seed=1)
-session = LiveSession(faces, n_groups=3, config=config)
-Dashboard(session)
+config = replace(experiments.TOY["faces"], spare=slowly, steps=700, seed=1)
+session = live.LiveSession(faces, n_groups=3, config=config)
+widgets.Dashboard(session)
 
 # %% [markdown]
 # **What to notice.** When a branch closes, its column of S and its encoder are gone. Its tasks sit
@@ -203,7 +199,7 @@ tell(session.history)
 # %%
 secret = int(np.random.default_rng(8).integers(2, 6))  # 2 to 5: do not print it yet
 mystery = data.toy_faces(n_tasks=12, n_groups=secret, size=16, seed=0)
-shorter = replace(TOY["faces"], steps=500)  # the preset, but shorter
+shorter = replace(experiments.TOY["faces"], steps=500)  # the preset, but shorter
 unknown = replace(shorter, spare=Spare(branches=7, close_every=14))
 auto = methods.dmtg(mystery, n_groups="auto", config=unknown)
 [round(cost, 2) for cost in auto.elbow["costs"]]  # of closing 8 -> 7, 7 -> 6, ..., 2 -> 1 branches
@@ -267,7 +263,7 @@ run("missed least closes", quick)
 
 # %%
 run("random closes", replace(quick, spare=Spare(branches="double", close_every=14, rule="random")))
-plain = TOY["faces_plain"]
+plain = experiments.TOY["faces_plain"]
 steps = round((rows[0][2] - plain.pretrain) / 3)  # three branches from beginning to end
 run("no spare, more steps", replace(plain, steps=steps))
 table = pd.DataFrame(rows, columns=["way", "seed", "encoder passes", "agreement"])
@@ -310,7 +306,8 @@ for name, faces_ in (("before", faces), ("independent labels", hidden)):
     by_labels = affinity.cluster_affinity(affinity.label_correlation(faces_), 3, faces_.task_names)
     print(f"{name}: agreement {compute_agreement(by_labels, faces_.planted_groups):.2f}")
 
-config = replace(TOY["independent"], steps=500, spare=Spare(branches="double", close_every=20))
+faster = Spare(branches="double", close_every=20)
+config = replace(experiments.TOY["independent"], steps=500, spare=faster)
 by_images = methods.dmtg(hidden, 3, config)
 print(f"independent labels, images and spare branches: agreement {by_images.agreement:.2f}")
 
@@ -348,8 +345,8 @@ strangers = 2
 # - memory: 2K encoders until the first one closes;
 # - real digits: worse than without. It cures local optima; it does not create groups.
 #
-# Try `data.toy_faces(labels="planes", size=16, seed=2)` with `TOY["planes"]`, and other seeds. Do
-# the closing costs warn you?
+# Try `data.toy_faces(labels="planes", size=16, seed=2)` with `experiments.TOY["planes"]`, and other
+# seeds. Do the closing costs warn you?
 
 # %% [markdown]
 # ## You can now
