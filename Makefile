@@ -5,11 +5,13 @@ PYTHON ?= python3
 QUIET ?= -qq
 PIP = .venv/bin/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab test demo notebooks students bench clean
+.PHONY: help lab test fast check demo notebooks students bench clean
 
 help:
 	@echo "make lab        set up everything, open JupyterLab on the first notebook"
-	@echo "make test       set up everything, run all tests          (some: ARGS='tests/test_history.py')"
+	@echo "make test       set up everything, run all tests          (some: ARGS='tests/runs/test_history.py')"
+	@echo "make fast       the tests that take less than ten seconds each, without a browser"
+	@echo "make check      what needs no run: lint, format, types, layering, notebooks in step"
 	@echo "make demo       the whole story without a browser: table, recorded run, replay page in demo/"
 	@echo "make notebooks  write the .ipynb files anew from the .py files, without outputs"
 	@echo "make students   copies of the notebooks without their solutions, in students/"
@@ -28,6 +30,16 @@ lab: .venv/installed
 
 test: .venv/installed
 	@.venv/bin/python -m pytest $(ARGS)
+
+fast: .venv/installed
+	@.venv/bin/python -m pytest -m "not slow and not ui" $(ARGS)
+
+check: .venv/installed
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check --quiet dmtg_lite tests benchmarks data_scripts docs
+	@.venv/bin/pyright
+	@.venv/bin/python docs/draw_house.py --check
+	@.venv/bin/python -m pytest -q tests/project/test_layering.py tests/project/test_hygiene.py
 
 demo: .venv/installed
 	@.venv/bin/python -m dmtg_lite demo --out demo

@@ -106,7 +106,8 @@ RUNS: dict[str, tuple[Callable[[TrainConfig], Any], dict[str, Any]]] = {
     ),
     "epochs": (
         dmtg(make_faces),
-        {"epochs": 8, "pretrain": 2, "schedule": "plateau", "estimator": "straight_through", "seed": 1},
+        {"epochs": 8, "pretrain": 2, "schedule": "plateau", "estimator": "straight_through"}
+        | {"seed": 1},
     ),
     "hoa": (
         lambda config: methods.hoa(make_faces().select(make_faces().task_names[:4]), 2, config),

@@ -29,7 +29,8 @@ from dmtg_lite.core.record import StepRecord
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.tasks import TASKONOMY_5
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.fit import branch_out, build_network, train_steps
+from dmtg_lite.runs.cutting import drop_pruned, prune_below
+from dmtg_lite.runs.fit import branch_out, build_network, continue_steps, train_steps
 
 CONFIG = TrainConfig(encoder="xception", tau=4.0, lr=1e-4, batch_size=2, steps=10**6)
 GROUP_OF = [0, 0, 1, 2, 2]  # where settled tasks are: no branch is empty
@@ -64,7 +65,7 @@ def make_state(data: TaskData, config: TrainConfig, n_settled: int) -> TrainStat
             network.assignment.logits[n, GROUP_OF[n]] = 20.0
     state = TrainState(network, config)
     prune_below(network.assignment, 1e-3)
-    state.drop_pruned()
+    drop_pruned(state)
     return state
 
 
@@ -73,7 +74,8 @@ def count_heads(network: GroupedNetwork) -> int:
 
 
 def measure(shared: int, args: argparse.Namespace) -> dict[int, dict[str, float]]:
-    """Median seconds of a step by percent settled; speeds are medians of the ratios within each round."""
+    """Median seconds of a step by percent settled; speeds are medians of the ratios within each
+    round."""
     data, config = make_pictures(args.size, args.batch_size), replace(CONFIG, shared=shared)
     config = replace(config, batch_size=args.batch_size)
     steps: dict[int, Iterator[StepRecord]] = {}
@@ -82,7 +84,7 @@ def measure(shared: int, args: argparse.Namespace) -> dict[int, dict[str, float]
         state = make_state(data, config, n_settled)
         macs = count_macs(state.network, data.image_shape)["total"]
         rows[percent] = {"heads": count_heads(state.network), "gmacs": macs / 1e9}
-        steps[percent] = train_steps(state.network, data, config, state=state)
+        steps[percent] = continue_steps(state, data, config.count_steps(len(data.train))[1])
     for _ in range(2):  # the optimiser's and the allocator's first steps are not like the others
         for each in steps.values():
             next(each)
@@ -109,19 +111,20 @@ def print_own_memory(args: argparse.Namespace) -> None:
     data = make_pictures(args.size, args.batch_size)
     config = replace(CONFIG, shared=args.shared, batch_size=args.batch_size)
     state = make_state(data, config, SETTLED[args.memory_of])
-    steps, before = train_steps(state.network, data, config, state=state), read_peak()
+    steps, before = continue_steps(state, data, config.count_steps(len(data.train))[1]), read_peak()
     for _ in range(3):
         next(steps)
     print(read_peak() - before)
 
 
 def compare_unpruned(args: argparse.Namespace) -> bool:
-    """Whether a run that looks for heads to drop and finds none ends as the one that does not look."""
+    """Whether a run that looks for heads to drop and finds none ends as the one that does not
+    look."""
     data = make_pictures(32, 2)
     config = replace(CONFIG, encoder="xception_small", pruning=Pruning(start=1), steps=30)
     ends = []
-    for prune_below in (0.0, 1e-6):
-        one = replace(config, pruning=replace(config.pruning, below=prune_below))
+    for below in (0.0, 1e-6):
+        one = replace(config, pruning=replace(config.pruning, below=below))
         network = branch_out(build_network(data, one), 3, one)
         losses = [record.task_losses for record in train_steps(network, data, one)]
         ends.append(torch.stack(losses))

@@ -23,7 +23,7 @@ from scipy.stats import binomtest, t
 from tqdm import tqdm
 
 from dmtg_lite import data, methods
-from dmtg_lite.core.config import HeadOptions, Spare, TrainConfig
+from dmtg_lite.core.config import HeadOptions, Restarts, Spare, TrainConfig
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.data import TaskData
 from dmtg_lite.experiments import TOY
@@ -61,12 +61,7 @@ class Case:
 
 
 FACES = TOY["faces"]
-SPARE = (
-    "spare_branches",
-    "train_all_heads",
-    "optimiser_assignment",
-    "lr_assignment",
-)  # what PLAIN undoes
+OURS = ("spare", "heads", "optimiser_assignment", "lr_assignment")  # what PLAIN undoes
 CASES = {
     "faces9": Case("9 tasks, 3 groups", 3, FACES, {"n_tasks": 9, "n_groups": 3}),
     "faces40": Case("40 tasks, 5 groups", 5, FACES, {"n_tasks": 40, "n_groups": 5}),
@@ -90,8 +85,8 @@ CASES = {
         3,
         replace(
             TOY["digits"],
-            **{name: getattr(FACES, name) for name in SPARE},
-            spare=replace(TOY["digits"].spare, close_from=300),
+            **{name: getattr(FACES, name) for name in OURS}
+            | {"spare": replace(FACES.spare, close_from=300)},
         ),
     ),
 }
@@ -99,7 +94,7 @@ CASES = {
 PLAIN = {
     "spare": Spare(branches=0),
     "heads": HeadOptions(train_all=False),
-    "optimiser_assignment": None,
+    "optimiser_assignment": "adam",
     "lr_assignment": 3e-2,
 }
 
@@ -107,7 +102,7 @@ PLAIN = {
 def count_passes(config: TrainConfig, n_groups: int, n_tasks: int) -> int:
     """Encoder passes of a run after pretraining; looks at the loss matrix included."""
     n_branches, n_spare = config.count_branches(n_groups, n_tasks)
-    closings = [config.close_from + i * config.close_every for i in range(n_spare)]
+    closings = [config.spare.close_from + i * config.spare.close_every for i in range(n_spare)]
     looks = sum(1024 // config.batch_size * (n_branches - i) for i in range(n_spare)) // 3
     return config.steps * n_branches - sum(config.steps - step for step in closings) + looks
 
@@ -117,6 +112,10 @@ def run_plain(
 ) -> MethodResult:
     """The paper's optimiser, with one learning rate of its own for S."""
     return methods.dmtg(faces, n_groups, replace(config, **(PLAIN | changes)))
+
+
+def without_spare(config: TrainConfig) -> TrainConfig:
+    return replace(config, spare=Spare())
 
 
 def run_more_steps(faces: TaskData, n_groups: int, config: TrainConfig) -> MethodResult:
@@ -159,10 +158,10 @@ RUNS: dict[str, Callable] = {
         faces, k, replace(config, spare=replace(config.spare, rule="random"))
     ),
     "none closes": lambda faces, k, config: methods.dmtg(
-        faces, config.count_branches(k, len(faces.tasks))[0], replace(config, spare=replace(config.spare, branches=0))
+        faces, config.count_branches(k, len(faces.tasks))[0], without_spare(config)
     ),
     "no spare branch, all else": lambda faces, k, config: methods.dmtg(
-        faces, k, replace(config, spare=replace(config.spare, branches=0))
+        faces, k, without_spare(config)
     ),
     "heads not all trained": lambda faces, k, config: methods.dmtg(
         faces, k, replace(config, heads=HeadOptions(train_all=False))
@@ -170,16 +169,22 @@ RUNS: dict[str, Callable] = {
     "spare, 300 pretraining steps": lambda faces, k, config: methods.dmtg(
         faces, k, replace(config, pretrain=300)
     ),
-    "plain, 300 pretraining steps": lambda faces, k, config: run_plain(faces, k, config, pretrain=300),
+    "plain, 300 pretraining steps": lambda faces, k, config: run_plain(
+        faces, k, config, pretrain=300
+    ),
     "spare, 600 steps": lambda faces, k, config: methods.dmtg(
         faces, k, replace(config, steps=600, spare=replace(config.spare, close_every=20))
     ),
-    "spare, 1,400 steps": lambda faces, k, config: methods.dmtg(faces, k, replace(config, steps=1400)),
+    "spare, 1,400 steps": lambda faces, k, config: methods.dmtg(
+        faces, k, replace(config, steps=1400)
+    ),
     "planted, 1,400 steps": lambda faces, k, config: methods.planted(
         faces, k, replace(config, **PLAIN, steps=1400)
     ),
-    "best of 4": lambda faces, k, config: run_plain(faces, k, config, restarts=4),
-    "best of 8, halved": lambda faces, k, config: run_plain(faces, k, config, restarts=8, halve_every=250),
+    "best of 4": lambda faces, k, config: run_plain(faces, k, config, restarts=Restarts(n=4)),
+    "best of 8, halved": lambda faces, k, config: run_plain(
+        faces, k, config, restarts=Restarts(n=8, halve_every=250)
+    ),
     "K by closing costs": lambda faces, k, config: methods.dmtg(faces, "auto", config),
     "label correlation": cluster(label_correlation),
     "gradient cosine": cluster(gradient_cosine),
@@ -217,7 +222,7 @@ def run_cell(case_name: str, run: str, seed: int) -> dict:
     one_step = (
         count_macs(build_network(faces, config), faces.image_shape)["encoder"] * config.batch_size
     )
-    elbow = result.history.meta.get("elbow")
+    elbow = result.elbow
     return row | {
         "agreement": result.agreement,
         "groups": result.groups,

@@ -82,7 +82,8 @@ class PlainModel(nn.Module):
     def forward(
         self, images: Tensor, targets: Tensor, noise: torch.Generator
     ) -> tuple[Tensor, dict[tuple[int, int], float]]:
-        """The total loss of one step, and all K x N losses read on the host, as the released loop does."""
+        """The total loss of one step, and all K x N losses read on the host, as the released loop
+        does."""
         features = [encoder(images) for encoder in self.encoders]
         gumbel = -torch.empty_like(self.logits).exponential_(generator=noise).log()
         z = torch.softmax((self.logits + gumbel) / CONFIG.tau, dim=-1)
@@ -124,7 +125,8 @@ def make_data(n_tasks: int, batch_size: int) -> TaskData:
 def make_steps(
     variant: str, n_tasks: int, n_groups: int, batch_size: int
 ) -> Iterator[float | Tensor]:
-    """One optimisation step per `next()`, giving the total loss, as a number or still on its device."""
+    """One optimisation step per `next()`, giving the total loss, as a number or still on its
+    device."""
     config = replace(CONFIG, batch_size=batch_size, precision=VARIANTS[variant])
     data = make_data(n_tasks, batch_size)
     network = branch_out(build_network(data, config), n_groups, config)
@@ -190,7 +192,8 @@ def count_kernels(variant: str, n_tasks: int, n_groups: int) -> dict[str, int]:
 def peak_memory(variant: str, n_tasks: int, n_groups: int, batch_size: int) -> float:
     """MiB that three steps need on top of the loaded model, in a process of its own."""
     command = [
-        sys.executable, __file__, "--memory-of", variant, "--tasks", str(n_tasks), "--groups", str(n_groups),
+        sys.executable, __file__, "--memory-of", variant,
+        "--tasks", str(n_tasks), "--groups", str(n_groups),
         "--batch-size", str(batch_size),
     ]  # fmt: skip
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
+from dmtg_lite.data.scripts import run_script
 from dmtg_lite.data.stand_ins.celeba_files import LAYOUTS, make_fake_celeba
-from dmtg_lite.data.stand_ins.new_folder import run_script
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,7 +28,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--layout", choices=LAYOUTS, default="torchvision", help="default torchvision"
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same faces (default 0)")
-    return run_script(parser, make_fake_celeba, "wrote {n} FAKE (drawn) faces to {out}", arguments)
+    return run_script(parser, write, ", nothing was written", arguments)
+
+
+def write(out: str, n: int, **options: Any) -> str:
+    made = make_fake_celeba(out, n=n, progress=True, **options)
+    return f"wrote {n} FAKE (drawn) faces to {made}"
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
-from dmtg_lite.data.stand_ins.new_folder import run_script
+from dmtg_lite.data.scripts import run_script
 from dmtg_lite.data.stand_ins.taskonomy_files import LAYOUTS, make_fake_taskonomy
 
 
@@ -31,12 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
         "--size", type=int, default=512, help="pixels, height and width (default 512)"
     )
     parser.add_argument("--seed", type=int, default=0, help="same seed, same rooms (default 0)")
-    return run_script(
-        parser,
-        make_fake_taskonomy,
-        "wrote {views} FAKE (drawn) rooms for each building to {out}",
-        arguments,
-    )
+    return run_script(parser, write, ", nothing was written", arguments)
+
+
+def write(out: str, views: int, **options: Any) -> str:
+    made = make_fake_taskonomy(out, views=views, progress=True, **options)
+    return f"wrote {views} FAKE (drawn) rooms for each building to {made}"
 
 
 if __name__ == "__main__":

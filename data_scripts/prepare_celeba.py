@@ -8,27 +8,26 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from dmtg_lite.data.celeba.prepare import prepare_celeba
+from dmtg_lite.data.scripts import run_script
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        description="Turn CelebA's lists and images into one uint8 array of 64 x 64 pixels, "
-        "labels and a "
-        "manifest.",
+        prog="prepare_celeba",
+        description="Turn CelebA's lists and images into one uint8 array of 64 x 64 pixels, labels "
+        "and a manifest.",
         epilog="Time: about two minutes for all 202,599 images on two cores. Disk: 2.5 GB for all "
-        "of them, "
-        "12 kB an image; the images and img_align_celeba.zip (1.4 GB) are only read. Memory: "
-        "under 1 GB. "
-        "An interrupted run continues when started again.",
+        "of them, 12 kB an image; the images and img_align_celeba.zip (1.4 GB) are only read. "
+        "Memory: under 1 GB. An interrupted run continues when started again.",
     )
     parser.add_argument(
         "--root",
         required=True,
-        help="folder with CelebA as torchvision, its authors, Kaggle or Hugging Face (parquet) "
-        "lay it out, "
-        "or with the unopened img_align_celeba.zip",
+        help="folder with CelebA as torchvision, its authors, Kaggle or Hugging Face (parquet) lay "
+        "it out, or with the unopened img_align_celeba.zip",
     )
     parser.add_argument("--out", required=True, help="folder to make, e.g. prepared/celeba")
     parser.add_argument(
@@ -43,17 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="worker processes (default: all cores)"
     )
-    options = vars(parser.parse_args(arguments))
-    try:
-        out = prepare_celeba(options.pop("root"), options.pop("out"), **options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"prepare_celeba: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("prepare_celeba: interrupted; start it again to continue", file=sys.stderr)
-        return 130
-    print(f"prepared {out}")
-    return 0
+    return run_script(parser, prepare, "; start it again to continue", arguments)
+
+
+def prepare(root: str, out: str, **options: Any) -> str:
+    written = prepare_celeba(root, out, **options)
+    return f"prepared {written}"
 
 
 if __name__ == "__main__":

@@ -8,37 +8,35 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
+from dmtg_lite.data.scripts import run_script
 from dmtg_lite.data.taskonomy.prepare import describe, prepare_taskonomy
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
+        prog="prepare_taskonomy",
         description="Turn Taskonomy's pictures of the five tasks (rgb, depth_zbuffer, normal, "
         "segment_semantic, keypoints2d, edge_texture) into arrays and a manifest.",
         epilog="Time: about 45 ms of a core for a view of 512 pixels, besides reading its six "
-        "files; three "
-        "hours of one core for the 260,000 views of the tiny split. Disk: 0.85 MB a view at 256 "
-        "pixels, "
-        "0.05 MB at 64 (tiny: 220 and 14 GB); the pictures are only read. Memory does not grow "
-        "with the "
-        "views. An interrupted run continues when started again, also after a broken picture was "
-        "replaced.",
+        "files; three hours of one core for the 260,000 views of the tiny split. Disk: 0.85 MB a "
+        "view at 256 pixels, 0.05 MB at 64 (tiny: 220 and 14 GB); the pictures are only read. "
+        "Memory does not grow with the views. An interrupted run continues when started again, "
+        "also after a broken picture was replaced.",
     )
     parser.add_argument(
         "--root",
         required=True,
         help="folder with Taskonomy as omnitools (DOMAIN/taskonomy/BUILDING), Standley or DMTG "
-        "(DOMAIN/BUILDING) lay it out, unpacked or unopened BUILDING_DOMAIN.tar, or one building "
-        "(DOMAIN)",
+        "(DOMAIN/BUILDING) lay it out, unpacked or unopened BUILDING_DOMAIN.tar, or one building",
     )
     parser.add_argument("--out", required=True, help="folder to make, e.g. prepared/taskonomy")
     parser.add_argument(
         "--split",
         default="tiny",
         help="tiny (default): the official 25, 5 and 5 buildings; a split CSV; or one: divide the "
-        "points of "
-        "a single building 80, 10 and 10 percent",
+        "points of a single building 80, 10 and 10 percent",
     )
     parser.add_argument(
         "--size", type=int, default=256, metavar="S", help="pixels a side (default 256)"
@@ -49,18 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="worker processes (default: all cores)"
     )
-    options = vars(parser.parse_args(arguments))
-    try:
-        out = prepare_taskonomy(options.pop("root"), options.pop("out"), **options)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"prepare_taskonomy: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("prepare_taskonomy: interrupted; start it again to continue", file=sys.stderr)
-        return 130
-    print("\n".join(describe(out)))
-    print(f"prepared {out}")
-    return 0
+    return run_script(parser, prepare, "; start it again to continue", arguments)
+
+
+def prepare(root: str, out: str, **options: Any) -> str:
+    written = prepare_taskonomy(root, out, **options)
+    return "\n".join([*describe(written), f"prepared {written}"])
 
 
 if __name__ == "__main__":

@@ -12,6 +12,6 @@ from dmtg_lite.studies.compare import (
 from dmtg_lite.studies.tables import summarise, tabulate, tabulate_tasks
 
 __all__ = [
-    "BASICS", "PAPER", "TOY", "choose_methods", "compare", "plan_comparison", "run_all", "run_method",
-    "summarise", "tabulate", "tabulate_tasks",
+    "BASICS", "PAPER", "TOY", "choose_methods", "compare", "plan_comparison", "run_all",
+    "run_method", "summarise", "tabulate", "tabulate_tasks",
 ]  # fmt: skip

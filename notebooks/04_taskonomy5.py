@@ -29,7 +29,7 @@ from dmtg_lite.core.tasks import METRIC_LABELS
 from dmtg_lite.encoders import xception, xception_small
 from dmtg_lite.runs import cutting, fit
 from dmtg_lite.views.live import LiveSession
-from dmtg_lite.views.plots.pictures import CLASS_COLOURS, plot_predictions, plot_task_gains
+from dmtg_lite.views.plots import CLASS_COLOURS, plot_predictions, plot_task_gains
 from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]

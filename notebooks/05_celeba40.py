@@ -28,7 +28,7 @@ from dmtg_lite.methods.search import affinity
 from dmtg_lite.runs.fit import branch_out, build_network, train_steps
 from dmtg_lite.views import plots
 from dmtg_lite.views.live import LiveSession
-from dmtg_lite.views.plots.pictures import plot_task_gains
+from dmtg_lite.views.plots import plot_task_gains
 from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]

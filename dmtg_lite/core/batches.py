@@ -18,7 +18,8 @@ from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.tasks import Task
 
 Targets = Tensor | list[Tensor]
-"""A batch's targets: int64 (B, N) of a suite of classifications, a list of N tensors of a dense one."""
+"""A batch's targets: int64 (B, N) of a suite of classifications, a list of N tensors of a dense
+one."""
 
 Batch = tuple[Tensor, Targets]
 

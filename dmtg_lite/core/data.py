@@ -54,7 +54,8 @@ class Split:
         return len(self.images)
 
     def __repr__(self) -> str:
-        return f"Split({len(self)} images of {tuple(self.images.shape[1:])}, {len(self.targets)} targets)"
+        shape = tuple(self.images.shape[1:])
+        return f"Split({len(self)} images of {shape}, {len(self.targets)} targets)"
 
     def subset(self, rows: Tensor | slice) -> Split:
         """The same split with only these rows."""
@@ -177,7 +178,8 @@ class TaskData:
         return self.streamed_to or self.train.images.device
 
     def stream_to(self, device: torch.device | str) -> TaskData:
-        """The same data for training on a device that cannot hold it: only batches are copied there."""
+        """The same data for training on a device that cannot hold it: only batches are copied
+        there."""
         # an empty tensor knows the whole name: "cuda" is "cuda:0"
         return replace(self, streamed_to=torch.empty(0, device=device).device)
 

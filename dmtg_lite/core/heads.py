@@ -70,7 +70,7 @@ class FlatHeads(Heads):
     """Heads of classifications of whole images, fused: linear, or with a hidden layer each.
 
     A linear head on a single number can only cut it once. With ``hidden`` units of its own
-    (LeakyReLU 0.1) it can cut several times, so that tasks share a number without agreeing on a cut.
+    (LeakyReLU 0.1) it can cut several times, so that tasks share a number but not a cut.
 
     ``hidden=0``, linear heads, is the paper's CelebA network; hidden units are ours.
     """

@@ -149,7 +149,8 @@ class GroupedNetwork(nn.Module):
         return stack_losses(self.heads, outputs, targets, len(self.tasks))
 
     def compute_split_losses(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-        """The loss matrix twice, equal in value: one teaches encoders (and S), the other only heads.
+        """The loss matrix twice, equal in value: one teaches encoders (and S), the other only
+        heads.
 
         A head may then learn from every batch although its branch listens to few of its tasks.
 

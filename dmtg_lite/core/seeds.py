@@ -1,4 +1,5 @@
-"""Named streams of random numbers: one seed in, an independent one out for every purpose of a run."""
+"""Named streams of random numbers: one seed in, an independent one out for every purpose of a
+run."""
 
 from __future__ import annotations
 

@@ -1,14 +1,9 @@
 """A folder of large arrays that is written row by row, survives a kill, and appears only when
-complete.
-
-The work happens in OUT.partial, which an interrupted run leaves behind and the next one continues.
-What the rows are and where they come from is the caller's; opening a finished folder is
-`open_prepared`.
+complete; and opening it again. What the rows are and where they come from is the caller's.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import io
@@ -16,15 +11,24 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, suppress
+from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
+from dmtg_lite.data.ranges import check_ranges, join_ranges
+from dmtg_lite.data.workers import in_order
 from dmtg_lite.files import write_atomically
 
+SPLITS = ("train", "val", "test")
+SAVE_EVERY = 5.0  # seconds between records of how far the work got
 _SPARE = 16 << 20  # bytes of disk to leave free
+
+Source = TypeVar("Source")
 
 
 def sha256(path: Path) -> str:
@@ -32,181 +36,181 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def already_there(out: Path, manifest: dict) -> Path:
-    """Return ``out`` if it was prepared with these settings, refuse anything else under its name."""
-    try:
-        there = json.loads((out / "manifest.json").read_text())
-    except (OSError, ValueError):
-        there = None
-    if there is None or {key: there.get(key) for key in manifest} != manifest:
-        raise ValueError(
-            f"{out} exists and holds something else. Delete it or choose another --out."
-        )
-    return out
+def check_request(limit: int | None, jobs: int | None) -> None:
+    """Refuse what no data set can be prepared with, before anything is read."""
+    for package in ("PIL", "tqdm"):
+        if find_spec(package) is None:
+            raise ImportError(f'{package} is missing. Run: pip install "dmtg-lite[data]"')
+    if limit is not None and limit < len(SPLITS):
+        raise ValueError(f"`limit` must be at least {len(SPLITS)}, one a split, got {limit}.")
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"`jobs` must be at least 1, got {jobs}.")
+
+
+def share_limit(limit: int, split: np.ndarray) -> list[int]:
+    """Rows to take of each split: ``limit`` in proportion, at least one of each."""
+    shares = [max(1, round(limit * (split == k).sum() / len(split))) for k in range(len(SPLITS))]
+    shares[0] = max(1, limit - sum(shares[1:]))  # rounding is settled in train, the largest
+    return shares
 
 
 # ---- writing -------------------------------------------------------------------------------------
 
 
-class PartialFolder:
-    """OUT.partial: arrays that grow by rows, and a record of how many of them are safely on the
-    disk.
-
-    Use it through `partial_folder`. ``n_done`` rows were there at the start and need not be written
-    again; ``notes`` is what `save` kept with them.
-    """
-
-    def __init__(
-        self, out: Path, manifest: dict, rows: dict[str, np.dtype], n_rows: int, save_every: float
-    ) -> None:
-        self.path = out.with_name(out.name + ".partial")
-        self.n_done, self.notes = 0, {}
-        self._out, self._manifest, self._rows, self._save_every = out, manifest, rows, save_every
-        self._headers = {name: _header(n_rows, row) for name, row in rows.items()}
-        self._files: dict[str, BinaryIO] = {}
-        self._n_rows = n_rows
-
-    def open(self) -> None:
-        """Continue what an earlier run left, or begin; refuse a disk that the rest does not fit on."""
-        if not self._can_continue():
-            shutil.rmtree(self.path, ignore_errors=True)
-            self.path.mkdir(parents=True)
-            for name, header in self._headers.items():
-                (self.path / name).write_bytes(header)
-        left = (self._n_rows - self.n_done) * sum(
-            row.itemsize for row in self._rows.values()
-        ) + _SPARE
-        free = shutil.disk_usage(self.path).free
-        if free < left:
-            raise OSError(
-                errno.ENOSPC, f"{left / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free"
-            )
-        for name in self._rows:
-            self._files[name] = open(self.path / name, "r+b")  # noqa: SIM115
-            self._files[name].seek(0, os.SEEK_END)
-        self.save(self.notes)
-
-    def _can_continue(self) -> bool:
-        try:
-            state = json.loads((self.path / "progress.json").read_text())
-            if state["manifest"] != self._manifest:
-                return False
-            ends = {
-                name: len(self._headers[name]) + state["n_done"] * row.itemsize
-                for name, row in self._rows.items()
-            }
-            if any((self.path / name).stat().st_size < end for name, end in ends.items()):
-                return False
-            for name, end in ends.items():
-                os.truncate(self.path / name, end)  # rows written after the last record
-            for leftover in self.path.glob("*.part"):  # of a kill inside `write_atomically`
-                leftover.unlink()
-            self.n_done, self.notes = state["n_done"], state["notes"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return False  # nothing to continue, or of an earlier format
-        return True
-
-    def append(self, rows: dict[str, np.ndarray], notes: dict | None = None) -> None:
-        """Write the next rows, (m, ...) of every array; from time to time record how far the work got."""
-        for name, file in self._files.items():
-            if (
-                rows[name].dtype != self._rows[name].base
-                or rows[name].shape[1:] != self._rows[name].shape
-            ):
-                raise TypeError(f"rows of {name} are {rows[name].dtype} {rows[name].shape[1:]}")
-            file.write(np.ascontiguousarray(rows[name]).data)
-        self.n_done += len(next(iter(rows.values())))
-        if time.monotonic() > self._saved + self._save_every:
-            self.save(notes or {})
-
-    def save(self, notes: dict) -> None:
-        """Record that ``n_done`` rows are on the disk, with ``notes``; the rows first, then the number."""
-        for file in self._files.values():
-            _sync(file)
-        state = {"manifest": self._manifest, "n_done": self.n_done, "notes": notes}
-        _write_json(self.path / "progress.json", state)
-        self._saved = time.monotonic()
-
-    def finish(self, others: dict[str, np.ndarray], more: dict | None = None) -> None:
-        """Add the small arrays and the manifest with its checksums, and let OUT appear."""
-        for file in self._files.values():
-            _sync(file)
-        for name, array in others.items():
-            with open(self.path / name, "wb") as file:
-                np.save(file, np.ascontiguousarray(array), allow_pickle=False)
-                _sync(file)
-        files = {
-            name: {"bytes": (self.path / name).stat().st_size, "sha256": sha256(self.path / name)}
-            for name in [*self._rows, *others]
-        }
-        self.close()
-        _write_json(self.path / "manifest.json", {**self._manifest, **(more or {}), "files": files})
-        (self.path / "progress.json").unlink()
-        os.rename(self.path, self._out)
-        if os.name == "posix":  # make the rename itself durable
-            folder = os.open(self._out.parent, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
-
-    def close(self) -> None:
-        for file in self._files.values():
-            file.close()
-        self._files = {}
-
-    def drop(self) -> None:
-        """Leave nothing behind."""
-        for file in self._files.values():
-            with contextlib.suppress(OSError):  # what is still buffered may not fit on the disk
-                file.close()
-        self._files = {}
-        shutil.rmtree(self.path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def partial_folder(
-    out: Path, manifest: dict, rows: dict[str, np.dtype], n_rows: int, *, save_every: float
-) -> Iterator[PartialFolder]:
-    """Open OUT.partial for writing; an error leaves the work to be continued, a full disk leaves
-    nothing.
+def write_prepared(
+    out: str | Path,
+    manifest: dict,
+    split: np.ndarray,
+    rows: dict[str, np.dtype],
+    convert: Callable[[list[Source]], tuple[dict[str, np.ndarray], dict]],
+    sources: Callable[[int], Iterable[Source]],
+    others: dict[str, np.ndarray | bytes],
+    *,
+    chunk: int,
+    jobs: int,
+    progress: bool,
+    keep_refused: bool = False,
+) -> Path:
+    """Convert every row and let ``out`` appear; until then the work is in ``out``.partial.
 
     Args:
-        out: Folder that `PartialFolder.finish` makes.
+        out: Folder to make. If it is there with the same manifest, nothing is done.
         manifest: Settings and source; work of another manifest is begun again, not continued.
-        rows: Name of every array file, and the type of a row, e.g. ``np.dtype(("u1", (64, 64,
-            3)))``.
-        n_rows: Rows of the finished arrays.
-        save_every: Seconds between records of how far the work got.
+        split: Of each row, ascending: 0 train, 1 val, 2 test.
+        rows: Name of every large array and the type of a row, ``np.dtype(("u1", (64, 64, 3)))``.
+        convert: Makes of the sources of m rows their arrays, (m, ...) each, and the `ranges` of
+            their targets, if any. Worker processes must find it by its name.
+        sources: Given a row number, what ``convert`` needs for that row and each one after it.
+        others: Small files, written whole.
+        chunk, jobs: Rows that a worker process does at a time, and how many workers.
+        keep_refused: Keep the work done so far when a source is refused, to be continued.
 
     Raises:
-        OSError: If the disk is full, or will be.
+        ValueError: If ``out`` holds something else, a source is refused, or a target is constant.
+        OSError: If the disk is full, or will be; nothing is left behind.
     """
-    folder = PartialFolder(out, manifest, rows, n_rows, save_every)
+    import PIL
+
+    out = Path(out).absolute()
+    counts = {name: int((split == k).sum()) for k, name in enumerate(SPLITS)}
+    manifest = {**manifest, "counts": counts, "pillow": PIL.__version__}
+    if out.exists():
+        return _already_there(out, manifest)
+    partial = out.with_name(out.name + ".partial")
+
+    def convert_from(row: int) -> Iterator[tuple[dict[str, np.ndarray], dict]]:
+        left = iter(sources(row))
+        return in_order(convert, iter(lambda: list(islice(left, chunk)), []), n_workers=jobs)
+
     try:
-        folder.open()
-        yield folder
-        folder.close()
+        ranges = _write_rows(partial, manifest, rows, convert_from, progress)
+        keep_refused = False  # rows that are all there would not be read again
+        check_ranges(ranges)
+        more = {"ranges": ranges} if ranges else {}
+        _finish(partial, manifest | more, rows, {**others, "split.npy": split.astype(np.uint8)})
+    except ValueError:
+        if not keep_refused:
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        folder.drop()
+            raise  # like any other end it leaves the work to be continued
+        shutil.rmtree(partial, ignore_errors=True)
         raise OSError(f"the disk is full, {out} was not written ({error.strerror}).") from None
-    finally:
-        with contextlib.suppress(OSError):
-            folder.close()
+    os.rename(partial, out)
+    return out
 
 
-def _header(n_rows: int, row: np.dtype) -> bytes:
-    """What stands before the numbers in a .npy file."""
-    descr = np.lib.format.dtype_to_descr(row.base)
-    file = io.BytesIO()
-    shape = {"descr": descr, "fortran_order": False, "shape": (n_rows, *row.shape)}
-    np.lib.format.write_array_header_1_0(file, shape)
-    return file.getvalue()
+def _already_there(out: Path, manifest: dict) -> Path:
+    with suppress(OSError, ValueError, TypeError):
+        there = json.loads((out / "manifest.json").read_text())
+        if {**there, **manifest} == there:
+            return out
+    raise ValueError(f"{out} exists and holds something else. Delete it or choose another --out.")
 
 
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def _write_rows(
+    partial: Path, manifest: dict, rows: dict[str, np.dtype], convert_from: Callable, progress: bool
+) -> dict[str, dict]:
+    """Write the rows that are not there yet; returns the ranges of all."""
+    from tqdm.auto import tqdm
+
+    n_rows = sum(manifest["counts"].values())
+    n_done, ranges = _begin(partial, manifest, rows, n_rows)
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        for name, row in rows.items():
+            files[name] = stack.enter_context(open(partial / name, "r+b"))
+            files[name].seek(np.load(partial / name, mmap_mode="r").offset + n_done * row.itemsize)
+
+        def save() -> float:
+            """Record that the rows are on the disk: first the rows, then their number."""
+            for file in files.values():
+                file.flush()
+                os.fsync(file.fileno())
+            state = {"manifest": manifest, "n_done": n_done, "ranges": ranges}
+            _write_json(partial / "progress.json", state)
+            return time.monotonic()
+
+        saved = save()
+        bar = tqdm(total=n_rows, initial=n_done, unit="row", disable=not progress)
+        stack.enter_context(bar)
+        for arrays, more in stack.enter_context(closing(convert_from(n_done))):
+            for name, file in files.items():
+                file.write(np.ascontiguousarray(arrays[name], rows[name].base).data)
+            n_new = len(next(iter(arrays.values())))
+            n_done, ranges = n_done + n_new, join_ranges(ranges, more)
+            bar.update(n_new)
+            if time.monotonic() > saved + SAVE_EVERY:
+                saved = save()
+        save()
+    return ranges
+
+
+def _begin(
+    partial: Path, manifest: dict, rows: dict[str, np.dtype], n_rows: int
+) -> tuple[int, dict]:
+    """How many rows an earlier run left, and their ranges; else 0 and new files for all rows."""
+    try:
+        state = json.loads((partial / "progress.json").read_text())
+        if state["manifest"] != manifest:
+            raise ValueError("work of other settings")
+        for name in rows:
+            np.load(partial / name, mmap_mode="r")  # refuses a file that is too short
+        for leftover in partial.glob("*.part"):  # of a kill inside `write_atomically`
+            leftover.unlink()
+        n_done, ranges = state["n_done"], state["ranges"]
+    except (OSError, ValueError, KeyError, TypeError):
+        n_done, ranges = 0, {}  # nothing to continue, or of an earlier format
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    need = (n_rows - n_done) * sum(row.itemsize for row in rows.values()) + _SPARE
+    free = shutil.disk_usage(partial).free
+    if free < need:
+        what = f"{need / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free"
+        raise OSError(errno.ENOSPC, what)
+    for name, row in rows.items() if not n_done else ():
+        np.lib.format.open_memmap(partial / name, "w+", row.base, (n_rows, *row.shape))
+    return n_done, ranges
+
+
+def _finish(
+    partial: Path, manifest: dict, rows: Iterable[str], others: dict[str, np.ndarray | bytes]
+) -> None:
+    """Add the small files and the manifest with the checksums of all arrays."""
+    for name, content in others.items():
+        if isinstance(content, np.ndarray):
+            buffer = io.BytesIO()
+            np.save(buffer, np.ascontiguousarray(content), allow_pickle=False)
+            content = buffer.getvalue()
+        write_atomically(partial / name, content)
+    files = {
+        name: {"bytes": (partial / name).stat().st_size, "sha256": sha256(partial / name)}
+        for name in [*rows, *others]
+        if name.endswith(".npy")
+    }
+    _write_json(partial / "manifest.json", {**manifest, "files": files})
+    (partial / "progress.json").unlink()
 
 
 def _write_json(path: Path, content: dict) -> None:
@@ -219,55 +223,57 @@ def _write_json(path: Path, content: dict) -> None:
 def open_prepared(
     folder: Path,
     form: str,
-    describe: Callable[[dict], dict[str, np.dtype]],
+    row_types: Callable[[dict], dict[str, np.dtype]],
     *,
-    command: str,
+    script: str,
     verify: bool,
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """The manifest of a prepared folder and its arrays, mapped and checked against each other.
 
-    Args:
-        folder: The prepared folder.
-        form: The ``format`` that the manifest must have.
-        describe: Given the manifest, name of every array file and the type of one of its rows.
-        command: What makes the folder; named in errors.
-        verify: Also compare the sha256 of every file with the manifest.
+    Pages are read on demand, and copied before anybody writes to them.
 
-    Returns:
-        The manifest and ``{file name: array}``; pages are read on demand, and copied before anybody
-        writes to them.
+    Args:
+        form: The ``format`` that the manifest must have.
+        row_types: Given the manifest, name of every array and the type of one row.
+        script: What makes the folder; named in errors.
+        verify: Also compare the sha256 of every file with the manifest.
 
     Raises:
         FileNotFoundError: If there is no prepared folder.
-        ValueError: If a file does not fit the manifest.
+        ValueError: If a file does not fit the manifest, or a target is the same number everywhere.
     """
+    command = f"Run: python data_scripts/{script} --root FOLDER --out {folder}"
     if not (folder / "manifest.json").is_file():
-        raise FileNotFoundError(f"nothing prepared in {folder}. Run: {command} {folder}")
+        raise FileNotFoundError(f"nothing prepared in {folder}. {command}")
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
         if manifest["format"] != form:
             raise ValueError(f"format {manifest['format']!r}")
-        counts, files = manifest["counts"], manifest["files"]
-        n = sum(counts.values())
+        check_ranges(manifest.get("ranges", {}))
+        split = np.repeat(np.arange(len(SPLITS)), list(manifest["counts"].values()))
         arrays = {}
-        for name, row in describe(manifest).items():
-            path, said = folder / name, files[name]
-            if path.stat().st_size != said["bytes"]:
-                raise ValueError(
-                    f"{name} has {path.stat().st_size} bytes, expected {said['bytes']}"
-                )
-            if verify and sha256(path) != said["sha256"]:
+        for name, row in {**row_types(manifest), "split.npy": np.dtype("u1")}.items():
+            said, size = manifest["files"][name], (folder / name).stat().st_size
+            if size != said["bytes"]:
+                raise ValueError(f"{name} has {size} bytes, expected {said['bytes']}")
+            if verify and sha256(folder / name) != said["sha256"]:
                 raise ValueError(f"the checksum of {name} is not the manifest's")
-            array = arrays[name] = np.load(path, mmap_mode="c", allow_pickle=False)
-            if array.dtype != row.base or array.shape != (n, *row.shape):
-                raise ValueError(
-                    f"{name} is {array.dtype} {array.shape}, expected {row.base} {(n, *row.shape)}"
-                )
-        if not np.array_equal(arrays["split.npy"], np.repeat(np.arange(3), list(counts.values()))):
+            array = arrays[name] = np.load(folder / name, mmap_mode="c", allow_pickle=False)
+            expected, found = (row.base, (len(split), *row.shape)), (array.dtype, array.shape)
+            if found != expected:
+                raise ValueError(f"{name} is {found}, expected {expected}")
+        if not np.array_equal(arrays["split.npy"], split):
             raise ValueError("split.npy does not agree with the counts")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{folder} is damaged or was not written by this version: {error}. "
-            f"Delete it and run: {command} {folder}"
-        ) from None
+        what = "is damaged or was not written by this version"
+        raise ValueError(f"{folder} {what}: {error}. Delete it. {command}") from None
     return manifest, arrays
+
+
+def split_rows(manifest: dict, limit: int | None) -> Iterator[tuple[int, int, int]]:
+    """First row of each split, its rows, and how many of them to take of about ``limit``."""
+    counts, start = list(manifest["counts"].values()), 0
+    for count in counts:
+        share = count if limit is None else max(1, round(limit * count / sum(counts)))
+        yield start, count, min(count, share)
+        start += count

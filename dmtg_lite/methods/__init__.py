@@ -1,8 +1,4 @@
-"""Every method is a grouping: ``(data, n_groups, config) -> MethodResult``."""
-
-from __future__ import annotations
-
-from collections.abc import Callable
+"""Every method is a grouping, ``(data, n_groups, config) -> MethodResult``; `METHODS` has all."""
 
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import train_groups
@@ -17,19 +13,15 @@ from dmtg_lite.methods.search.selection import (
     pairwise_candidates,
     select_groups,
 )
+from dmtg_lite.methods.table import METHODS, Method
 from dmtg_lite.methods.tag import cosine, tag
 from dmtg_lite.methods.two_shot import prune_finetune, two_shot, two_shot_pretrained
 from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import Saving
 
-METHODS: dict[str, Callable[..., MethodResult]] = {
-    "naive": naive, "stl": stl, "random": random_groups, "planted": planted, "hoa": hoa, "tag": tag,
-    "cosine": cosine, "mtg_net": mtg_net, "dmtg": dmtg, "two_shot": two_shot,
-    "two_shot_pretrained": two_shot_pretrained, "prune_finetune": prune_finetune,
-}  # fmt: skip
-
 __all__ = [
-    "METHODS", "Candidate", "MethodResult", "Saving", "Selection", "cosine", "dmtg", "draw_groups", "hoa",
-    "mtg_net", "naive", "pairwise_candidates", "planted", "prune_finetune", "random_groups",
-    "select_groups", "selection", "stl", "tag", "train_groups", "two_shot", "two_shot_pretrained",
+    "METHODS", "Candidate", "Method", "MethodResult", "Saving", "Selection", "cosine", "dmtg",
+    "draw_groups", "hoa", "mtg_net", "naive", "pairwise_candidates", "planted", "prune_finetune",
+    "random_groups", "select_groups", "selection", "stl", "tag", "train_groups", "two_shot",
+    "two_shot_pretrained",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ _KEEP_ONE_OF = 4  # successive halving, with quarters: 8 restarts become 2, then
 
 
 def dmtg(
-    data: TaskData, n_groups: int | str, config: TrainConfig, *, saving: Saving = UNSAVED
+    data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
     """Learn which tasks share an encoder, in one run from a pretrained Naive MTL network.
 
@@ -29,7 +29,7 @@ def dmtg(
         closings
     cost is in ``result.closings`` and ``result.elbow`` (`views.plots.plot_closing_costs` draws it).
 
-    With ``config.restarts.n`` > 1 everything is repeated, pretraining included, and the run with the
+    With ``config.restarts.n`` > 1 all is repeated, pretraining included, and the run with the
     lowest total loss on the *training* images is kept: neither test images nor planted groups take
     part in the choice. ``halve_every`` ends the worse restarts early. The cost of all of
     them is in ``encoder_cost``.
@@ -49,13 +49,7 @@ def dmtg(
         Section 3 and "Optimization" of section 4.1. Spare branches and restarts are ours, and off
         in the paper's preset.
     """
-    finds_k = n_groups == "auto"
-    if finds_k and config.restarts.n > 1:
-        raise ValueError(
-            f'`n_groups="auto"` and `restarts.n={config.restarts.n}` do not go together: restarts are '
-            "kept by training loss, which favours the run that kept most branches. Find K with one "
-            "run first."
-        )
+    _check_restarts(n_groups, config)
     stopwatch, saving = Stopwatch(), saving.below("dmtg")
     restarts = [_Restart(data, n_groups, config, i, saving) for i in range(config.restarts.n)]
     n_steps = restarts[0].run.n_steps
@@ -79,6 +73,15 @@ def dmtg(
     )
 
 
+def _check_restarts(n_groups: NGroups, config: TrainConfig) -> None:
+    if config.restarts.n > 1 and n_groups == "auto":
+        raise ValueError(
+            f'`n_groups="auto"` and `restarts.n={config.restarts.n}` do not go together: restarts '
+            "are kept by training loss, which favours the run that kept most branches. Find K with "
+            "one run first."
+        )
+
+
 class _Restart:
     """A run with a seed of its own, pretraining included, and the training loss it is kept by."""
 
@@ -96,7 +99,8 @@ class _Restart:
         self.train_loss = float("inf")
 
     def train_until(self, step: int) -> None:
-        """Train up to a step and take the training loss there, or read both from the checkpoints."""
+        """Train up to a step and take the training loss there, or read both from the
+        checkpoints."""
         self.run.train_until(step)
         # a resumed run may stand at a later step by now: what it scored here is on file
         score = self.run.saving.path(f"train_loss_{step}.json")

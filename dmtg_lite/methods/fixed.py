@@ -97,6 +97,7 @@ def find_members(groups: Sequence[Sequence[str]], task_names: Sequence[str]) -> 
 
 
 def choose_by_validation(network: GroupedNetwork, data: TaskData) -> Tensor:
-    """For each task the group with the lowest validation loss, of those that have it: int64 (N,)."""
+    """For each task the group with the lowest validation loss, of those that have it: int64
+    (N,)."""
     matrix = evaluate_heads(network, Batches(data.val, network.tasks, network.device))
     return matrix.masked_fill(~network.assignment.active, torch.inf).argmin(1)

@@ -1,4 +1,5 @@
-"""Two-shot: learn the groups with DMTG, then train them again (Table 4), or go on with what it left."""
+"""Two-shot: learn the groups with DMTG, then train them again (Table 4), or go on with what it
+left."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from dmtg_lite.runs.saving import UNSAVED, Saving
 def two_shot(
     data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
-    """DMTG's groups, trained again from scratch, for pretraining and main steps together (Table 4)."""
+    """DMTG's groups, trained again from scratch, for pretraining and main steps together (Table
+    4)."""
     return _retrain("two_shot", data, n_groups, config, saving, from_scratch=True)
 
 

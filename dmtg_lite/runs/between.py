@@ -1,4 +1,5 @@
-"""What happens between two steps and is not the paper's step: schedules, pruning, closings, cost."""
+"""What happens between two steps and is not the paper's step: schedules, pruning, closings,
+cost."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ def choose_callbacks(state: TrainState, data: TaskData, n_steps: int) -> list[Be
 
 
 def prune_heads(state: TrainState, record: StepRecord) -> StepRecord:
-    """Every 25 steps, drop the heads whose probability has fallen below ``config.pruning.below``."""
+    """Every 25 steps, drop the heads whose probability has fallen below
+    ``config.pruning.below``."""
     network, pruning = state.network, state.config.pruning
     waits = network.n_spare != 0  # a task may still need the head it hardly uses
     waits |= record.closing is not None or record.elbow is not None  # only just

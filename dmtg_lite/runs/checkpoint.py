@@ -36,7 +36,7 @@ def restore_run(path: str | Path, state: TrainState, history: History, data: str
     """Bring a fresh state and an empty history to where `save_run` left them.
 
     Raises:
-        ValueError: If the checkpoint belongs to other data, another config, seed, suite or grouping.
+        ValueError: If the checkpoint belongs to other data, config, seed, suite or grouping.
     """
     tensors, meta = load_checkpoint(path)
     if meta.get("data") != data:

@@ -26,7 +26,7 @@ def close_branch(state: TrainState, index: int, next_best: Tensor) -> None:
         next_best: Where each task goes if it must, int64 of shape (N,): positions as ``index``.
 
     Raises:
-        ValueError: If it is the last branch or none, or one lacks a head that it would have to take.
+        ValueError: If it is the last branch or none, or one lacks a head it would have to take.
     """
     network, old = state.network, state.network.assignment.logits
     _check(network, index, next_best)

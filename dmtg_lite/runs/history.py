@@ -200,7 +200,8 @@ class History:
 
     @property
     def probabilities(self) -> np.ndarray:
-        """softmax(S), shape (T, N, K), float32; exactly 0 where a head is pruned or its branch closed."""
+        """softmax(S), shape (T, N, K), float32; exactly 0 where a head is pruned or its branch
+        closed."""
         return self._read("probabilities")
 
     @property
@@ -225,7 +226,8 @@ class History:
 
     @property
     def entropy(self) -> np.ndarray:
-        """Mean entropy of the rows of softmax(S), shape (T,), in units of log K: 1 uniform, 0 one-hot."""
+        """Mean entropy of the rows of softmax(S), shape (T,), in units of log K: 1 uniform, 0
+        one-hot."""
         return compute_entropy(self.probabilities)
 
     @property
@@ -262,7 +264,8 @@ class History:
         return part
 
     def save(self, path: str | Path) -> Path:
-        """Write the run to ``path`` (.npz) atomically: a reader sees the old file or the new one."""
+        """Write the run to ``path`` (.npz) atomically: a reader sees the old file or the new
+        one."""
         path = Path(path)
         if path.suffix != ".npz":
             raise ValueError(f"`path` must end in .npz, got {path}.")
@@ -308,7 +311,7 @@ class History:
                     file["task_losses"],
                     file["tau"],
                     file["lr_assignment"],
-                    file["loss_matrices"] if "loss_matrices" in file else None,
+                    file.get("loss_matrices"),
                 )
         except FileNotFoundError:
             raise FileNotFoundError(f"no recorded run at {path}.") from None
@@ -322,7 +325,8 @@ class History:
 
 
 def compute_is_open(probabilities: np.ndarray) -> np.ndarray:
-    """Which branches are open, shape (..., N, K) -> (..., K): closed is 0 for all tasks, not just small."""
+    """Which branches are open, shape (..., N, K) -> (..., K): closed is 0 for all tasks, not just
+    small."""
     return (np.asarray(probabilities) != 0).any(-2)  # so that the NaN of a run that blew up is open
 
 

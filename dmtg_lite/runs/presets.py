@@ -59,7 +59,7 @@ main table shares: the first 6 stages, since Table 6 gives its numbers for that,
     code's ViT
 shares as many blocks (``shared=7``: the patches come first). There the released code has a rate of
 1e-3, and SGD at 0.1 for Naive MTL; ``scale_gradients`` (with the wrong n between branch and heads);
-the tolerant l1 on depth and normals (`core.tasks.make_tolerant`); and a plateau of the training loss.
+the tolerant l1 on depth and normals (`core.tasks.make_tolerant`); and a plateau of training loss.
 Its labels are not what they should be (class ids blended by resizing, 16-bit values scaled away,
 missing ones replaced by the view
 before), so the absolute numbers of Tables 1 and 2 are no target: see the docs."""

@@ -129,7 +129,8 @@ class MethodResult:
         return fmean(self.loss_gains(reference).values())
 
     def error_gains(self, reference: MethodResult) -> dict[str, float]:
-        """The terms of NormGain_E, ``{task: percent}``; of a score, its relative change (Table A2)."""
+        """The terms of NormGain_E, ``{task: percent}``; of a score, its relative change (Table
+        A2)."""
         return pair_gains(self.task_errors, reference.task_errors, self.metrics)
 
     def loss_gains(self, reference: MethodResult) -> dict[str, float]:

@@ -21,8 +21,8 @@ from dmtg_lite.runs.spare import check_closings
 class Run:
     """One network, pretrained as Naive MTL, branched out, and trained with its grouping.
 
-    Methods call `train_until`, which does all of it. A live session takes the same steps one by one,
-    from the states that `start_pretraining` and `start_training` give it.
+    Methods call `train_until`, which does all of it. A live session takes the same steps one by
+    one, from the states that `start_pretraining` and `start_training` give it.
 
     Args:
         data: The tasks and their images.

@@ -1,4 +1,5 @@
-"""What a long run leaves behind on its way, and whether it shows how far it is: the same for every method."""
+"""What a long run leaves behind on its way, and whether it shows how far it is: the same for every
+method."""
 
 from __future__ import annotations
 

@@ -50,7 +50,8 @@ def compute_closing_costs(loss_matrix: Tensor, group_of: Tensor) -> Tensor:
         Ours. The matrix is L of equation (4).
 
     Example:
-        >>> compute_closing_costs(torch.tensor([[0.1, 0.7, 0.7], [0.7, 0.2, 0.3]]), torch.tensor([0, 1]))
+        >>> matrix = torch.tensor([[0.1, 0.7, 0.7], [0.7, 0.2, 0.3]])
+        >>> compute_closing_costs(matrix, torch.tensor([0, 1]))
         tensor([0.6000, 0.1000, 0.0000])
     """
     _check(loss_matrix, group_of)

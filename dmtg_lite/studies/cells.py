@@ -1,8 +1,5 @@
 """Many runs as cells of a table: kept in a folder when finished, never run twice, one failure not
-the end.
-
-A cell is a method, a number of groups and a seed on given data with a given config.
-"""
+the end. The one place where processes are started."""
 
 from __future__ import annotations
 
@@ -11,18 +8,21 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.files import write_atomically
 from dmtg_lite.methods import METHODS, Saving
 
-ONCE = frozenset({"naive", "stl", "planted"})  # methods that do not ask for a number of groups
+T = TypeVar("T")
+Numbers = dict[str, Any]
+"""What `MethodResult.to_json` gives and ``k``; or method, k, seed and ``failed``, the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +30,14 @@ class Cell:
     """One run to do.
 
     Args:
-        method: A name of `dmtg_lite.methods.METHODS`.
+        method: A name of `METHODS`.
         k: Number of groups; None for a method that needs none.
         config: With the seed of this run.
         data: Key of the data in a call of `run_cells`.
     """
 
     method: str
-    k: int | str | None
+    k: NGroups | None
     config: TrainConfig
     data: Any = None
 
@@ -52,15 +52,16 @@ class Cell:
 
 
 def make_cells(
-    methods: Sequence[str], groups: Iterable[int | str], seeds: Iterable[int], config: TrainConfig
+    methods: Sequence[str], groups: Iterable[NGroups], seeds: Iterable[int], config: TrainConfig
 ) -> list[Cell]:
     """Methods x numbers of groups x seeds; methods that need no number of groups once a seed."""
-    groups, cells = list(groups), []
-    for seed in seeds:
-        own = replace(config, seed=seed)
-        for method in methods:
-            cells += [Cell(method, k, own) for k in ([None] if method in ONCE else groups)]
-    return cells
+    groups = list(groups)
+    return [
+        Cell(name, k, replace(config, seed=seed))
+        for seed in seeds
+        for name in methods
+        for k in (groups if METHODS[name].needs_k else [None])
+    ]
 
 
 def run_cells(
@@ -71,8 +72,8 @@ def run_cells(
     jobs: int = 1,
     progress: bool = False,
     keep_checkpoints: bool = False,
-) -> list[dict[str, Any]]:
-    """Run what has not been run, and return the numbers of all.
+) -> list[Numbers]:
+    """Run what has not been run, and return the numbers of all, in the order of ``cells``.
 
     Args:
         cells: What to run.
@@ -83,57 +84,47 @@ def run_cells(
         progress: Show a progress bar with the time left (needs tqdm).
         keep_checkpoints: Also keep checkpoints below ``folder``, so that a long cell that is killed
             continues where it was. Not worth it for cells of seconds.
-
-    Returns:
-        In the order of ``cells``: what `MethodResult.to_json` gives and ``k``; or method, k, seed
-            and
-        ``failed``, the message, for a cell that raised.
     """
     folder = None if folder is None else Path(folder)
-    saving = folder / "checkpoints" if folder is not None and keep_checkpoints else None
-    work = [(cell, data, folder, saving) for cell in cells]
+    work = [(cell, data, folder, keep_checkpoints) for cell in cells]
+    return run_jobs(_run_cell, work, jobs=jobs, progress=progress)
+
+
+def run_jobs(
+    function: Callable[..., T], work: Sequence[tuple[Any, ...]], *, jobs: int, progress: bool
+) -> list[T]:
+    """What a function gives for each tuple of arguments, in order; an error ends it all."""
     if jobs == 1:
-        return [_run_cell(*one) for one in _show(work, len(work), progress)]
-    results: dict[int, dict[str, Any]] = {}
-    # spawn: a forked child of a process that has used torch's threads can hang
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(_run_quietly, *one): index for index, one in enumerate(work)}
+        return [function(*arguments) for arguments in _show(work, len(work), progress)]
+    # spawn: a forked child of a process that has used torch's threads can hang;
+    # one thread each: processes share the cores
+    with ProcessPoolExecutor(
+        jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        futures = [pool.submit(function, *arguments) for arguments in work]
         try:
             for future in _show(as_completed(futures), len(work), progress):
-                results[futures[future]] = future.result()
+                future.result()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [results[index] for index in range(len(work))]
-
-
-def _run_quietly(*work: Any) -> dict[str, Any]:
-    torch.set_num_threads(1)  # processes share the cores; two threads each would fight for them
-    return _run_cell(*work)
-
-
-_made: dict[
-    Any, TaskData
-] = {}  # the last data that this process made: cells of a seed follow one another
+    return [future.result() for future in futures]
 
 
 def _run_cell(
-    cell: Cell, data: TaskData | Callable[[Any], TaskData], folder: Path | None, saving: Path | None
-) -> dict[str, Any]:
-    if not isinstance(data, TaskData):
-        key = data, cell.data
-        if key not in _made:
-            _made.clear()
-            _made[key] = data(cell.data)
-        data = _made[key]
+    cell: Cell,
+    data: TaskData | Callable[[Any], TaskData],
+    folder: Path | None,
+    keep_checkpoints: bool,
+) -> Numbers:
+    data = data if isinstance(data, TaskData) else _make_data(data, cell.data)
     name = cell.name(data.fingerprint())
     path = None if folder is None else folder / f"{name}.json"
     if path is not None and path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
+    saving = Saving(folder / "checkpoints" / name if folder and keep_checkpoints else None)
     try:
-        result = METHODS[cell.method](
-            data, cell.k or len(data.tasks), cell.config, saving=Saving(saving and saving / name)
-        )
+        result = METHODS[cell.method](data, cell.k or len(data.tasks), cell.config, saving=saving)
     except Exception as error:  # noqa: BLE001  one cell must not cost the others their hours
         message = f"{type(error).__name__}: {error}"
         return {"method": cell.method, "k": cell.k, "seed": cell.seed, "failed": message}
@@ -143,7 +134,12 @@ def _run_cell(
     return numbers
 
 
-def _show(items: Iterable[Any], count: int, progress: bool) -> Iterable[Any]:
+@lru_cache(maxsize=1)  # cells of a seed follow one another
+def _make_data(make: Callable[[Any], TaskData], key: Any) -> TaskData:
+    return make(key)
+
+
+def _show(items: Iterable[T], count: int, progress: bool) -> Iterable[T]:
     if not progress:
         return items
     from tqdm.auto import tqdm

@@ -1,10 +1,6 @@
 """Each claim of the paper as a question, answered on drawn faces over seeds, with an interval and a
-verdict.
-
-Toy faces have planted groups, and an encoder that holds one factor, so grouping matters there by
-construction: a claim that fails here is in doubt, one that holds here may still fail on
-    photographs.
-"""
+verdict. On toy faces grouping matters by construction: a claim that fails here is in doubt, one
+that holds here may still fail on photographs."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -22,31 +18,24 @@ from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.data import TaskData, toy_faces
 from dmtg_lite.files import write_atomically
+from dmtg_lite.methods import METHODS
 from dmtg_lite.methods.search.affinity import cluster_affinity, label_correlation
 from dmtg_lite.runs.fit import branch_out, build_network
 from dmtg_lite.runs.metrics import sum_errors
 from dmtg_lite.runs.presets import TOY
-from dmtg_lite.studies.cells import Cell, run_cells
+from dmtg_lite.studies.cells import Cell, Numbers, run_cells
 
 N_TASKS, K = 9, 3
-MARGIN = (
-    5.0  # points of total error, of about 200 that Naive MTL makes: less is called no difference
-)
+MARGIN = 5.0  # points of total error, of Naive MTL's 200 or so: less is called no difference
 SETTLED = 0.95  # a task is settled from this probability on
 _FEWEST = 5  # seeds for a verdict: two can agree by luck, and then their interval has no width
 _SAME_IMAGES = 10_000  # key of the one set of images that all seeds share, for stability
 
 # label -> (method, K, changes to the config)
 RUNS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
-    "naive": ("naive", None, {}),
-    "stl": ("stl", None, {}),
-    "random": ("random", K, {}),
-    "planted": ("planted", None, {}),
-    "hoa": ("hoa", K, {}),
-    "tag": ("tag", K, {}),
-    "mtg_net": ("mtg_net", K, {}),
-    "dmtg": ("dmtg", K, {}),
-    "two_shot": ("two_shot", K, {}),
+    name: (name, K if METHODS[name].needs_k else None, {})
+    for name in ("naive", "stl", "random", "planted", "hoa", "tag", "mtg_net", "dmtg", "two_shot")
+} | {
     "tau 1": ("dmtg", K, {"tau": 1.0}),
     "tau 10 to 0.5": ("dmtg", K, {"tau": (10.0, 0.5)}),
     "1 shared stage": ("dmtg", K, {"shared": 1}),
@@ -57,32 +46,31 @@ RUNS: dict[str, tuple[str, int | None, dict[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came out for one claim.
+    """What came out for one claim."""
 
-    Args:
-        question: The claim as a question.
-        source: Where the paper says so.
-        measured: What was measured and its unit.
-        value: Mean over seeds.
-        low, high: 95 % interval of the mean; equal to ``value`` where nothing was left to chance.
-        verdict: ``"holds"``, ``"does not hold"`` or ``"undecided"``.
-        rule: What had to be so for the claim to hold.
-        n_seeds: Seeds behind it.
-    """
-
-    question: str
-    source: str
-    measured: str
-    value: float
-    low: float
+    question: str  # the claim as a question
+    source: str  # where the paper says so
+    measured: str  # what was measured and its unit
+    value: float  # mean over seeds
+    low: float  # 95 % interval of the mean; equal to `value` where nothing was left to chance
     high: float
-    verdict: str
-    rule: str
-    n_seeds: int
+    verdict: Literal["holds", "does not hold", "undecided"]
+    rule: str  # what had to be so for the claim to hold
+    n_seeds: int  # behind it
+
+    def __str__(self) -> str:
+        """Two lines for a screen."""
+        return f"{self.verdict:14} {self.question}\n{'':14} {self.measured}: {self.mean}"
+
+    @property
+    def mean(self) -> str:
+        """Value and interval in words."""
+        spread = f" ({self.low:.2f} to {self.high:.2f})" if self.n_seeds else ", counted"
+        return f"{self.value:.2f}{spread}"
 
 
 def make_faces(key: int) -> TaskData:
-    """The images of a seed; 2,000 to test on, so that chance in the test set does not hide a difference."""
+    """The images of a seed; 2,000 to test on, or chance in the test set would hide differences."""
     return toy_faces(n_tasks=N_TASKS, n_groups=K, n_test=2000, seed=key)
 
 
@@ -100,11 +88,8 @@ def run_evidence(
     Args:
         seeds: At least 2; 10 or more for a verdict worth quoting. Each has its own images, weights,
             batches and noise.
-        folder: Finished runs are kept there, and read when asked again.
-        config: The paper's optimiser, with a rate of its own for S, as it must be in so short a
-            run.
-        jobs: Processes of one thread each.
-        progress: Show a progress bar.
+        folder, jobs, progress: As in `run_cells`.
+        config: The paper's optimiser, with a rate of its own for S, as a short run needs.
         make_data: Images of a seed; a function of a module, since processes call it.
 
     Returns:
@@ -116,34 +101,70 @@ def run_evidence(
     seeds = list(seeds)
     if len(seeds) < 2:
         raise ValueError(f"`seeds` must be at least 2, for an interval; got {seeds}.")
-    trivial = [compute_trivial_agreement(make_data(seed)) for seed in seeds]
-    cells, keys = [], []
-    for seed in seeds:  # a seed's runs follow one another: its images are drawn once
-        for label, (method, k, changes) in RUNS.items():
-            images = _SAME_IMAGES if label == "same images" else seed
-            cells.append(Cell(method, k, replace(config, seed=seed, **changes), data=images))
-            keys.append((label, seed))
-    found = run_cells(cells, make_data, folder=folder, jobs=jobs, progress=progress)
-    failed = [
-        f"{label} (seed {seed}): {one['failed']}"
-        for (label, seed), one in zip(keys, found, strict=True)
-        if "failed" in one
-    ]
+    cells = {
+        (label, seed): Cell(
+            method,
+            k,
+            replace(config, seed=seed, **changes),
+            data=_SAME_IMAGES if label == "same images" else seed,
+        )
+        for seed in seeds  # a seed's runs follow one another: its images are drawn once
+        for label, (method, k, changes) in RUNS.items()
+    }
+    numbers = run_cells(
+        list(cells.values()), make_data, folder=folder, jobs=jobs, progress=progress
+    )
+    runs = dict(zip(cells, numbers, strict=True))
+    failed = [(key, one["failed"]) for key, one in runs.items() if "failed" in one]
     if failed:
-        raise ValueError(f"{len(failed)} of {len(found)} runs failed, the first: {failed[0]}")
-    runs = dict(zip(keys, found, strict=True))
-    by_label = {label: [runs[label, seed] for seed in seeds] for label in RUNS}
-    return judge(by_label, trivial, config)
+        (label, seed), why = failed[0]
+        raise ValueError(
+            f"{len(failed)} of {len(runs)} runs failed, the first: {label} (seed {seed}): {why}"
+        )
+    trivial = [compute_trivial_agreement(make_data(seed)) for seed in seeds]
+    return judge({label: [runs[label, seed] for seed in seeds] for label in RUNS}, trivial, config)
 
 
 def compute_trivial_agreement(data: TaskData) -> float:
-    """Agreement of the planted groups with clusters of |label correlation|: no image, no network."""
+    """Agreement of the planted groups with clusters of |label correlation|: no network at all."""
     groups = cluster_affinity(label_correlation(data), K, data.task_names)
-    return compute_agreement(groups, data.planted_groups)
+    return compute_agreement(groups, data.planted_groups or [])
+
+
+# ---------------------------------------------------------------------- claims
+
+# the whole 95 % interval must lie between these two: points of total error
+_LOWER = ("interval below 0", -np.inf, 0.0)
+_NO_WORSE = (f"interval below {MARGIN:g} points", -np.inf, MARGIN)
+_EQUAL = (f"interval within {MARGIN:g} points of 0", -MARGIN, MARGIN)
+
+
+def _above(least: float) -> tuple[str, float, float]:
+    return f"interval above {least:g}", least, np.inf
+
+
+_CHANGED = "total error, changed minus plain, points"
+
+# question, source, runs whose total error is compared (first minus second), rule, measured
+DIFFERENCES = [
+    ("Does it gain over Naive MTL?", "Tables 1 and 3", "dmtg", "naive", _LOWER),
+    ("Over random groups?", "Tables 1 and 3", "dmtg", "random", _LOWER),
+    ("Over STL, an encoder for every task?", "Tables 1 and 3", "dmtg", "stl", _LOWER),
+    ("Over HOA?", "Tables 1 and 3", "dmtg", "hoa", _LOWER),
+    ("Over TAG?", "Tables 1 and 3", "dmtg", "tag", _LOWER),
+    ("Over MTG-Net?", "Table 1", "dmtg", "mtg_net", _LOWER),
+    ("Is one shot better than training the same groups again?", "Table 4", "dmtg", "two_shot",
+     _LOWER),
+    ("Does the temperature not matter? (1 instead of 2.5)", "Table A3", "tau 1", "dmtg", _EQUAL),
+    ("Nor annealing? (10 to 0.5 instead of 2.5)", "Table A3", "tau 10 to 0.5", "dmtg", _EQUAL),
+    ("Does sharing a stage not hurt?", "Table 6", "1 shared stage", "dmtg", _NO_WORSE),
+    ("Is a K that is too large harmless? (6 instead of 3)", "Section 3.1: K is a maximum", "K = 6",
+     "dmtg", _NO_WORSE),
+]  # fmt: skip
 
 
 def judge(
-    runs: dict[str, list[dict[str, Any]]], trivial: Sequence[float], config: TrainConfig
+    runs: dict[str, list[Numbers]], trivial: Sequence[float], config: TrainConfig
 ) -> list[Verdict]:
     """Verdicts from the numbers of all runs, seed by seed.
 
@@ -152,92 +173,84 @@ def judge(
         trivial: Agreement of the clustered labels with the planted groups, of each seed.
         config: For the costs, which are counted.
     """
-    error = {label: np.array([_total_error(one) for one in each]) for label, each in runs.items()}
-    exact = np.array([one["agreement"] == 1 for one in runs["dmtg"]])
-    rivals = {
-        "naive": ("Does it gain over Naive MTL?", "Tables 1 and 3"),
-        "random": ("Over random groups?", "Tables 1 and 3"),
-        "stl": ("Over STL, an encoder for every task?", "Tables 1 and 3"),
-        "hoa": ("Over HOA?", "Tables 1 and 3"),
-        "tag": ("Over TAG?", "Tables 1 and 3"),
-        "mtg_net": ("Over MTG-Net?", "Table 1"),
-    }
+    settled = [np.max(one["final_probabilities"], axis=1) > SETTLED for one in runs["dmtg"]]
     verdicts = [
-        _above(
+        _judge(
             "Do the probabilities converge to one-hot?",
             "Section 3.3",
-            0.9,
             f"share of tasks that end above {SETTLED:.0%}",
-            [_share_settled(one) for one in runs["dmtg"]],
+            np.mean(settled, axis=1),
+            _above(0.9),
         )
     ]
-    for label, (question, source) in rivals.items():
-        verdicts.append(_lower(question, source, error["dmtg"] - error[label], label))
-    verdicts += [
-        _lower(
-            "Is one shot better than training the same groups again?",
-            "Table 4",
-            error["dmtg"] - error["two_shot"],
-            "retraining them",
-        ),
-        _equal(
-            "Does the temperature not matter? (1 instead of 2.5)",
-            "Table A3",
-            error["tau 1"] - error["dmtg"],
-        ),
-        _equal(
-            "Nor annealing? (10 to 0.5 instead of 2.5)",
-            "Table A3",
-            error["tau 10 to 0.5"] - error["dmtg"],
-        ),
-        _no_worse(
-            "Does sharing a stage not hurt?", "Table 6", error["1 shared stage"] - error["dmtg"]
-        ),
-        _no_worse(
-            "Is a K that is too large harmless? (6 instead of 3)",
-            "Section 3.1: K is a maximum",
-            error["K = 6"] - error["dmtg"],
-        ),
-        *_judge_cost(config),
-        _above(
+    error = {
+        label: np.array([sum_errors(one["task_errors"], one["metrics"]) for one in each])
+        for label, each in runs.items()
+    }
+    for question, source, first, second, rule in DIFFERENCES:
+        measured = _CHANGED
+        if first == "dmtg":
+            than = "retraining them" if second == "two_shot" else second
+            measured = f"total error, DMTG minus {than}, points"
+        verdicts.append(_judge(question, source, measured, error[first] - error[second], rule))
+    return [
+        *verdicts,
+        _judge_cost(config),
+        _judge(
             "Are the groups the same for every seed? (one set of images)",
             "not claimed: one seed is shown",
-            0.8,
             "agreement (ARI) of a seed with the others",
             _agreement_with_others(runs["same images"]),
+            _above(0.8),
         ),
-        _above(
+        _judge(
             "Does it recover the planted groups, more often than not?",
             "ours: the paper has no truth",
-            0.5,
             "share of seeds with exactly the planted groups",
-            exact,
+            np.array([one["agreement"] == 1 for one in runs["dmtg"]]),
+            _above(0.5),
         ),
-        _above(
+        _judge(
             "Does clustering the correlations of the labels find them, without any network?",
             "ours: the trivial baseline",
-            0.5,
             "share of seeds with exactly the planted groups",
             np.array(trivial) == 1,
+            _above(0.5),
         ),
     ]
-    return verdicts
 
 
-def _total_error(one: dict[str, Any]) -> float:
-    return sum_errors(one["task_errors"], one["metrics"])
+def _judge(
+    question: str, source: str, measured: str, values: np.ndarray, rule: tuple[str, float, float]
+) -> Verdict:
+    """Holds if the whole interval lies between two bounds, does not if it lies outside."""
+    text, least, most = rule
+    mean, low, high = _interval(values)
+    verdict = "undecided"
+    if len(values) >= _FEWEST and least < low and high < most:
+        verdict = "holds"
+    elif len(values) >= _FEWEST and (high < least or most < low):
+        verdict = "does not hold"
+    return Verdict(question, source, measured, mean, low, high, verdict, text, len(values))
 
 
-def _share_settled(one: dict[str, Any]) -> float:
-    return float((np.max(one["final_probabilities"], axis=1) > SETTLED).mean())
+def _interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean over seeds and its 95 % interval: Student's, or of yes and no Clopper and Pearson's."""
+    from scipy.stats import binomtest, t
+
+    mean, n = float(values.mean()), len(values)
+    if values.dtype == bool:
+        found = binomtest(int(values.sum()), n).proportion_ci(0.95)
+        return mean, float(found.low), float(found.high)
+    half = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5)
+    return mean, mean - half, mean + half
 
 
-def _agreement_with_others(runs: Sequence[dict[str, Any]]) -> np.ndarray:
+def _agreement_with_others(runs: Sequence[Numbers]) -> np.ndarray:
     """For each seed its mean agreement with every other seed on the same images.
 
     Two seeds share each pair, so these means hang together: they are spread out here about their
-        own mean
-    until their standard error is the jackknife's, 2 (n - 1) / (n - 2) times as large.
+    own mean until their standard error is the jackknife's, 2 (n - 1) / (n - 2) times as large.
     """
     n, total = len(runs), np.zeros(len(runs))
     for (i, one), (j, other) in combinations(enumerate(runs), 2):
@@ -246,7 +259,7 @@ def _agreement_with_others(runs: Sequence[dict[str, Any]]) -> np.ndarray:
     return means.mean() + (means - means.mean()) * 2 * (n - 1) / max(n - 2, 1)
 
 
-def _judge_cost(config: TrainConfig) -> list[Verdict]:
+def _judge_cost(config: TrainConfig) -> Verdict:
     """Multiply-adds of an image, heads included, counted: nothing here is left to chance."""
 
     def count(n_tasks: int, n_groups: int) -> int:
@@ -256,98 +269,27 @@ def _judge_cost(config: TrainConfig) -> list[Verdict]:
 
     by_k, by_n = count(N_TASKS, 2 * K) / count(N_TASKS, K), count(36, K) / count(N_TASKS, K)
     both = f"{by_k:.2f} times for twice the groups, {by_n:.2f} times for four times the tasks"
-    holds = by_k > 1.5 and by_n < 1.1
-    return [
-        Verdict(
-            "Does the cost grow with K, not with N?",
-            "Table A1",
-            f"multiply-adds: {both}",
-            by_n,
-            by_n,
-            by_n,
-            "holds" if holds else "does not hold",
-            "above 1.5 for K, below 1.1 for N",
-            0,
-        )
-    ]
-
-
-# ---------------------------------------------------------------------- rules
-
-
-def _interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
-    """Mean over seeds and its 95 % interval: Student's, or of yes and no Clopper and Pearson's."""
-    from scipy.stats import binomtest, t
-
-    values = np.asarray(values)
-    mean, n = float(values.mean()), len(values)
-    if values.dtype == bool:
-        found = binomtest(int(values.sum()), n).proportion_ci(0.95)
-        return mean, float(found.low), float(found.high)
-    half = t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5
-    return mean, mean - half, mean + half
-
-
-def _judge(
-    question: str,
-    source: str,
-    measured: str,
-    values: Sequence[float] | np.ndarray,
-    rule: str,
-    *,
-    least: float = -np.inf,
-    most: float = np.inf,
-) -> Verdict:
-    """Holds if the whole interval lies between ``least`` and ``most``, does not if it lies outside."""
-    mean, low, high = _interval(values)
-    verdict = "undecided"
-    if len(values) >= _FEWEST and least < low and high < most:
-        verdict = "holds"
-    elif len(values) >= _FEWEST and (high < least or most < low):
-        verdict = "does not hold"
-    return Verdict(question, source, measured, mean, low, high, verdict, rule, len(values))
-
-
-_CHANGED = "total error, changed minus plain, points"
-
-
-def _lower(question: str, source: str, difference: np.ndarray, than: str) -> Verdict:
-    measured = f"total error, DMTG minus {than}, points"
-    return _judge(question, source, measured, difference, "interval below 0", most=0.0)
-
-
-def _no_worse(question: str, source: str, difference: np.ndarray) -> Verdict:
-    rule = f"interval below {MARGIN:g} points"
-    return _judge(question, source, _CHANGED, difference, rule, most=MARGIN)
-
-
-def _equal(question: str, source: str, difference: np.ndarray) -> Verdict:
-    rule = f"interval within {MARGIN:g} points of 0"
-    return _judge(question, source, _CHANGED, difference, rule, least=-MARGIN, most=MARGIN)
-
-
-def _above(
-    question: str, source: str, least: float, measured: str, values: Sequence[float] | np.ndarray
-) -> Verdict:
-    return _judge(question, source, measured, values, f"interval above {least:g}", least=least)
-
-
-# ---------------------------------------------------------------------- pages
+    return Verdict(
+        "Does the cost grow with K, not with N?",
+        "Table A1",
+        f"multiply-adds: {both}",
+        by_n,
+        by_n,
+        by_n,
+        "holds" if by_k > 1.5 and by_n < 1.1 else "does not hold",
+        "above 1.5 for K, below 1.1 for N",
+        0,
+    )
 
 
 def write_verdicts(verdicts: Sequence[Verdict], out: str | Path, *, heading: str = "") -> Path:
     """Write ``evidence.md``, a table, and ``evidence.json``, the same as data, into a folder."""
-    out = Path(out)
-    lines = [
-        "| question | the paper | measured | mean (95 % interval) | verdict | holds if |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = [heading, ""] if heading else []
+    lines.append("| question | the paper | measured | mean (95 % interval) | verdict | holds if |")
+    lines.append("|---|---|---|---|---|---|")
     for one in verdicts:
-        spread = f" ({one.low:.2f} to {one.high:.2f})" if one.n_seeds else ", counted"
-        cells = (one.question, one.source, one.measured, f"{one.value:.2f}{spread}")
-        lines.append("| " + " | ".join((*cells, f"**{one.verdict}**", one.rule)) + " |")
-    text = "\n".join([*([heading, ""] if heading else []), *lines]) + "\n"
-    write_atomically(
-        out / "evidence.json", json.dumps([asdict(one) for one in verdicts], indent=1).encode()
-    )
-    return write_atomically(out / "evidence.md", text.encode())
+        cells = [one.question, one.source, one.measured, one.mean, f"**{one.verdict}**", one.rule]
+        lines.append(f"| {' | '.join(cells)} |")
+    numbers = json.dumps([asdict(one) for one in verdicts], indent=1)
+    write_atomically(Path(out) / "evidence.json", numbers.encode())
+    return write_atomically(Path(out) / "evidence.md", ("\n".join(lines) + "\n").encode())

@@ -1,15 +1,12 @@
-"""Results as tidy tables: one row per run, or per run and task, and their summary over seeds. Needs
-pandas.
-
-A result is a `MethodResult`, or its numbers as `MethodResult.to_json` gives them.
-"""
+"""Results as tidy tables: a row per run, or per run and task; their summary over seeds; and the
+same as words for a screen. Needs pandas."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan, nan
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from dmtg_lite.core.tasks import METRIC_LABELS
 from dmtg_lite.methods import MethodResult
@@ -18,7 +15,7 @@ from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
 if TYPE_CHECKING:
     import pandas as pd
 
-Numbers = dict[str, Any]
+Numbers = dict[str, Any]  # of a run, as `MethodResult.to_json` or `cells.run_cells` gives them
 
 
 def tabulate(
@@ -45,40 +42,38 @@ def tabulate(
     """
     import pandas as pd
 
-    runs = [_to_numbers(result) for result in results]
-    by_seed = _find_reference(runs, reference)
     rows = []
-    for run in runs:
+    for run, other in _pair(results, reference):
         row = {"method": run["method"], "k": run.get("k"), "seed": run["seed"]}
         if "failed" in run:
             rows.append(row | {"note": f"failed: {run['failed']}"})
             continue
-        error_gains, loss_gains = _compute_gains(run, by_seed[run["seed"]])
-        at_zero = [name for name, gain in error_gains.items() if np.isnan(gain)]
-        rows.append(
-            row
-            | {
-                "total_error": sum_errors(run["task_errors"], run["metrics"]),
-                "total_loss": total(run["task_losses"]),
-                "norm_gain_error": float(np.mean(list(error_gains.values()))),
-                "norm_gain_loss": float(np.mean(list(loss_gains.values()))),
-                "n_groups": len(run["groups"]),
-                "agreement": run["agreement"],
-                "encoder_cost": run["encoder_cost"],
-                "cpu_seconds": run["seconds"]["cpu"],
-                "wall_seconds": run["seconds"]["wall"],
-                "groups": _show_groups(run["trained_groups"]),
-                "note": _explain(at_zero, by_seed[run["seed"]]),
-            }
-        )
+        error_gains, loss_gains = compute_gains(run, other)
+        row |= {
+            "total_error": sum_errors(run["task_errors"], run["metrics"]),
+            "total_loss": total(run["task_losses"]),
+            "norm_gain_error": fmean(error_gains.values()),
+            "norm_gain_loss": fmean(loss_gains.values()),
+            "n_groups": len(run["groups"]),
+            "agreement": run["agreement"],
+            "encoder_cost": run["encoder_cost"],
+            "cpu_seconds": run["seconds"]["cpu"],
+            "wall_seconds": run["seconds"]["wall"],
+            "groups": " | ".join(", ".join(group) for group in run["trained_groups"]),
+            "note": "",
+        }
+        if "failed" in other:
+            row["note"] = f"no gains: {reference} failed with this seed"
+        elif at_zero := ", ".join(name for name, gain in error_gains.items() if isnan(gain)):
+            row["note"] = f"no relative gain: {reference} is at 0 on {at_zero}"
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
 def tabulate_tasks(
     results: Sequence[MethodResult | Numbers], *, reference: str = "naive"
 ) -> pd.DataFrame:
-    """One tidy row per run and task, with the terms of both NormGains (Tables 2, 3 and A2, Figure
-    A2).
+    """One tidy row per run and task, with the terms of both NormGains (Tables 2, 3, A2).
 
     Returns:
         Columns method, k, seed, task, loss, error (in the unit of ``metric``), metric, gain_loss
@@ -90,13 +85,11 @@ def tabulate_tasks(
     """
     import pandas as pd
 
-    runs = [_to_numbers(result) for result in results]
-    by_seed = _find_reference(runs, reference)
     rows = []
-    for run in runs:
+    for run, other in _pair(results, reference):
         if "failed" in run:
             continue
-        error_gains, loss_gains = _compute_gains(run, by_seed[run["seed"]])
+        error_gains, loss_gains = compute_gains(run, other)
         group_of = {name: ", ".join(group) for group in run["groups"] for name in group}
         rows += [
             {
@@ -110,57 +103,130 @@ def tabulate_tasks(
     return pd.DataFrame(rows)
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean and spread (standard deviation) over seeds, one row per method in order of appearance.
-
-    With several numbers of groups, one row per method and k. With one seed there is no spread and
-    the column says nan.
-    """
-    keys = ["method"] if table["k"].nunique() <= 1 else ["method", "k"]
-    columns = [
-        "total_error", "total_loss", "norm_gain_error", "norm_gain_loss", "agreement", "encoder_cost",
-        "cpu_seconds",
-    ]  # fmt: skip
-    grouped = table.groupby(keys, sort=False, dropna=False)
-    means, spreads = grouped[columns].mean(), grouped[columns].std()
-    spread_of = ["total_error", "total_loss", "norm_gain_error", "norm_gain_loss"]
-    summary = means.join(spreads[spread_of].add_suffix("_std"))
-    summary["agreement"] = summary["agreement"].where(grouped["agreement"].count() > 0)
-    summary["seeds"] = grouped["total_loss"].count()  # runs that failed are behind no mean
-    return summary
+def compute_gains(run: Numbers, other: Numbers) -> tuple[dict[str, float], dict[str, float]]:
+    """Terms of NormGain_E and NormGain_L over another run; nan throughout where that failed."""
+    if "failed" in other:
+        nothing = dict.fromkeys(run["task_errors"], nan)
+        return nothing, nothing
+    errors = pair_gains(run["task_errors"], other["task_errors"], run["metrics"])
+    return errors, pair_gains(run["task_losses"], other["task_losses"])
 
 
-def _explain(without_gain: Sequence[str], reference: Numbers) -> str:
-    if "failed" in reference:
-        return f"no gains: {reference['method']} failed with this seed"
-    at_zero = ", ".join(without_gain)
-    return f"no relative gain: {reference['method']} is at 0 on {at_zero}" if at_zero else ""
-
-
-def _to_numbers(result: MethodResult | Numbers) -> Numbers:
-    numbers = result if isinstance(result, dict) else result.to_json()
-    return numbers if "failed" in numbers else {**numbers, "seed": numbers["config"]["seed"]}
-
-
-def _find_reference(runs: Sequence[Numbers], reference: str) -> dict[int, Numbers]:
-    """The reference's run of every seed, failed or not."""
+def _pair(
+    results: Sequence[MethodResult | Numbers], reference: str
+) -> list[tuple[Numbers, Numbers]]:
+    """Every run's numbers beside those of its seed's reference, failed or not."""
+    runs = [one if isinstance(one, dict) else one.to_json() for one in results]
+    runs = [one if "failed" in one else one | {"seed": one["config"]["seed"]} for one in runs]
     by_seed = {run["seed"]: run for run in runs if run["method"] == reference}
     for run in runs:
         if run["seed"] not in by_seed and "failed" not in run:
             raise ValueError(
                 f"no {reference!r} run with seed {run['seed']} to compare {run['method']!r} with."
             )
-    return by_seed
+    return [(run, by_seed.get(run["seed"], {})) for run in runs]
 
 
-def _compute_gains(run: Numbers, other: Numbers) -> tuple[dict[str, float], dict[str, float]]:
-    """Terms of NormGain_E and NormGain_L; nan throughout where the reference failed."""
-    if "failed" in other:
-        nothing = dict.fromkeys(run["task_errors"], float("nan"))
-        return nothing, nothing
-    errors = pair_gains(run["task_errors"], other["task_errors"], run["metrics"])
-    return errors, pair_gains(run["task_losses"], other["task_losses"])
+SPREADS = ["total_error", "total_loss", "norm_gain_error", "norm_gain_loss"]
+MEANS = [*SPREADS, "agreement", "encoder_cost", "cpu_seconds"]
 
 
-def _show_groups(groups: Sequence[Sequence[str]]) -> str:
-    return " | ".join(", ".join(group) for group in groups)
+def summarise(table: pd.DataFrame) -> pd.DataFrame:
+    """Mean and spread (standard deviation) over seeds, one row per method in order of appearance.
+
+    With several numbers of groups, one row per method and k. With one seed there is no spread and
+    the column says nan. ``seeds`` counts the runs behind a mean: those that did not fail.
+    """
+    import pandas as pd
+
+    keys = ["method"] if len(set(table["k"].dropna())) <= 1 else ["method", "k"]
+    grouped = table.astype({"agreement": float}).groupby(keys, sort=False, dropna=False)
+    means, spreads = pd.DataFrame(grouped[MEANS].mean()), pd.DataFrame(grouped[SPREADS].std())
+    summary = means.join(spreads.add_suffix("_std"))
+    return summary.assign(seeds=grouped["total_loss"].count())
+
+
+# ---------------------------------------------------------------------- words
+
+
+NAMES = ("K", "method", "strategy", "task")  # columns that stand to the left, numbers to the right
+
+
+def align(words: pd.DataFrame) -> str:
+    """A table of words for a screen."""
+    columns = []
+    for name, column in zip(words.columns, words.to_numpy().T.tolist(), strict=True):
+        width = max(map(len, [name, *column]))
+        pad = str.ljust if name in NAMES else str.rjust
+        columns.append([pad(word, width) for word in [name, *column]])
+    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+
+
+def show(mean: float, spread: float = nan, digits: int = 1) -> str:
+    """A mean and its spread over seeds; no spread of one seed, a dash for what does not exist."""
+    if isnan(mean):
+        return "-"
+    return f"{mean:.{digits}f}" + ("" if isnan(spread) else f" ± {spread:.{digits}f}")
+
+
+def render_result(result: MethodResult) -> str:
+    """One run for a screen: groups, closing costs if there are any, and every task."""
+    lines = [repr(result)]
+    if result.elbow is not None:
+        costs = ", ".join(f"{cost:.2f}" for cost in result.elbow["costs"])
+        lines.append(
+            f"closing costs, {result.elbow['n_branches'][0]} branches to 1: {costs}; "
+            f"the largest rise says K = {result.elbow['n_groups']}"
+        )
+    for name, metric in result.metrics.items():
+        error = f"{METRIC_LABELS[metric]} {result.task_errors[name]:6.2f}"
+        lines.append(f"  {name:24} loss {result.task_losses[name]:.4f}  {error}")
+    return "\n".join(lines)
+
+
+def render_summary(table: pd.DataFrame) -> str:
+    """What `summarise` says of a table of runs, for a screen."""
+    import pandas as pd
+
+    summary = summarise(table)
+    rows = []
+    for row in summary.reset_index().to_dict("records"):
+        k = row.get("k", nan)  # only there with several numbers of groups
+        k = "" if pd.isna(k) else f" K={k}" if isinstance(k, str) else f" K={k:.0f}"
+        rows.append(
+            {
+                "method": row["method"] + k,
+                "total error": show(row["total_error"], row["total_error_std"]),
+                "NormGain_E %": show(row["norm_gain_error"], row["norm_gain_error_std"]),
+                "NormGain_L %": show(row["norm_gain_loss"], row["norm_gain_loss_std"]),
+                "ARI": show(row["agreement"], digits=2),
+                "cost": show(row["encoder_cost"], digits=2),
+                "CPU s": show(row["cpu_seconds"], digits=0),
+            }
+        )
+    n_seeds = int(summary["seeds"].iloc[0])
+    return (
+        f"{align(pd.DataFrame(rows))}\n"
+        f"mean ± standard deviation over {n_seeds} seed{'s' * (n_seeds > 1)}; NormGain against "
+        "Naive MTL\nof the same seed; ARI: agreement with the planted groups (1 exact, about 0 "
+        "chance); cost: encoder\nmultiply-adds spent in training relative to Naive MTL, spare "
+        "branches and restarts included."
+    )
+
+
+def render_tasks(table: pd.DataFrame) -> str:
+    """Losses and errors of every task over seeds, for a screen: one line a task and method."""
+    import pandas as pd
+
+    digits = {"loss": 4, "gain_loss": 1, "error": 2, "gain_error": 1}
+    grouped = table.groupby(["task", "method", "metric"], sort=False)[list(digits)]
+    means, spreads = pd.DataFrame(grouped.mean()), pd.DataFrame(grouped.std())
+    words = {
+        name: [show(*pair, n) for pair in zip(means[name], spreads[name], strict=True)]
+        for name, n in digits.items()
+    }
+    task, method, metric = (means.index.get_level_values(name) for name in means.index.names)
+    names = ["task", "method", "loss", "gain %", "metric", "value", "gain %"]
+    columns = [task, method, words["loss"], words["gain_loss"], metric]
+    columns += [words["error"], words["gain_error"]]
+    return align(pd.DataFrame(dict(enumerate(columns))).set_axis(names, axis=1))

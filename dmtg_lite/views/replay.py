@@ -8,17 +8,19 @@ from __future__ import annotations
 import base64
 import html
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.history import About, History, compute_entropy, compute_mean_assignment
-from dmtg_lite.views.plots import decimate, running_mean
+from dmtg_lite.runs.history import About, History, compute_entropy
+from dmtg_lite.views.plots.curves import check_records, decimate, running_mean
+from dmtg_lite.views.plots.matrix import LOSS_COLOURS, compute_loss_range, compute_matrix
 
 HERE = Path(__file__).parent
-WIDGETS = HERE / "widgets"
-_MAX_VALUES = 40_000  # bytes of one of the two films: what keeps a page of 40 tasks under 200 kB
+_MAX_BYTES = 80_000  # of all films: what keeps a page of 40 tasks under 200 kB
 
 
 def write_replay(history: History, path: str | Path, *, max_frames: int = 200) -> Path:
@@ -28,14 +30,8 @@ def write_replay(history: History, path: str | Path, *, max_frames: int = 200) -
 
     Args:
         history: A run with at least one record.
-        path: Where to write; ``.html``.
+        path: Where to write; ``.html``, or it is refused.
         max_frames: Steps kept, evenly spaced, first and last included; fewer where N x K is large.
-
-    Returns:
-        The path.
-
-    Raises:
-        ValueError: If the run is empty or the path does not end in .html.
     """
     path = Path(path)
     if path.suffix != ".html":
@@ -45,129 +41,119 @@ def write_replay(history: History, path: str | Path, *, max_frames: int = 200) -
 
 def render_replay(history: History, *, max_frames: int = 200) -> str:
     """The page of `write_replay` as text."""
-    if not len(history):
-        raise ValueError("`history` has no records yet; train at least one step first.")
-    about = history.about
-    per_frame = history.n_tasks * history.n_groups
-    rows = decimate(len(history), max(2, min(max_frames, _MAX_VALUES // per_frame)))
-    probabilities, tau = history.probabilities[rows], history.tau[rows]
-    mean_weights = np.stack(
-        [
-            compute_mean_assignment(p, float(t), n_draws=400)
-            for p, t in zip(probabilities, tau, strict=True)
-        ]
+    check_records(history)
+    n_tasks, n_groups = history.n_tasks, history.n_groups
+    parts = {
+        "TITLE": html.escape(history.about.title or "A recorded run"),
+        "ABOUT": _describe(history.about),
+        "GROUPS": _list_groups(history),
+        # pixels of the table's letters: forty rows end where the head graph beside them does
+        "FONT": "10.5" if n_tasks > 32 else "16" if n_tasks <= 12 and n_groups <= 8 else "12",
+        "PAD": f"{5 if n_tasks <= 12 else 0}px {4 if n_groups <= 8 else 1}px",
+        "CSS": _read("widgets/head_graph.css") + _read("widgets/matrix_toggle.css"),
+        "MODULES": _wrap("headGraph", "head_graph.js") + _wrap("matrixToggle", "matrix_toggle.js"),
+        # "<" would let a task name end the script element
+        "RUN": json.dumps(_film(history, max_frames), allow_nan=False).replace("<", "\\u003c"),
+    }
+    # text, name, text, name, ...: what is put in is not searched again
+    first, *rest = _read("replay_template.html").split("@@")
+    return first + "".join(
+        parts[name] + text for name, text in zip(rest[::2], rest[1::2], strict=True)
     )
-    run = {
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _wrap(name: str, file: str) -> str:
+    """A module cannot be imported from a file, so its text becomes a function with names inside."""
+    body = _read(f"widgets/{file}").replace("export default { render };", "return { render };")
+    return f"const {name} = (() => {{\n{body}}})();\n"
+
+
+def _film(history: History, max_frames: int) -> dict[str, Any]:
+    """What the page's program reads: per frame numbers of the run, and base64 of its matrices."""
+    per_frame = history.n_tasks * history.n_groups * (4 if history.has_loss_matrices else 2)
+    rows = decimate(len(history), max(2, min(max_frames, _MAX_BYTES // per_frame)))
+    p, tau = history.probabilities[rows], history.tau[rows]
+    mean_weights = [compute_matrix(history, row, "E[Z]") for row in rows.tolist()]
+    film = {
         "tasks": history.task_names,
         "n_groups": history.n_groups,
         "steps": history.steps[rows].tolist(),
         "tau": [float(f"{t:.3g}") for t in tau],
-        "loss": running_mean(history.task_losses.mean(1), 20)[rows].round(4).tolist(),
-        "entropy": compute_entropy(probabilities).round(3).tolist(),
-        "p": _pack(probabilities),
-        "z": _pack(mean_weights),
-        "finished": about.groups is not None,
+        "loss": running_mean(history.task_losses.mean(1))[rows].round(4).tolist(),
+        "entropy": compute_entropy(p).round(3).tolist(),
+        "p": _pack_weights(p),
+        "z": _pack_weights(np.stack(mean_weights)),
+        "finished": history.about.groups is not None,
         "closings": [closing["step"] for closing in history.closings],
     }
-    title = about.title or "A recorded run"
-    head_graph = (WIDGETS / "head_graph.js").read_text(encoding="utf-8")
-    parts = {
-        "TITLE": html.escape(title),
-        "ABOUT": _about(about),
-        "GROUPS": _groups(history),
-        "FONT": _font_size(history),
-        "PAD": f"{5 if history.n_tasks <= 12 else 0}px {4 if history.n_groups <= 8 else 1}px",
-        "CSS": (WIDGETS / "head_graph.css").read_text(encoding="utf-8"),
-        # a module cannot be imported from a file, so its text becomes a function with its own names
-        "HEAD_GRAPH": "const headGraph = (() => {\n"
-        + head_graph.replace("export default { render };", "return { render };\n})();"),
-        # "<" would let a task name end the script element
-        "RUN": json.dumps(run, allow_nan=False).replace("<", "\\u003c"),
-    }
-    page = (HERE / "replay_template.html").read_text(encoding="utf-8")
-    before, *rest = page.split(
-        "@@"
-    )  # text, name, text, name, ...: what is put in is not searched again
-    names, texts = rest[::2], rest[1::2]
-    return before + "".join(parts[name] + text for name, text in zip(names, texts, strict=True))
+    if history.has_loss_matrices:
+        losses = np.stack([compute_matrix(history, row, "loss") for row in rows.tolist()])
+        most = float(np.max(losses, initial=1e-6, where=~np.isnan(losses)))
+        codes = np.nan_to_num(losses / most * 65534, nan=65535).round().astype("<u2")
+        film |= {"losses": base64.b64encode(codes.tobytes()).decode(), "most_loss": most}
+        film |= {"loss_range": compute_loss_range(history) or 1e-6, "loss_colours": LOSS_COLOURS}
+    return film
 
 
-def _font_size(history: History) -> str:
-    """Pixels of the table's letters: forty rows end where the head graph beside them does."""
-    if history.n_tasks > 32:
-        return "10.5"
-    return "16" if history.n_tasks <= 12 and history.n_groups <= 8 else "12"
-
-
-def _pack(frames: np.ndarray) -> str:
+def _pack_weights(frames: np.ndarray) -> str:
     """Probabilities as base64 of one byte each; a head that is there never rounds to 0."""
     frames = np.nan_to_num(frames)
-    return base64.b64encode(
-        np.maximum(np.round(frames * 255), frames > 0).astype(np.uint8)
-    ).decode()
+    codes = np.maximum(np.round(frames * 255), frames > 0).astype(np.uint8)
+    return base64.b64encode(codes.tobytes()).decode()
 
 
-def _about(about: About) -> str:
-    facts = [
-        f"{name} {value}"
-        for name in ("method", "data", "seed")
-        if (value := getattr(about, name)) not in (None, "")
-    ]
-    facts = [fact.removeprefix("method ") for fact in facts]
-    lines = []
-    if facts:
-        lines.append(f'<p class="faint">{html.escape(" · ".join(facts))}</p>')
-    if about.note:
-        lines.append(f"<p>{html.escape(about.note)}</p>")
-    if about.config:
-        lines.append(f"<p><code>{html.escape(about.config)}</code></p>")
-    return "\n".join(lines)
+def _describe(about: About) -> str:
+    """Method, data and seed; the note; the pasteable line: as far as they are known."""
+    seed = "" if about.seed is None else f"seed {about.seed}"
+    facts = " · ".join(filter(None, (about.method, about.data and f"data {about.data}", seed)))
+    texts = {'<p class="faint">{}</p>': facts, "<p>{}</p>": about.note}
+    texts["<p><code>{}</code></p>"] = about.config
+    return "\n".join(tag.format(html.escape(text)) for tag, text in texts.items() if text)
 
 
-def _groups(history: History) -> str:
-    found, planted = (
-        history.about.groups or history.groups(),
-        history.about.planted_groups,
-    )
-    same = {frozenset(group) for group in planted or []} & {frozenset(group) for group in found}
+def _list_groups(history: History) -> str:
+    """Groups found and planted, and the branches that closed: what needs no JavaScript."""
+    about = history.about
+    found, planted = about.groups or history.groups(), about.planted_groups or []
+    same = {frozenset(group) for group in planted} & {frozenset(group) for group in found}
 
     def listing(title: str, groups: list[list[str]]) -> str:
-        items = "".join(
-            f"<li>{html.escape(', '.join(map(str, group)))}"
-            f"{' <span title=&quot;found&quot;>&#10003;</span>' if frozenset(group) in same else ''}</li>"
-            for group in groups
-        ).replace("&quot;", '"')
-        return f"<section><h2>{title}</h2><ol>{items}</ol></section>"
+        ticks = [' <span title="found">&#10003;</span>' * (frozenset(g) in same) for g in groups]
+        texts = [html.escape(", ".join(map(str, group))) for group in groups]
+        return _section(title, (text + tick for text, tick in zip(texts, ticks, strict=True)))
 
     sections = listing("Groups found", found)
     if planted:
         sections += listing(f"Planted groups: {len(same)} of {len(planted)} found", planted)
-    return f'<div class="groups">{sections}{_closings(history)}</div>'
+    return f'<div class="groups">{sections}{_list_closings(history)}</div>'
 
 
-def _closings(history: History) -> str:
-    """The branches that closed, what that cost, and what one more would have: the elbow in words."""
-    lines = []
+def _list_closings(history: History) -> str:
+    """Who closed, what that cost, and what one more would have: the elbow in words."""
+    lines, elbow = [], history.elbow
     for closing in history.closings:
-        cost = closing["cost"]
         moved: dict[int, list[str]] = {}
         for task, branch in closing["moved"].items():
             moved.setdefault(branch, []).append(str(task))
+        line = f"step {closing['step']}: branch {closing['branch']} at a cost of "
         tasks = "; ".join(f"{', '.join(names)} to {branch}" for branch, names in moved.items())
-        line = f"step {closing['step']}: branch {closing['branch']} at a cost of {cost:.2f}"
-        lines.append(f"<li>{html.escape(f'{line}, {tasks}' if tasks else line)}</li>")
-    elbow = history.elbow
+        lines.append(html.escape(f"{line}{closing['cost']:.2f}" + (f", {tasks}" if tasks else "")))
     verdict = ""
     if elbow:
-        costs = ", ".join(
-            f"{n} to {n - 1}: {cost:.2f}"
-            for n, cost in zip(elbow["n_branches"], elbow["costs"], strict=True)
-        )
+        pairs = zip(elbow["n_branches"], elbow["costs"], strict=True)
+        costs = ", ".join(f"{n} to {n - 1}: {cost:.2f}" for n, cost in pairs)
         verdict = (
-            f'<p class="faint">Closing on down to one branch, as imagined: {html.escape(costs)}. '
-            f"The largest rise says K = {html.escape(str(elbow['n_groups']))}.</p>"
+            f"Closing on down to one branch, as imagined: {costs}. The largest rise says "
+            f"K = {elbow['n_groups']}."
         )
-    if not lines and not verdict:
-        return ""
-    listing = f"<ol>{''.join(lines)}</ol>" if lines else ""
-    return f"<section><h2>Branches closed: {len(lines)}</h2>{listing}{verdict}</section>"
+        verdict = f'<p class="faint">{html.escape(verdict)}</p>'
+    return _section(f"Branches closed: {len(lines)}", lines, verdict) if lines or elbow else ""
+
+
+def _section(title: str, items: Iterable[str], more: str = "") -> str:
+    listing = "".join(f"<li>{item}</li>" for item in items)
+    return f"<section><h2>{title}</h2>{f'<ol>{listing}</ol>' if listing else ''}{more}</section>"

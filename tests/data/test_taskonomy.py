@@ -1,18 +1,18 @@
-"""What preparing and opening Taskonomy promise, on generated files in its formats; no Taskonomy here."""
+"""What preparing and opening Taskonomy promise, on generated files in its formats; none is its own.
+
+Kills, full disks and damaged folders are `test_prepared_folder`.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import os
+import re
 import shutil
-import signal
-import subprocess
-import sys
 import tarfile
-import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,10 @@ pytest.importorskip("tqdm", reason='needs the extra "data"')
 
 from PIL import Image, PngImagePlugin
 
+from dmtg_lite.data import prepared_folder
 from dmtg_lite.data.taskonomy import prepare as taskonomy_prepare
-from dmtg_lite.data.taskonomy.arrays import join_ranges, measure_ranges, row_types
-from dmtg_lite.data.taskonomy.files import DOMAINS, find_taskonomy
+from dmtg_lite.data.taskonomy.arrays import measure_ranges, row_types
+from dmtg_lite.data.taskonomy.files import DOMAINS
 from dmtg_lite.data.taskonomy.images import (
     prepare_view,
     shrink_classes,
@@ -35,33 +36,21 @@ from dmtg_lite.data.taskonomy.images import (
     shrink_normals,
 )
 from dmtg_lite.data.taskonomy.load import taskonomy
+from dmtg_lite.data.taskonomy.plan import choose_views, divide_points
 from dmtg_lite.data.taskonomy.prepare import prepare_taskonomy
-from dmtg_lite.data.taskonomy.splits import TINY, choose_views, divide_points, read_split
+from dmtg_lite.data.taskonomy.splits import TINY, read_split
 
-SCRIPTS = Path(__file__).parents[2] / "data_scripts"
 SIDE = 32
-BUILDINGS = (
-    "allensville",
-    "beechwood",
-    "darden",
-    "ihlen",
-)  # train, train, val, test of the tiny split
+CLASSES = "segment_semantic"
+BUILDINGS = ("allensville", "beechwood", "darden", "ihlen")  # tiny: train, train, val, test
 VIEWS = [(0, 0), (0, 1), (2, 0), (10, 3)]  # point, view; 10 follows 2 as a number, not as a word
-LAYOUTS = (
-    "omnitools",
-    "buildings",
-    "unpacked",
-    "unpacked by building",
-    "tars",
-    "tars with buildings",
-)
-
-
-def load_script(name: str):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+FOLDERS = {
+    "omnitools": "{domain}/taskonomy/{building}",
+    "buildings": "{domain}/{building}",
+    "unpacked": "{building}_{domain}/{domain}",
+    "unpacked by building": "{building}/{domain}/taskonomy/{building}",
+}
+TARS = {"tars": "{domain}", "tars with buildings": "{domain}/{building}"}  # folders in them
 
 
 def draw(building: str, point: int, view: int) -> dict[str, np.ndarray]:
@@ -84,13 +73,16 @@ def draw(building: str, point: int, view: int) -> dict[str, np.ndarray]:
     }
 
 
-def png(array: np.ndarray, text: str | None = None) -> bytes:
-    info = PngImagePlugin.PngInfo()
+def png(array: np.ndarray, text: str = "") -> bytes:
+    info, file = PngImagePlugin.PngInfo(), io.BytesIO()
     if text:
         info.add_text("Comment", text)
-    file = io.BytesIO()
     Image.fromarray(array).save(file, format="PNG", pnginfo=info)
     return file.getvalue()
+
+
+def prepare_drawn(drawn: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    return prepare_view({domain: (domain, png(a)) for domain, a in drawn.items()}, SIDE, size)
 
 
 def file_name(domain: str, point: int, view: int) -> str:
@@ -98,46 +90,33 @@ def file_name(domain: str, point: int, view: int) -> str:
 
 
 def make_root(
-    root: Path,
-    layout: str = "buildings",
-    *,
-    buildings=BUILDINGS,
-    views=VIEWS,
-    text: str | None = None,
+    root: Path, layout: str = "buildings", *, buildings=BUILDINGS, text: str = ""
 ) -> Path:
     """Write the pictures of some buildings in one of the layouts of the real files."""
     for building in buildings:
-        pictures = {view: draw(building, *view) for view in views}
+        drawn = {view: draw(building, *view) for view in VIEWS}
         for domain in DOMAINS:
-            content = {
-                file_name(domain, *view): png(pictures[view][domain], text) for view in views
-            }
-            folder = {
-                "omnitools": root / domain / "taskonomy" / building,
-                "buildings": root / domain / building,
-                "unpacked": root / f"{building}_{domain}" / domain,
-                "unpacked by building": root / building / domain / "taskonomy" / building,
-                "one": root / domain,
-            }.get(layout)
-            if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
-                for name, data in content.items():
-                    (folder / name).write_bytes(data)
-            else:
-                inner = f"{domain}/{building}" if layout == "tars with buildings" else domain
-                write_tar(
-                    root / f"{building}_{domain}.tar",
-                    {f"{inner}/{name}": d for name, d in content.items()},
-                )
+            pictures = {file_name(domain, *v): png(drawn[v][domain], text) for v in VIEWS}
+            place = {**FOLDERS, **TARS, "one": "{domain}"}[layout].format(
+                domain=domain, building=building
+            )
+            if layout in TARS:
+                inside = {f"{place}/{name}": data for name, data in pictures.items()}
+                write_tar(root / f"{building}_{domain}.tar", inside)
+                continue
+            (root / place).mkdir(parents=True, exist_ok=True)
+            for name, data in pictures.items():
+                (root / place / name).write_bytes(data)
     return root
 
 
-def write_tar(path: Path, content: dict[str, bytes]) -> None:
+def write_tar(path: Path, content: dict[str, bytes], kind: bytes = tarfile.REGTYPE) -> None:
+    """Append to a tar."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
+    with tarfile.open(path, "a") as archive:
         for name, data in content.items():
             member = tarfile.TarInfo(name)
-            member.size = len(data)
+            member.size, member.type, member.linkname = len(data), kind, "../../etc/passwd"
             archive.addfile(member, io.BytesIO(data))
 
 
@@ -164,9 +143,8 @@ def prepare(root: Path, out: Path, *, size: int = SIDE // 2, **options) -> Path:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {
-        name: (folder / name).read_bytes() for name in [*row_types(1), "split.npy", "left_out.csv"]
-    }
+    names = [*row_types(1), "split.npy", "left_out.csv"]
+    return {name: (folder / name).read_bytes() for name in names}
 
 
 def manifest_of(folder: Path) -> dict:
@@ -181,46 +159,34 @@ def manifest_of(folder: Path) -> dict:
     [
         ([[512, 1024], [1536, 65535]], 2.0),  # (1 + 2 + 3) / 3
         ([[512, 65535], [65535, 1536]], 2.0),  # half of the weight is enough
-        ([[512, 65535], [65535, 65535]], None),
+        ([[512, 65535], [65535, 65535]], np.nan),
         ([[512, 1024], [1536, 8191]], 5.499512),  # (1 + 2 + 3 + 15.998) / 4
         ([[512, 1024], [1536, 8192]], 2.0),  # 16 m and more is no label
     ],
 )
 def test_depth_averages_the_valid_pixels_only(raw, metres) -> None:
-    """Two by two pixels to one: "no depth" never enters the mean, and is what is left if it prevails."""
+    """Two by two pixels to one: "no depth" never enters the mean, and is left if it prevails."""
     got = shrink_depth(np.array(raw, np.uint16), 1)
     assert got.dtype == np.float16
-    if metres is None:
-        assert np.isnan(got).all()
-    else:
-        assert got[0, 0] == np.float16(metres)
+    np.testing.assert_array_equal(got, [[np.float16(metres)]])
 
 
-def test_normals_average_to_a_unit_vector_under_the_depth_mask() -> None:
-    """x and y in equal parts give (1, 1, 0) / sqrt 2; an invalid pixel adds nothing; opposites cancel."""
-    x, y, opposite, grey = (
-        [255, 127.5, 127.5],
-        [127.5, 255, 127.5],
-        [0, 127.5, 127.5],
-        [128, 128, 128],
-    )
-    colours = np.array([[x, y], [y, x]])
-    valid = np.ones((2, 2), bool)
-    assert shrink_normals(colours, valid, 1)[0, 0].tolist() == [90, 90, 0]  # 127 / sqrt 2 = 89.8
-    some = np.array([[True, False], [True, False]])
-    assert shrink_normals(np.array([[x, grey], [x, opposite]]), some, 1)[0, 0].tolist() == [
-        127,
-        0,
-        0,
-    ]
-    assert (
-        shrink_normals(colours, np.array([[True, False], [False, False]]), 1)[0, 0].tolist()
-        == [-128] * 3
-    )
-    assert (
-        shrink_normals(np.array([[x, opposite], [opposite, x]]), valid, 1)[0, 0].tolist()
-        == [-128] * 3
-    )
+X, Y, OPPOSITE, GREY = [255, 127.5, 127.5], [127.5, 255, 127.5], [0, 127.5, 127.5], [128] * 3
+
+
+@pytest.mark.parametrize(
+    ("colours", "valid", "expected"),
+    [
+        ([[X, Y], [Y, X]], [[1, 1], [1, 1]], [90, 90, 0]),  # 127 / sqrt 2 = 89.8
+        ([[X, GREY], [X, OPPOSITE]], [[1, 0], [1, 0]], [127, 0, 0]),
+        ([[X, Y], [Y, X]], [[1, 0], [0, 0]], [-128] * 3),
+        ([[X, OPPOSITE], [OPPOSITE, X]], [[1, 1], [1, 1]], [-128] * 3),  # they cancel
+    ],
+)
+def test_normals_average_to_a_unit_vector_under_the_depth_mask(colours, valid, expected) -> None:
+    """x and y in equal parts give (1, 1, 0) / sqrt 2; an invalid pixel adds nothing."""
+    got = shrink_normals(np.array(colours), np.array(valid, bool), 1)
+    assert got[0, 0].tolist() == expected
 
 
 def test_classes_are_taken_never_averaged() -> None:
@@ -241,34 +207,27 @@ def test_counts_are_averaged_as_numbers() -> None:
 def test_a_plain_mean_where_everything_is_valid() -> None:
     """Oracle: without invalid pixels the mean over valid ones is torch's antialiased bilinear."""
     raw = np.random.default_rng(0).integers(0, 8192, (24, 24)).astype(np.uint16)
-    tensor = torch.from_numpy(raw.astype(np.float32))[None, None] / 512
-    expected = torch.nn.functional.interpolate(tensor, (10, 10), mode="bilinear", antialias=True)[
-        0, 0
-    ]
+    metres = torch.from_numpy(raw.astype(np.float32))[None, None] / 512
+    expected = torch.nn.functional.interpolate(metres, (10, 10), mode="bilinear", antialias=True)
     # half a step of float16 between 8 and 16 m is 0.004
-    np.testing.assert_allclose(shrink_depth(raw, 10), expected.numpy(), atol=0.005)
+    np.testing.assert_allclose(shrink_depth(raw, 10), expected[0, 0].numpy(), atol=0.005)
 
 
 def test_the_size_of_the_files_is_not_resampled() -> None:
     """Every number of the files is found again, in its unit."""
     drawn = draw("a", 1, 2)
-    got = prepare_view({d: (d, png(a)) for d, a in drawn.items()}, SIDE, SIDE)
+    got = prepare_drawn(drawn, SIDE)
     valid = drawn["depth_zbuffer"] < 8192
-    assert np.array_equal(got["rgb.npy"], drawn["rgb"])
-    assert np.array_equal(
-        got["depth.npy"],
-        np.where(valid, drawn["depth_zbuffer"] / 512, np.nan).astype(np.float16),
-        equal_nan=True,
-    )
+    metres = np.where(valid, drawn["depth_zbuffer"] / 512, np.nan).astype(np.float16)
     ids = drawn["segment_semantic"].astype(int)
+    assert np.array_equal(got["rgb.npy"], drawn["rgb"])
+    assert np.array_equal(got["depth.npy"], metres, equal_nan=True)
     assert np.array_equal(got["segmentation.npy"], np.where(ids == 0, -1, ids))
-    assert np.array_equal(got["keypoints.npy"], (drawn["keypoints2d"] / 65535).astype(np.float16))
-    assert np.array_equal(got["edges.npy"], (drawn["edge_texture"] / 65535).astype(np.float16))
+    for name, domain in (("keypoints.npy", "keypoints2d"), ("edges.npy", "edge_texture")):
+        assert np.array_equal(got[name], (drawn[domain] / 65535).astype(np.float16))
     assert (got["normal.npy"][~valid] == -128).all()
-    decoded = drawn["normal"][valid] / 127.5 - 1
-    assert (
-        np.abs(got["normal.npy"][valid] - 127 * decoded).max() <= 1
-    )  # rounding, and the unit length
+    decoded = drawn["normal"][valid] / 127.5 - 1  # to 1: rounding, and the unit length
+    assert np.abs(got["normal.npy"][valid] - 127 * decoded).max() <= 1
 
 
 # ---- splits --------------------------------------------------------------------------------------
@@ -324,32 +283,9 @@ def test_a_limit_is_shared_evenly() -> None:
     """Splits in proportion, buildings alike, and views from all over a building."""
     split = np.repeat([0, 1, 2], [80, 10, 10])
     building = np.repeat([0, 1, 2, 3], [60, 20, 10, 10])
-    rows = choose_views(split, building, 20)
-    assert rows.tolist() == [
-        0,
-        7,
-        15,
-        22,
-        30,
-        37,
-        45,
-        52,
-        60,
-        62,
-        65,
-        67,
-        70,
-        72,
-        75,
-        77,
-        80,
-        85,
-        90,
-        95,
-    ]
-    assert (
-        len(choose_views(split, building, 70)) == 70
-    )  # 20 of the small building, the rest of the large
+    rows = [0, 7, 15, 22, 30, 37, 45, 52, 60, 62, 65, 67, 70, 72, 75, 77, 80, 85, 90, 95]
+    assert choose_views(split, building, 20).tolist() == rows
+    # 20 of the small building, the rest of the large one
     assert np.bincount(building[choose_views(split, building, 70)]).tolist() == [36, 20, 7, 7]
     assert np.bincount(split[choose_views(split, building, 3)]).tolist() == [1, 1, 1]
     assert np.array_equal(choose_views(split, building, 100), np.arange(100))
@@ -358,28 +294,23 @@ def test_a_limit_is_shared_evenly() -> None:
 # ---- layouts -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("layout", [*FOLDERS, *TARS])
 def test_every_layout_gives_the_same_arrays(layout, prepared, tmp_path) -> None:
     """Also where the path itself contains "rgb", which the published loaders replace."""
     root = make_root(tmp_path / "my_rgb" / "rgb_depth", layout)
     assert content(prepare(root, tmp_path / "out")) == content(prepared)
 
 
-def test_files_of_segmentation_may_be_named_as_their_folder(root, prepared, tmp_path) -> None:
-    """domain_segment_semantic.png, as some copies are named for Standley's loader."""
-    for path in (root / "segment_semantic").glob("*/*.png"):
-        path.rename(path.with_name(path.name.replace("segmentsemantic", "segment_semantic")))
-    assert content(prepare(root, tmp_path / "out")) == content(prepared)
-
-
-def test_a_folder_counts_before_the_tar_it_was_unpacked_from(root, prepared, tmp_path) -> None:
-    """Tars that were kept beside the folders do not disturb, not even broken ones."""
+def test_what_does_not_disturb(root, prepared, tmp_path) -> None:
+    """Names made for Standley's loader; a tar kept beside the folder unpacked from it."""
+    for path in (root / CLASSES).glob("*/*.png"):
+        path.rename(path.with_name(path.name.replace("segmentsemantic", CLASSES)))
     (root / "allensville_rgb.tar").write_bytes(b"half a tar")
     assert content(prepare(root, tmp_path / "out")) == content(prepared)
 
 
 def test_one_building_needs_to_be_called_that(tmp_path) -> None:
-    """Layout <domain>/point_...: refused by name, divided by point with --split one, and said so."""
+    """Layout <domain>/point_...: refused by name, divided by point with --split one."""
     root = make_root(tmp_path / "root", "one", buildings=("ihlen",))
     with pytest.raises(ValueError, match=r"one building without its name.*--split one"):
         prepare(root, tmp_path / "out")
@@ -389,38 +320,31 @@ def test_one_building_needs_to_be_called_that(tmp_path) -> None:
     assert manifest_of(out)["settings"]["split"] == "one"
     assert manifest_of(out)["counts"] == {"train": 2, "val": 1, "test": 1}
     assert "One building" in taskonomy(out).note
-    two = make_root(tmp_path / "two", buildings=("ihlen", "darden"))
-    with pytest.raises(
-        ValueError, match="divides a single building, but 2 are there: darden, ihlen"
-    ):
-        prepare(two, tmp_path / "out_two", split="one")
+    make_root(named, "omnitools", buildings=("darden",))
+    with pytest.raises(ValueError, match="a single building, but 2 are there: darden, ihlen"):
+        prepare(named, tmp_path / "out_two", split="one")
 
 
 def test_a_split_csv_decides(made, tmp_path) -> None:
     """Each building where the list wants it."""
-    path = tmp_path / "split.csv"
-    path.write_bytes(
-        b"id,train,val,test\rallensville,0,0,1\rbeechwood,0,1,0\rihlen,1,0,0\rdarden,0,0,0"
-    )
-    manifest = manifest_of(prepare(made, tmp_path / "out", split=path))
-    assert manifest["buildings"] == {
-        "train": {"ihlen": 4},
-        "val": {"beechwood": 4},
-        "test": {"allensville": 4},
-    }
+    rows = ["id,train,val,test", "allensville,0,0,1", "beechwood,0,1,0", "ihlen,1,0,0"]
+    (tmp_path / "split.csv").write_text("\n".join([*rows, "darden,0,0,0"]))
+    manifest = manifest_of(prepare(made, tmp_path / "out", split=tmp_path / "split.csv"))
+    names = {"train": {"ihlen": 4}, "val": {"beechwood": 4}, "test": {"allensville": 4}}
+    assert manifest["buildings"] == names
     assert manifest["buildings_without_split"] == ["darden"]
 
 
-def test_what_is_left_out_is_said(root, tmp_path, capsys) -> None:
-    """Views without all six pictures, buildings of no split, buildings of the split that are not there."""
+def test_what_is_left_out_is_said(root, tmp_path, run_script) -> None:
+    """Views without all six pictures, buildings of no split, buildings that are not there."""
     make_root(root, buildings=("cauthron",))
     (root / "normal" / "allensville" / file_name("normal", 2, 0)).unlink()
     (root / "normal" / "darden" / file_name("normal", 0, 1)).unlink()
     (root / "rgb" / "darden" / file_name("rgb", 0, 1)).unlink()
     (root / "rgb" / "darden" / "Thumbs.db").write_bytes(b"x")
     out = tmp_path / "out"
-    main = load_script("prepare_taskonomy").main
-    assert main(["--root", str(root), "--out", str(out), "--size", "16"]) == 0
+    code, said, _ = run_script("prepare_taskonomy", "--root", root, "--out", out, "--size", "16")
+    assert code == 0
     assert (out / "left_out.csv").read_text().splitlines() == [
         "building,point,view,missing",
         "allensville,2,0,normal",
@@ -431,23 +355,24 @@ def test_what_is_left_out_is_said(root, tmp_path, capsys) -> None:
     assert manifest["counts"] == {"train": 7, "val": 3, "test": 4}
     assert manifest["buildings_without_split"] == ["cauthron"]
     assert len(manifest["buildings_without_pictures"]) == 31
-    said = capsys.readouterr().out
-    assert "2 views left out" in said
-    assert "in no split: cauthron" in said
-    assert "woodbine" in said
+    for text in ("2 views left out", "in no split: cauthron", "woodbine", f"prepared {out}"):
+        assert text in said
 
 
 def test_a_limit_keeps_views_of_every_building(made, tmp_path) -> None:
     """8 of 16 views: two of each of the four buildings."""
     manifest = manifest_of(prepare(made, tmp_path / "out", limit=8))
-    assert manifest["buildings"] == {
-        "train": {"allensville": 2, "beechwood": 2},
-        "val": {"darden": 2},
-        "test": {"ihlen": 2},
-    }
+    names = {"train": {"allensville": 2, "beechwood": 2}, "val": {"darden": 2}}
+    assert manifest["buildings"] == {**names, "test": {"ihlen": 2}}
 
 
 # ---- refusals ------------------------------------------------------------------------------------
+
+DRAWN = draw("beechwood", 2, 0)
+GREY16, RGB = DRAWN["depth_zbuffer"], DRAWN["rgb"]
+GREY8 = (GREY16 >> 8).astype(np.uint8)
+WITH_18 = np.where(DRAWN[CLASSES] == DRAWN[CLASSES].max(), 18, DRAWN[CLASSES]).astype(np.uint8)
+Damage = Callable[[Path], object]
 
 
 def picture(root: Path, domain: str) -> Path:
@@ -455,33 +380,24 @@ def picture(root: Path, domain: str) -> Path:
     return root / domain / "beechwood" / file_name(domain, 2, 0)
 
 
-def replace_by(domain: str, array: np.ndarray):
+def put(domain: str, array: np.ndarray) -> Damage:
     return lambda root: picture(root, domain).write_bytes(png(array))
 
 
-def with_class_18(root: Path) -> None:
-    ids = draw("beechwood", 2, 0)["segment_semantic"]
-    ids[7, 9] = 18
-    picture(root, "segment_semantic").write_bytes(png(ids))
+def change(domain: str, by: Callable[[bytes], bytes]) -> Damage:
+    return lambda root: picture(root, domain).write_bytes(by(picture(root, domain).read_bytes()))
 
 
-def cut(share: float):
-    def damage(root: Path) -> None:
-        path = picture(root, "depth_zbuffer")
-        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-
-    return damage
+def cut(share: float) -> Damage:
+    return change("depth_zbuffer", lambda data: data[: int(share * len(data))])
 
 
-def flip(root: Path) -> None:
-    path = picture(root, "rgb")
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
+def flip(data: bytes) -> bytes:
+    half = len(data) // 2
+    return data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
 
 
-def html(root: Path) -> None:
-    picture(root, "rgb").write_text("<html><title>403 Forbidden</title></html>")
+html = change("rgb", lambda _: b"<html><title>403 Forbidden</title></html>")
 
 
 def first_html(root: Path) -> None:
@@ -489,11 +405,10 @@ def first_html(root: Path) -> None:
 
 
 def palette(root: Path) -> None:
-    image = Image.fromarray(draw("beechwood", 2, 0)["segment_semantic"]).convert("P")
-    image.save(picture(root, "segment_semantic"))
+    Image.fromarray(DRAWN[CLASSES]).convert("P").save(picture(root, CLASSES))
 
 
-def same_everywhere(domain: str, array: np.ndarray):
+def all_of(domain: str, array: np.ndarray) -> Damage:
     def damage(root: Path) -> None:
         for path in (root / domain).glob("*/*.png"):
             path.write_bytes(png(array))
@@ -501,12 +416,12 @@ def same_everywhere(domain: str, array: np.ndarray):
     return damage
 
 
-def no_domain(root: Path) -> None:
-    shutil.rmtree(root / "edge_texture")
+def without(*folders: str) -> Damage:
+    return lambda root: [shutil.rmtree(root / folder) for folder in folders]
 
 
-def no_domain_in_val(root: Path) -> None:
-    shutil.rmtree(root / "edge_texture" / "darden")
+def copy(folder: str, to: str) -> Damage:
+    return lambda root: shutil.copytree(root / folder, root / to)
 
 
 def old_sample(root: Path) -> None:
@@ -514,186 +429,111 @@ def old_sample(root: Path) -> None:
     (root / "keypoints2d").rename(root / "keypoint2d")
 
 
-def no_val(root: Path) -> None:
-    for domain in DOMAINS:
-        shutil.rmtree(root / domain / "darden")
-
-
-def two_places(root: Path) -> None:
-    shutil.copytree(root / "rgb" / "darden", root / "darden_rgb" / "rgb")
-
-
 def two_spellings(root: Path) -> None:
-    path = picture(root, "segment_semantic")
+    path = picture(root, CLASSES)
     shutil.copy(path, path.with_name(path.name.replace("segmentsemantic", "segment_semantic")))
 
 
-def tar_of(members: dict[str, bytes], *, kind: bytes = tarfile.REGTYPE, keep: int | None = None):
+def tar_with(
+    name: str = "", *, kind: bytes = tarfile.REGTYPE, by: Callable[[Path], object] | None = None
+) -> Damage:
+    """The colour pictures of darden as a tar, with a member more or something wrong in it."""
+
     def damage(root: Path) -> None:
-        """The colour pictures of darden as a tar, with something wrong in it."""
-        folder = root / "rgb" / "darden"
-        path = root / "darden_rgb.tar"
+        folder, path = root / "rgb" / "darden", root / "darden_rgb.tar"
         write_tar(path, {f"rgb/{p.name}": p.read_bytes() for p in sorted(folder.iterdir())})
-        with tarfile.open(path, "a") as archive:
-            for name, data in members.items():
-                member = tarfile.TarInfo(name)
-                member.size, member.type, member.linkname = len(data), kind, "../../etc/passwd"
-                archive.addfile(member, io.BytesIO(data))
-        if keep is not None:
-            path.write_bytes(path.read_bytes()[:keep])
+        if name:
+            write_tar(path, {name: b"" if kind != tarfile.REGTYPE else b"x"}, kind)
+        if by:
+            by(path)
         shutil.rmtree(folder)
 
     return damage
 
 
-def tar_cut_after_a_member(root: Path) -> None:
-    tar_of({})(root)
-    path = root / "darden_rgb.tar"
+def cut_after_a_member(path: Path) -> None:
     with tarfile.open(path) as archive:
         third = archive.getmembers()[2].offset
     os.truncate(path, third)
 
 
-def damaged_tar(root: Path) -> None:
-    tar_of({})(root)
-    path = root / "darden_rgb.tar"
-    data = bytearray(path.read_bytes())
-    second = data.index(b"rgb/point_0_view_1")
-    data[second] ^= 1
-    path.write_bytes(data)
+def damage_a_header(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"rgb/point_0_view_1", b"sgb/point_0_view_1", 1))
 
 
-GREY16 = draw("beechwood", 2, 0)["depth_zbuffer"]
-GREY8 = (GREY16 >> 8).astype(np.uint8)
-RGB = draw("beechwood", 2, 0)["rgb"]
-REFUSALS = {
-    "a class above 17": (
-        with_class_18,
-        r"beechwood/point_2_view_0\S* has the class id 18, expected 0 to 17",
-    ),
-    "8-bit depth": (
-        replace_by("depth_zbuffer", GREY8),
-        "depth_zbuffer.png is 8-bit grey, expected 16-bit",
-    ),
-    "8-bit keypoints": (
-        replace_by("keypoints2d", GREY8),
-        "keypoints2d.png is 8-bit grey, expected 16-bit",
-    ),
-    "8-bit edges": (
-        replace_by("edge_texture", GREY8),
-        "edge_texture.png is 8-bit grey, expected 16-bit",
-    ),
-    "16-bit classes": (
-        replace_by("segment_semantic", GREY16),
-        "is 16-bit grey, expected 8-bit grey",
-    ),
-    "a palette": (palette, "is 8-bit palette, expected 8-bit grey"),
-    "a grey image": (replace_by("rgb", GREY8), "domain_rgb.png is 8-bit grey, expected 8-bit RGB"),
-    "an image with alpha": (
-        replace_by("rgb", np.dstack([RGB, GREY8])),
-        "is 8-bit RGB with alpha, expected",
-    ),
-    "colours that are no normals": (
-        replace_by("normal", RGB // 3),
-        "domain_normal.png has normals of median",
-    ),
-    "grey for normals": (replace_by("normal", 0 * RGB + 128), "median length 0.01, expected 1"),
-    "an HTML page": (html, "point_2_view_0_domain_rgb.png is an HTML page"),
-    "an HTML page first": (first_html, "point_0_view_0_domain_rgb.png is an HTML page"),
-    "an empty file": (cut(0), r"depth_zbuffer.png is no PNG \(0 bytes\)"),
-    "a file cut short": (cut(0.6), "depth_zbuffer.png is no complete PNG"),
-    "a file cut near its end": (cut(0.99), "depth_zbuffer.png is no complete PNG"),
-    "a damaged file": (flip, "domain_rgb.png is no complete PNG .*checksum"),
-    "another size": (replace_by("rgb", RGB[:16, :16]), "is 16 x 16 pixels, expected 32 x 32"),
-    "no square": (replace_by("rgb", RGB[:16]), "is 32 x 16 pixels, expected 32 x 32"),
-    "constant keypoints": (same_everywhere("keypoints2d", 0 * GREY16), "`keypoints` is the same"),
-    "constant classes": (
-        same_everywhere("segment_semantic", 0 * GREY8 + 1),
-        r"`segmentation` is .* \[1\]",
-    ),
-    "no classes": (
-        same_everywhere("segment_semantic", 0 * GREY8),
-        "`segmentation` has no labelled pixel",
-    ),
-    "no depth": (
-        same_everywhere("depth_zbuffer", 0 * GREY16 + 65535),
-        "`depth` has no labelled pixel",
-    ),
-    "constant normals": (
-        same_everywhere("normal", 0 * RGB + np.array([128, 128, 255], "u1")),
-        "`normal` is",
-    ),
-    "a missing domain": (no_domain, "no pictures in a folder or tar of the domain edge_texture"),
-    "a domain missing in a split": (
-        no_domain_in_val,
-        "for the split `val`.*lacking edge_texture 4 times",
-    ),
-    "names of the old sample": (
-        old_sample,
-        "has no depth_zbuffer, keypoints2d, but depth, keypoint2d: folder",
-    ),
-    "a split without a building": (no_val, "no complete view for the split `val`"),
-    "a building in two places": (two_places, "rgb of darden is in .* and in .* Keep one"),
-    "two spellings": (two_spellings, "has files that end segment_semantic and segmentsemantic"),
-    "a tar that climbs out": (
-        tar_of({"rgb/../../evil.png": b"x"}),
-        "darden_rgb.tar member .* points outside",
-    ),
-    "a tar with absolute paths": (tar_of({"/etc/evil.png": b"x"}), "points outside"),
-    "a tar with a link": (
-        tar_of({"rgb/a.png": b""}, kind=tarfile.SYMTYPE),
-        "is a link, a device or too",
-    ),
-    "a tar with a hard link": (
-        tar_of({"rgb/a.png": b""}, kind=tarfile.LNKTYPE),
-        "is a link, a device or too",
-    ),
-    "a tar with a picture twice": (
-        tar_of({f"rgb/darden/{file_name('rgb', 0, 0)}": b"x"}),
-        "darden_rgb.tar has point_0_view_0 more than once",
-    ),
-    "a tar cut short": (tar_of({}, keep=3000), "darden_rgb.tar is no complete tar"),
-    "a tar cut after a member": (tar_cut_after_a_member, "no complete tar file .*no end mark"),
-    "a damaged tar": (damaged_tar, "darden_rgb.tar is no complete tar file .*no end mark"),
+REFUSALS: dict[str, Damage] = {  # by what the error says
+    r"beechwood/point_2_view_0\S* has the class id 18, expected 0 to 17": put(CLASSES, WITH_18),
+    "depth_zbuffer.png is 8-bit grey, expected 16-bit grey": put("depth_zbuffer", GREY8),
+    "keypoints2d.png is 8-bit grey, expected 16-bit grey": put("keypoints2d", GREY8),
+    "edge_texture.png is 8-bit grey, expected 16-bit grey": put("edge_texture", GREY8),
+    "semantic.png is 16-bit grey, expected 8-bit grey": put(CLASSES, GREY16),
+    "semantic.png is 8-bit palette, expected 8-bit grey": palette,
+    "domain_rgb.png is 8-bit grey, expected 8-bit RGB": put("rgb", GREY8),
+    "domain_rgb.png is 8-bit RGB with alpha, expected": put("rgb", np.dstack([RGB, GREY8])),
+    r"domain_normal.png has normals of median length \S+, expected 1: the": put("normal", RGB // 3),
+    "median length 0.01, expected 1": put("normal", 0 * RGB + 128),
+    "no pictures of rgb, depth_zbuffer, normal": without(*DOMAINS),
+    "point_2_view_0_domain_rgb.png is an HTML page": html,
+    "point_0_view_0_domain_rgb.png is an HTML page": first_html,
+    r"depth_zbuffer.png is no PNG \(0 bytes\)": cut(0),
+    "depth_zbuffer.png is no complete PNG": cut(0.6),
+    "depth_zbuffer.png is no complete PNG .*": cut(0.99),
+    "domain_rgb.png is no complete PNG .*checksum": change("rgb", flip),
+    "domain_rgb.png has more than 16 MB": change("rgb", lambda data: data + bytes(16 << 20)),
+    "is 16 x 16 pixels, expected 32 x 32": put("rgb", RGB[:16, :16]),
+    "is 32 x 16 pixels, expected 32 x 32": put("rgb", RGB[:16]),
+    "is 32 x 16 pixels, expected a square": all_of("rgb", RGB[:16]),
+    "`keypoints` is the same": all_of("keypoints2d", 0 * GREY16),
+    "`edges` is the same": all_of("edge_texture", 0 * GREY16),
+    r"`segmentation` is the same, \[1.0\]": all_of(CLASSES, 0 * GREY8 + 1),
+    "`segmentation` has no labelled pixel": all_of(CLASSES, 0 * GREY8),
+    "`depth` has no labelled pixel": all_of("depth_zbuffer", 0 * GREY16 + 65535),
+    "`normal` is the same": all_of("normal", 0 * RGB + np.array([128, 128, 255], "u1")),
+    "no pictures of edge_texture in .* Fetch all": without("edge_texture"),
+    "split `val`: .*lacking edge_texture 4 times": without("edge_texture/darden"),
+    "split `val`: 12 complete views": without(*(f"{domain}/darden" for domain in DOMAINS)),
+    "no pictures of depth_zbuffer, keypoints2d in .* It has depth, keypoint2d, names": old_sample,
+    "rgb of darden is in .* and in .* Keep one": copy("rgb/darden", "darden_rgb/rgb"),
+    "ihlen/rgb/darden should be of one building": copy("rgb/darden", "ihlen/rgb/darden"),
+    "files that end segment_semantic and segmentsemantic": two_spellings,
+    "darden_rgb.tar member .*evil.png' points outside": tar_with("rgb/../../evil.png"),
+    "darden_rgb.tar member '/etc/evil.png' points outside": tar_with("/etc/evil.png"),
+    "member 'rgb/a.png' is a link": tar_with("rgb/a.png", kind=tarfile.SYMTYPE),
+    "member 'rgb/b.png' is a link": tar_with("rgb/b.png", kind=tarfile.LNKTYPE),
+    "rgb.tar has point_0_view_0 more than once": tar_with(f"rgb/darden/{file_name('rgb', 0, 0)}"),
+    "darden_rgb.tar is no complete tar": tar_with(by=lambda path: os.truncate(path, 3000)),
+    "darden_rgb.tar is no complete tar .*no end mark": tar_with(by=cut_after_a_member),
+    "rgb.tar is no complete tar file .*no end mark": tar_with(by=damage_a_header),
 }
 
 
-@pytest.mark.parametrize("case", REFUSALS)
-def test_refused_with_one_line(case, root, tmp_path, capsys) -> None:
+@pytest.mark.parametrize("message", REFUSALS)
+def test_refused_with_one_line(message, root, tmp_path, run_script) -> None:
     """Each broken download ends in exit code 2 and one line that names it; nothing is prepared."""
-    damage, message = REFUSALS[case]
-    damage(root)
-    main = load_script("prepare_taskonomy").main
-    assert main(["--root", str(root), "--out", str(tmp_path / "out"), "--size", "16"]) == 2
-    error = (
-        capsys.readouterr().err.split("\r")[-1].strip().splitlines()[-1]
-    )  # after the progress bar
-    assert error.startswith("prepare_taskonomy: ")
-    with pytest.raises(ValueError, match=message):
-        raise ValueError(error)
+    REFUSALS[message](root)
+    arguments = ("--root", root, "--out", tmp_path / "out", "--size", 16)
+    code, _, error = run_script("prepare_taskonomy", *arguments)
+    assert code == 2
+    assert re.match(f"prepare_taskonomy: .*{message}", error)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_refused_picture_is_fetched_again_and_the_work_goes_on(
     root, prepared, tmp_path, monkeypatch
 ) -> None:
-    """What was done is kept: preparing everything takes hours, and one broken file is soon replaced."""
+    """What was done is kept: preparing takes hours, and one broken file is soon replaced."""
     monkeypatch.setattr(taskonomy_prepare, "CHUNK", 1)
-    monkeypatch.setattr(taskonomy_prepare, "SAVE_EVERY", 0)
+    monkeypatch.setattr(prepared_folder, "SAVE_EVERY", 0)
     good = picture(root, "rgb").read_bytes()
     html(root)
     with pytest.raises(ValueError, match="HTML page"):
         prepare(root, tmp_path / "out")
     assert json.loads((tmp_path / "out.partial" / "progress.json").read_text())["n_done"] == 6
     picture(root, "rgb").write_bytes(good)
-    assert content(prepare(root, tmp_path / "out")) == content(prepared)
-
-
-def test_refused_in_a_worker_process_too(root, tmp_path) -> None:
-    """The same error, in one piece, when the picture is read by another process."""
-    html(root)
-    with pytest.raises(ValueError, match=r"point_2_view_0_domain_rgb\.png is an HTML page"):
-        prepare(root, tmp_path / "out", jobs=2)
+    out = prepare(root, tmp_path / "out")
+    assert content(out) == content(prepared)
+    assert manifest_of(out) == manifest_of(prepared)
 
 
 @pytest.mark.parametrize(
@@ -711,114 +551,31 @@ def test_wrong_arguments_are_refused(options, message, made, tmp_path) -> None:
         prepare(made, tmp_path / "out", **options)
 
 
-def test_a_folder_without_taskonomy_says_what_is_missing(tmp_path) -> None:
-    """Nothing there, or no folder: what was looked for is named."""
-    with pytest.raises(FileNotFoundError, match=r"no Taskonomy in .* rgb, depth_zbuffer"):
-        find_taskonomy(tmp_path)
-    with pytest.raises(FileNotFoundError, match="is no folder"):
-        find_taskonomy(tmp_path / "nowhere")
-
-
-def test_an_existing_folder_is_never_overwritten(prepared, made) -> None:
-    """Same settings: nothing to do. Anything else under that name is refused and stays."""
-    before = content(prepared)
-    assert prepare(made, prepared) == prepared
-    with pytest.raises(ValueError, match="holds something else"):
-        prepare(made, prepared, size=8)
-    assert content(prepared) == before
-
-
-# ---- interruption --------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_killed_and_run_again_gives_the_same_bytes(tmp_path) -> None:
-    """SIGKILL in the middle, alone and with workers: the last run ends where an undisturbed one does."""
-    views = [(point, view) for point in range(10) for view in range(2)]
-    root = make_root(tmp_path / "root", "tars", views=views)
-    whole = prepare(root, tmp_path / "whole", jobs=1)
-    code = (
-        "import sys; from dmtg_lite.data.taskonomy import prepare as p; p.SAVE_EVERY, p.CHUNK = "
-        "0, 1;"
-        "p.prepare_taskonomy(sys.argv[1], sys.argv[2], size=16, jobs=int(sys.argv[3]), "
-        "progress=False)"
-    )
-    out, state = tmp_path / "out", tmp_path / "out.partial" / "progress.json"
-    done = 0
-    for jobs, until in ((1, 10), (2, 35)):
-        command = [sys.executable, "-c", code, root, out, str(jobs)]
-        process = subprocess.Popen(command, start_new_session=True)
-        deadline = time.monotonic() + 60
-        while done < until and time.monotonic() < deadline and process.poll() is None:
-            time.sleep(0.002)
-            done = json.loads(state.read_text())["n_done"] if state.exists() else 0
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert until <= done < 80
-        assert not out.exists()
-        file_number = (state.parent / "depth.npy").stat().st_ino
-    (state.parent / "progress.json.1.part").write_bytes(b"half a record")  # a kill may leave one
-    prepare(root, out, jobs=1)
-    assert content(out) == content(whole)
-    assert (out / "manifest.json").read_bytes() == (whole / "manifest.json").read_bytes()
-    assert (out / "depth.npy").stat().st_ino == file_number  # continued, not begun again
-    assert not state.parent.exists()
-    assert not list(out.glob("*.part"))
-
-
-def test_an_interruption_keeps_the_work(made, prepared, tmp_path, monkeypatch) -> None:
-    """Ctrl-C leaves what is done, and only the rest is done again; other settings begin anew."""
-    calls = []
-
-    def stop(*arguments) -> dict[str, np.ndarray]:
-        calls.append(arguments)
-        if len(calls) == 11:
-            raise KeyboardInterrupt
-        return prepare_view(*arguments)
-
-    monkeypatch.setattr(taskonomy_prepare, "SAVE_EVERY", 0)
-    monkeypatch.setattr(taskonomy_prepare, "prepare_view", stop)
-    with pytest.raises(KeyboardInterrupt):
-        prepare(made, tmp_path / "out")
-    assert json.loads((tmp_path / "out.partial" / "progress.json").read_text())["n_done"] == 8
-    shutil.copytree(tmp_path / "out.partial", tmp_path / "other.partial")
-    assert content(prepare(made, tmp_path / "out")) == content(prepared)
-    assert len(calls) == 11 + 8
-    prepare(made, tmp_path / "other", size=8)
-    assert len(calls) == 11 + 8 + 16
-
-
 # ---- opening -------------------------------------------------------------------------------------
 
 
-def test_round_trip(prepared, made) -> None:
-    """What is opened is what the files say: rows by split, building, point and view; every target."""
+def test_round_trip(prepared) -> None:
+    """What is opened is what the files say: rows by split, building, point and view."""
     data = taskonomy(prepared, verify=True)
+    assert data.train.images[[3, 1]].is_contiguous(memory_format=torch.channels_last)
+    arrays = {name: np.load(prepared / name) for name in row_types(1)}
+    assert manifest_of(prepared)["ranges"] == measure_ranges(arrays)
+    assert manifest_of(prepared)["ranges"]["depth"]["lowest"] == [np.nanmin(arrays["depth.npy"])]
     assert data.name == "taskonomy5"
     assert data.task_names == ["depth", "normal", "segmentation", "keypoints", "edges"]
-    rows = [(building, view) for building in BUILDINGS for view in VIEWS]
+    drawn = [draw(building, *view) for building in BUILDINGS for view in VIEWS]
+    expected = [prepare_drawn(pictures, SIDE // 2) for pictures in drawn]
     start = 0
     for split, n in ((data.train, 8), (data.val, 4), (data.test, 4)):
-        assert len(split) == n
-        for row in range(n):
-            building, view = rows[start + row]
-            drawn = draw(building, *view)
-            expected = prepare_view({d: (d, png(a)) for d, a in drawn.items()}, SIDE, SIDE // 2)
-            got = {name: split.targets[name][row].numpy() for name in data.task_names}
-            assert np.array_equal(split.images[row].permute(1, 2, 0).numpy(), expected["rgb.npy"])
-            for name in ("depth", "keypoints", "edges"):
-                assert got[name].shape == (1, SIDE // 2, SIDE // 2)
-                assert np.array_equal(got[name][0], expected[f"{name}.npy"], equal_nan=True)
-            assert np.array_equal(got["normal"].transpose(1, 2, 0), expected["normal.npy"])
-            assert np.array_equal(got["segmentation"], expected["segmentation.npy"])
+        rows = expected[start : start + n]
+        want = {name: torch.from_numpy(np.stack([row[name] for row in rows])) for name in rows[0]}
+        assert torch.equal(split.images.permute(0, 2, 3, 1), want["rgb.npy"])
+        assert torch.equal(split.targets["normal"].permute(0, 2, 3, 1), want["normal.npy"])
+        assert torch.equal(split.targets["segmentation"], want["segmentation.npy"])
+        for name in ("depth", "keypoints", "edges"):
+            got, wanted = split.targets[name], want[f"{name}.npy"][:, None]
+            torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True)
         start += n
-    assert {name: target.dtype for name, target in data.val.targets.items()} == {
-        "depth": torch.float16,
-        "normal": torch.int8,
-        "segmentation": torch.int8,
-        "keypoints": torch.float16,
-        "edges": torch.float16,
-    }
 
 
 def test_normals_are_labelled_where_depth_is(prepared) -> None:
@@ -831,33 +588,6 @@ def test_normals_are_labelled_where_depth_is(prepared) -> None:
     assert (length - 1).abs().max() < 0.007  # three roundings of half a step: sqrt(3) / 2 / 127
 
 
-def test_the_manifest_knows_the_range_of_every_target(prepared) -> None:
-    """Joined from parts, it is the range of the whole arrays."""
-    arrays = {name: np.load(prepared / name) for name in row_types(1)}
-    whole = measure_ranges(arrays)
-    assert manifest_of(prepared)["ranges"] == whole
-    parts = [
-        measure_ranges({name: a[rows] for name, a in arrays.items()})
-        for rows in np.split(np.arange(16), 4)
-    ]
-    joined = parts[0]
-    for part in parts[1:]:
-        joined = join_ranges(joined, part)
-    assert joined == whole
-    assert whole["depth"]["lowest"][0] == np.nanmin(arrays["depth.npy"])
-
-
-def test_opening_loads_nothing_and_changes_stay_in_memory(prepared) -> None:
-    """Batches come from the mapped files, channels last; writing to a tensor never reaches the file."""
-    before = content(prepared)
-    data = taskonomy(prepared)
-    assert data.train.images[torch.tensor([3, 1])].is_contiguous(memory_format=torch.channels_last)
-    data.train.images[0] = 7
-    data.train.targets["depth"][0] = 7
-    assert (taskonomy(prepared).train.targets["depth"][0] != 7).any()
-    assert content(prepared) == before
-
-
 def test_a_limit_when_opening_takes_every_kth(prepared) -> None:
     """Images and targets stay together, and both training buildings are there."""
     whole, part = taskonomy(prepared), taskonomy(prepared, limit=8)
@@ -866,66 +596,11 @@ def test_a_limit_when_opening_takes_every_kth(prepared) -> None:
     assert torch.equal(part.test.targets["segmentation"], whole.test.targets["segmentation"][::2])
 
 
-def test_drawn_rooms_say_so(tmp_path) -> None:
+def test_drawn_rooms_say_so(tmp_path, run_script) -> None:
     """A text chunk in the pictures marks them as drawn, and the name of the data set follows."""
     root = make_root(tmp_path / "root", text="FAKE: dmtg_lite toy rooms")
-    data = taskonomy(prepare(root, tmp_path / "out"))
+    arguments = ("--root", root, "--out", tmp_path / "out", "--size", 8)
+    assert run_script("prepare_taskonomy", *arguments)[1].startswith("FAKE (drawn) rooms: 8 train")
+    data = taskonomy(tmp_path / "out")
     assert data.name == "fake_taskonomy5"
     assert "Fake" in data.note
-
-
-def test_a_missing_folder_names_the_command(tmp_path) -> None:
-    """Whoever has not prepared Taskonomy is told how."""
-    with pytest.raises(
-        FileNotFoundError, match=r"python data_scripts/prepare_taskonomy\.py --root"
-    ):
-        taskonomy(tmp_path / "nowhere")
-
-
-@pytest.mark.parametrize("damage", ["shorter", "flipped", "other manifest", "no depth", "constant"])
-def test_a_damaged_folder_is_refused(damage, prepared, tmp_path) -> None:
-    """A short file is seen at once, a changed byte with verify=True; both say what to do."""
-    folder = Path(shutil.copytree(prepared, tmp_path / "copy"))
-    if damage == "shorter":
-        os.truncate(folder / "rgb.npy", 1000)
-    elif damage == "flipped":
-        data = bytearray((folder / "edges.npy").read_bytes())
-        data[-1] ^= 1
-        (folder / "edges.npy").write_bytes(data)
-        taskonomy(folder)
-    elif damage == "other manifest":
-        (folder / "manifest.json").write_text('{"format": "something else"}')
-    elif damage == "constant":
-        manifest = manifest_of(folder)
-        manifest["ranges"]["edges"]["highest"] = manifest["ranges"]["edges"]["lowest"]
-        (folder / "manifest.json").write_text(json.dumps(manifest))
-    else:
-        (folder / "depth.npy").unlink()
-    with pytest.raises(ValueError, match="is damaged or was not written by this version"):
-        taskonomy(folder, verify=True)
-
-
-def test_the_script_runs_from_a_checkout(made, tmp_path) -> None:
-    """`python data_scripts/prepare_taskonomy.py` prepares, and exits with 0."""
-    command = [
-        sys.executable,
-        SCRIPTS / "prepare_taskonomy.py",
-        "--root",
-        made,
-        "--out",
-        tmp_path / "out",
-    ]
-    done = subprocess.run([*command, "--size", "8", "--limit", "8"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "prepared" in done.stdout
-    assert len(taskonomy(tmp_path / "out").train) == 4
-
-
-def test_help_says_time_and_disk(capsys) -> None:
-    """Before anybody starts a long job."""
-    with pytest.raises(SystemExit) as end:
-        load_script("prepare_taskonomy").main(["--help"])
-    assert end.value.code == 0
-    text = capsys.readouterr().out
-    assert "Time:" in text
-    assert "Disk:" in text

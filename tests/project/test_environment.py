@@ -94,7 +94,8 @@ def test_the_citation_is_the_papers() -> None:
 
 
 def test_the_version_is_written_once() -> None:
-    """The citation names the version that the package says it is, and the changelog awaits the next."""
+    """The citation names the version that the package says it is, and the changelog awaits the
+    next."""
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == dmtg_lite.__version__
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -1,4 +1,5 @@
-"""What must never be in a commit: this machine's paths, outputs, large files, code that runs data."""
+"""What must never be in a commit: this machine's paths, outputs, large files, code that runs
+data."""
 
 from __future__ import annotations
 

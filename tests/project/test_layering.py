@@ -16,7 +16,7 @@ import dmtg_lite
 
 PACKAGE = Path(dmtg_lite.__file__).parent
 
-# One row a folder: what its files may import besides each other. The longest row that fits a file counts.
+# One row a folder: what its files may import besides each other. The longest row that fits counts.
 ALLOWED: dict[str, set[str]] = {
     "files": set(),
     "core": set(),
@@ -109,7 +109,8 @@ def test_the_table_has_no_cycle() -> None:
 
 
 def run_without(blocked: set[str], code: str) -> list[str]:
-    """Run code in a new interpreter where some packages cannot be imported; return its output words."""
+    """Run code in a new interpreter where some packages cannot be imported; return its output
+    words."""
     block = f"""
 import sys
 class Block:

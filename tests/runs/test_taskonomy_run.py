@@ -1,4 +1,4 @@
-"""The whole road: drawn rooms as Taskonomy's files, prepared, opened, trained; the same as in memory."""
+"""The whole road: drawn rooms as files, prepared, opened, trained; the same as in memory."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def test_a_run_on_files_is_the_run_in_memory(on_disk: TaskData) -> None:
     """Weights, groups and history, bit for bit; and so are losses and errors."""
     parts = {name: in_memory(getattr(on_disk, name)) for name in ("train", "val", "test")}
     there = replace(on_disk, **parts)
-    runs = [fit(start(data=data), data, CONFIG) for data in (on_disk, there)]
+    runs = [fit(start(data=data), data, replace(CONFIG, steps=3)) for data in (on_disk, there)]
     assert_same_run(*runs)
     one, other = (evaluate(state.network, on_disk.test) for _, state in runs)
     assert one == other
 
 
 def test_files_hold_the_rooms_that_were_drawn(on_disk: TaskData) -> None:
-    """Nothing is lost on the way but the last digit: 1/512 m, 8 bits of a normal, half precision."""
+    """Nothing is lost but the last digit: 1/512 m, 8 bits of a normal, half precision."""
     # each building draws from a stream of its own; the first of the official train split is the
     # first
     rooms = render_rooms(4, size=32, seed=np.random.default_rng(0).spawn(1)[0])

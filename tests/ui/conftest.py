@@ -1,4 +1,4 @@
-"""A browser, and a JupyterLab of its own on a free loopback port with nothing of the user's in it."""
+"""A browser, and a JupyterLab of its own on a free port with nothing of the user's in it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
 FLAGS = (  # the network flags keep Chromium from calling home, which a closed network punishes
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
 
 

@@ -1,7 +1,8 @@
-"""The replay page in a real browser, opened as a file: it moves, by mouse and keyboard, and needs nothing."""
+"""The replay page in a real browser, opened as a file: it moves, and needs nothing."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from dmtg_lite.runs.history import History
+from dmtg_lite.core.record import Closing
+from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.replay import write_replay
 
 pytestmark = pytest.mark.ui
@@ -22,11 +24,13 @@ EVIL = "<img src=x onerror=alert(1)>"
 def replay(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Page:
     logits = np.linspace(0, 6, N_STEPS)[:, None, None] * np.eye(3)[[2, 0, 1, 2]]  # (T, 4, 3)
     p = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-    history = History([EVIL, "hair", "beard", "hat"], 3, meta={"title": "A run"})
+    history = History([EVIL, "hair", "beard", "hat"], 3, about=About(title="A run"))
     steps = np.arange(1, N_STEPS + 1)
     losses = np.linspace(1, 0.2, N_STEPS)[:, None] * np.ones(4)
-    history.append(steps, p, losses, np.full(N_STEPS, 2.5), np.full(N_STEPS, 0.1))
-    history.meta["groups"] = history.groups()
+    matrices = losses[:, :, None] + (1 - p)  # a head's loss is higher where the probability is low
+    matrices[:, 1, 2] = np.nan
+    history.append(steps, p, losses, np.full(N_STEPS, 2.5), np.full(N_STEPS, 0.1), matrices)
+    history.about.groups = history.groups()
     path = write_replay(history, tmp_path_factory.mktemp("replay") / "run.html")
     page.requests = []
     page.on("request", lambda request: page.requests.append(request.url))
@@ -75,16 +79,32 @@ def test_play_runs_from_the_start_and_stops_at_the_end(replay: Page) -> None:
     expect(replay.locator("#play")).to_have_attribute("aria-pressed", "false")
 
 
-def test_mean_weight_is_flatter_than_softmax(replay: Page) -> None:
-    """The switch changes the numbers: at tau 2.5 a settled task still trains other branches."""
+def choose(page: Page, matrix: str) -> None:
+    page.get_by_role("radio", name=matrix, exact=True).check()
+
+
+def test_the_toggle_shows_probabilities_mean_weights_or_losses(replay: Page) -> None:
+    """At tau 2.5 a settled task still trains other branches; the lowest loss is bold and pale."""
     replay.locator("h1").click()
     replay.keyboard.press("End")
     replay.keyboard.press("ArrowLeft")
     settled = cell(replay, 0, 2)
-    replay.get_by_label("mean weight E[Z]").check()
+    expect(replay.locator(".dmtg-head-graph .edge:visible")).to_have_count(12)
+    choose(replay, "E[Z]")
     assert cell(replay, 0, 2) < settled - 0.1
-    replay.get_by_label("softmax(S)").check()
+    choose(replay, "loss")
+    row = replay.locator("#heat tbody tr").first.locator("td")
+    np.testing.assert_allclose(cell(replay, 0, 2), 0.39, atol=0.02)  # of 20 records, by hand
+    assert cell(replay, 0, 0) > 1
+    assert [node.get_attribute("class") for node in row.all()] == ["", "", "best"]
+    light = [sum(map(int, re.findall(r"\d+", node.evaluate("n => n.style.background"))))
+             for node in row.all()]  # fmt: skip
+    assert light[2] > light[0]
+    expect(replay.locator("#heat td.closed")).to_have_count(1)  # no head there
+    assert n_edges(replay) == 12  # the head graph goes on showing probabilities
+    choose(replay, "probabilities")
     assert cell(replay, 0, 2) == settled
+    expect(replay.locator("#heat td.closed")).to_have_count(0)
 
 
 def test_markup_in_a_task_name_is_shown_as_text(replay: Page) -> None:
@@ -109,25 +129,19 @@ def test_no_request_and_no_complaint(replay: Page) -> None:
 
 @pytest.fixture(scope="module")
 def closing_replay(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    """40 steps of three branches; branch 1 closes at step 21, and `beard` moves from it to branch 0."""
+    """40 steps of three branches; 1 closes at step 21, and `beard` moves from it to branch 0."""
     p = np.full((40, 4, 3), 0.01)
     for n, k in enumerate([0, 0, 1, 2]):
         p[:, n, k] = 0.98
     p[20:, 2] = [0.98, 0.0, 0.02]
     p[20:, :, 1] = 0
-    history = History(["hair", "hat", "beard", "nose"], 3, meta={"title": "A closing"})
+    history = History(["hair", "hat", "beard", "nose"], 3, about=About(title="A closing"))
     history.append(
         np.arange(1, 41), p / p.sum(-1, keepdims=True), np.ones((40, 4)), np.ones(40), np.ones(40)
     )
-    closing = {
-        "step": 21,
-        "branch": 1,
-        "branches": [0, 1, 2],
-        "cost": 0.1,
-        "costs": [2, 0.1, 1],
-        "moved": {"beard": 0},
-    }
-    history.meta |= {"closings": [closing], "groups": history.groups()}
+    costs = {"cost": 0.1, "costs": [2.0, 0.1, 1.0], "branches": [0, 1, 2]}
+    history.tell(Closing(step=21, branch=1, moved={"beard": 0}, **costs), None)
+    history.about.groups, history.has_loss_matrices = history.groups(), False
     page = browser.new_page(viewport={"width": 1240, "height": 800}, reduced_motion="no-preference")
     page.complaints = []
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
@@ -143,7 +157,7 @@ def scrub_to(page: Page, frame: int) -> None:
 
 
 def test_a_closing_is_seen(closing_replay: Page) -> None:
-    """Before: three nodes. After: a ghost in its place, hatched cells, and the task at its new branch."""
+    """Before: three nodes. After: a ghost in its place, hatched cells, the task elsewhere."""
     page = closing_replay
     branches, ghosts = page.locator(".branch:visible"), page.locator(".ghost:visible")
     beard = page.locator("g", has=page.locator("text.task", has_text="beard")).last.locator(
@@ -162,6 +176,8 @@ def test_a_closing_is_seen(closing_replay: Page) -> None:
     expect(page.locator(".dmtg-head-graph .edge:visible")).to_have_count(8)
     expect(page.locator("#step")).to_contain_text("2 of 3 branches open")
     expect(page.locator("#heat td.closed")).to_have_count(4)
+    expect(page.get_by_role("radio", name="loss")).to_be_disabled()  # an old run has none
+    expect(page.get_by_text("this recording holds no losses")).to_be_visible()
     assert "closed: group 1" in page.locator(".dmtg-head-graph").get_attribute("aria-label")
     expect(page.locator("#loss .closing")).to_have_count(1)
     scrub_to(page, 5)  # the past has it open
@@ -189,7 +205,7 @@ def test_a_closing_fades_unless_motion_is_unwanted(closing_replay: Page) -> None
 
 
 def test_forty_tasks_and_five_groups_fit_a_laptop(browser: Browser, tmp_path: Path) -> None:
-    """At 1280 x 800: every row of graph and table is on the screen, and no name lies on the next."""
+    """At 1280 x 800 every row of graph and table is on the screen, and no name on the next."""
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.full(5, 0.3), (2, 40))
     history = History([f"A_task_named_{n}" for n in range(40)], 5)

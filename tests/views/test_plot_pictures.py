@@ -1,4 +1,4 @@
-"""What the pictures of dense tasks and of gains by task promise: the right pixels, and a light page."""
+"""What pictures with captions, dense tasks, gains and labels promise: the right pixels, lightly."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from PIL import Image
 from torch import Tensor
 
 from dmtg_lite.core.tasks import CELEBA_40, TASKONOMY_5, Task
-from dmtg_lite.views.plots import GREY, group_style
-from dmtg_lite.views.plots.pictures import (
+from dmtg_lite.views.plots import (
     CLASS_COLOURS,
-    MAX_SIDE,
+    GREY,
+    group_style,
+    plot_images,
+    plot_label_correlation,
     plot_predictions,
     plot_task_gains,
 )
+from dmtg_lite.views.plots.pictures import MAX_SIDE
 
 DEPTH, NORMAL, SEGMENTATION, KEYPOINTS, EDGES = TASKONOMY_5
 
@@ -61,7 +64,7 @@ def test_three_images_of_five_tasks_are_a_light_page() -> None:
 
 
 def test_truth_and_prediction_of_depth_share_the_truths_range() -> None:
-    """So that equal colours are equal depths; where there is no label, no cell hides the grey behind."""
+    """Equal colours are equal depths; where there is no label, no cell hides the grey behind."""
     images, truths, predictions = draw(1)
     _, truth, guess = plot_predictions(images, truths, predictions, [DEPTH]).data
     known = truths["depth"][0, 0].flatten()[1:].float()
@@ -76,7 +79,7 @@ def test_truth_and_prediction_of_depth_share_the_truths_range() -> None:
 
 
 def test_normals_have_taskonomys_colours() -> None:
-    """Towards +x is (255, 128, 128), as in its files; a vector's length plays no part; unknown is grey."""
+    """Towards +x is (255, 128, 128), as in its files; length plays no part; unknown is grey."""
     truth = torch.zeros(1, 3, 2, 2, dtype=torch.int8)
     truth[:, 0] = 127
     truth[:, :, 1, 1] = -128
@@ -106,7 +109,7 @@ def test_classes_are_named_where_the_pointer_is_and_in_the_legend() -> None:
 
 
 def test_every_class_has_its_colour() -> None:
-    """At the number of each class, the scale has that class's colour on both sides; all 18 differ."""
+    """At a class's number the scale has its colour on both sides; all 18 differ."""
     images, truths, predictions = draw(1, 4)
     heat = plot_predictions(images, truths, predictions, [SEGMENTATION]).data[1]
     for k, colour in enumerate(CLASS_COLOURS.values()):
@@ -232,3 +235,40 @@ def test_bad_gains_are_refused() -> None:
         plot_task_gains(TABLE, value="gain_loss")
     with pytest.raises(ValueError, match="no method with a gain"):
         plot_task_gains(TABLE[TABLE.method == "naive"])
+
+
+def test_each_picture_has_its_caption_and_text_is_escaped() -> None:
+    """n pictures, n captions, a line break starts a line, and a name from a file is no markup."""
+    images = np.zeros((3, 3, 8, 8), np.uint8)
+    fig = plot_images(images, ["a\nb", "none", "<i>x</i>"], columns=2)
+    assert len(fig.data) == 3
+    texts = [note.text for note in fig.layout.annotations]
+    assert texts == ["a<br>b", "none", "&lt;i&gt;x&lt;/i&gt;"]
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (np.zeros((1, 3, 8, 8)), "must be uint8"),
+        (np.zeros((1, 8, 8, 3), np.uint8), r"must be uint8 \(n, 3, H, W\)"),
+        (np.zeros((2, 3, 8, 8), np.uint8), "one text per image: 1 for 2"),
+    ],
+)
+def test_pictures_of_another_kind_are_refused(images: np.ndarray, message: str) -> None:
+    """The error says what was expected and what came."""
+    with pytest.raises(ValueError, match=message):
+        plot_images(images, ["a"])
+
+
+def test_label_correlation_is_numpys_and_leaves_missing_labels_out() -> None:
+    """Oracle: corrcoef where both have a label; empty if one never changes or they never meet."""
+    rng = np.random.default_rng(1)
+    a, b, c = rng.integers(0, 2, (3, 60))
+    a[:20], b[40:] = -1, -1
+    apart = np.where(np.arange(60) < 20, c, -1)
+    targets = {"a": a, "b": b, "c": c, "not_c": 1 - c, "always": np.ones(60, int), "apart": apart}
+    z = np.asarray(plot_label_correlation(targets).data[0].z, float)
+    assert z[0, 1] == pytest.approx(np.corrcoef(a[20:40], b[20:40])[0, 1], abs=0.005)
+    assert z[2, 3] == -1
+    assert np.isnan(z[4]).all()
+    assert np.isnan(z[0, 5])

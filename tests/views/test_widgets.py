@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 from dmtg_lite.core.config import Spare, TrainConfig
+from dmtg_lite.core.record import Closing
 from dmtg_lite.data.toys.faces import toy_faces
-from dmtg_lite.runs.history import History
+from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.widgets import Dashboard, HeadGraph, TauExplorer
 
@@ -32,13 +34,21 @@ def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture
-def dashboard() -> Iterator[Dashboard]:
-    session = LiveSession(FACES, config=CONFIG, name="test", steps_per_second=None)
-    dashboard = Dashboard(session, name="test")
-    yield dashboard
+@contextmanager
+def live(
+    config: TrainConfig = CONFIG, n_groups: int = 3, name: str = "test"
+) -> Iterator[tuple[LiveSession, Dashboard]]:
+    session = LiveSession(FACES, n_groups, config=config, name=name, steps_per_second=None)
+    dashboard = Dashboard(session, name=name)
+    yield session, dashboard
     dashboard.close()
     session.close()
+
+
+@pytest.fixture
+def dashboard() -> Iterator[Dashboard]:
+    with live() as (_, dashboard):
+        yield dashboard
 
 
 @pytest.fixture
@@ -47,9 +57,18 @@ def history() -> History:
     p = np.full((20, 2, 2), 0.5)
     p[:, 0] = np.stack([np.linspace(0.5, 0.99, 20), np.linspace(0.5, 0.01, 20)], -1)
     p[10:, 1] = [1.0, 0.0]
-    history = History(["a", EVIL], 2, meta={"config": EVIL})
-    history.append(np.arange(1, 21), p, np.ones((20, 2)), np.full(20, 2.5), np.full(20, 0.1))
+    history = History(["a", EVIL], 2, about=About(config=EVIL))
+    losses = np.where(p > 0, [[0.2, 0.8], [0.5, 0.6]], np.nan)
+    ones = np.ones((20, 2))
+    history.append(np.arange(1, 21), p, ones, np.full(20, 2.5), np.full(20, 0.1), losses)
     return history
+
+
+@pytest.fixture
+def replayed(history: History) -> Iterator[Dashboard]:
+    dashboard = Dashboard(history, name="test")
+    yield dashboard
+    dashboard.close()
 
 
 def test_before_the_first_step_everything_is_undecided(dashboard: Dashboard) -> None:
@@ -126,49 +145,62 @@ def test_reset_takes_k_and_seed_from_the_controls(dashboard: Dashboard) -> None:
     assert (dashboard.session.n_groups, dashboard.session.seed) == (5, 2)
 
 
-def test_mean_weight_differs_from_softmax(history: History) -> None:
-    """The switch shows E[Z], which at tau 2.5 is far from one-hot although softmax(S) is not."""
-    dashboard = Dashboard(history, name="test")
-    eventually(lambda: dashboard.head_graph.probabilities[0] == [0.99, 0.01])
-    dashboard.weights.value = "E[Z]"
-    eventually(lambda: dashboard.head_graph.probabilities[0][0] < 0.9)
-    assert dashboard.head_graph.probabilities[1] == [
-        1.0,
-        0.0,
-    ]  # a pruned head gets nothing either way
-    dashboard.close()
+def test_the_toggle_shows_mean_weights_and_losses(replayed: Dashboard, history: History) -> None:
+    """E[Z] at tau 2.5 is far from one-hot although softmax(S) is not; losses leave the graph be."""
+    graph, heat = replayed.head_graph, replayed.figure.data[0]
+    assert graph.probabilities[0] == [0.99, 0.01]
+    replayed.matrix.value = "E[Z]"
+    eventually(lambda: graph.probabilities[0][0] < 0.9)
+    assert graph.probabilities[1] == [1.0, 0.0]  # a pruned head gets nothing either way
+    replayed.matrix.value = "loss"
+    eventually(lambda: heat.text is not None and graph.probabilities[0] == [0.99, 0.01])
+    assert heat.text == (["<b>0.20</b>", "0.80"], ["<b>0.50</b>", "nan"])
+    assert heat.z[1][1] is None
+    replayed.matrix.value = "probabilities"
+    eventually(lambda: heat.text is None)
+    assert replayed.matrix.has_losses
+    history.has_loss_matrices = False
+    old = Dashboard(history, name="test")
+    assert not old.matrix.has_losses  # the browser cannot choose "loss" then
+    old.close()
 
 
-def test_play_goes_through_the_past_and_stops_at_the_end(history: History) -> None:
+def test_play_goes_through_the_past_and_stops_at_the_end(replayed: Dashboard) -> None:
     """Play starts at the first record and ends, released, at the last."""
-    dashboard = Dashboard(history, name="test")
     seen: set[int] = set()
-    dashboard.scrub.observe(lambda change: seen.add(change["new"]), names="value")
-    dashboard.play.value = True
-    eventually(lambda: not dashboard.play.value)
+    replayed.scrub.observe(lambda change: seen.add(change["new"]), names="value")
+    replayed.play.value = True
+    eventually(lambda: not replayed.play.value)
     assert {1, 10, 19} <= seen
-    dashboard.close()
+
+
+def test_an_annealed_temperature_can_be_watched_and_overruled() -> None:
+    """The slider starts at the schedule; another value holds, and the first follows it again."""
+    with live(replace(CONFIG, tau=(4.0, 0.5))) as (session, dashboard):
+        slider = dashboard.tau
+        assert slider.options[slider.index] == ("4 to 0.5", 0.0)
+        for index, tau in ((0, 4.0), (len(slider.options) - 1, 10.0)):
+            slider.index = index
+            dashboard.step.click()
+            session.wait(20)
+            assert dashboard.history.tau[-1] == tau
+        slider.index = 0
+        assert session.knobs.tau is None
 
 
 def test_a_failed_run_is_said_in_the_dashboard() -> None:
     """Errors of the training thread appear as an alert, in words."""
-    config = TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0, optimiser="sgd")
-    session = LiveSession(FACES, config=config, name="test", steps_per_second=None)
-    dashboard = Dashboard(session, name="test")
-    dashboard.start.click()
-    eventually(lambda: "loss of task" in dashboard.error.value)
-    assert 'role="alert"' in dashboard.error.value
-    assert "failed" in dashboard.state.value
-    dashboard.close()
-    session.close()
+    with live(TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0)) as (_, dashboard):
+        dashboard.start.click()
+        eventually(lambda: "loss of task" in dashboard.error.value)
+        assert 'role="alert"' in dashboard.error.value
+        assert "failed" in dashboard.state.value
 
 
-def test_names_from_data_are_escaped(history: History) -> None:
+def test_names_from_data_are_escaped(replayed: Dashboard) -> None:
     """A task name or config that looks like markup stays text wherever HTML is shown."""
-    dashboard = Dashboard(history, name="test")
-    shown = dashboard.config_line.value + dashboard.numbers.value + dashboard.figure.to_json()
+    shown = replayed.config_line.value + replayed.numbers.value + replayed.figure.to_json()
     assert "<img" not in shown
-    dashboard.close()
 
 
 def test_a_cell_run_again_leaves_one_painter_and_closes_the_old_widgets() -> None:
@@ -198,23 +230,19 @@ def test_a_teacher_can_hide_controls(history: History) -> None:
         visible.append(widget.model_id)
         todo += getattr(widget, "children", ())
     assert dashboard.scrub.model_id in visible
-    assert not {dashboard.task.model_id, dashboard.start.model_id, dashboard.tau.model_id} & set(
-        visible
-    )
+    assert dashboard.task.model_id not in visible
+    assert not hasattr(dashboard, "start")
     with pytest.raises(ValueError, match="unknown controls"):
         Dashboard(history, hide=("taks",), name="test")
     dashboard.close()
 
 
 def test_headless_runs_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With DMTG_HEADLESS set, making the dashboard trains to the end: nobody is there to press Start."""
+    """With DMTG_HEADLESS set, making the dashboard trains to the end: nobody presses Start."""
     monkeypatch.setenv("DMTG_HEADLESS", "1")
-    session = LiveSession(FACES, config=CONFIG, name="test")
-    dashboard = Dashboard(session, name="test")
-    assert session.state == "finished"
-    assert "finished" in dashboard.state.value
-    dashboard.close()
-    session.close()
+    with live() as (session, dashboard):
+        assert session.state == "finished"
+        assert "finished" in dashboard.state.value
 
 
 def test_head_graph_keeps_pruned_and_tiny_apart() -> None:
@@ -250,7 +278,7 @@ def test_a_recorded_run_is_shown_without_torch(tmp_path: Path, history: History)
     program = f"""
 import sys
 sys.modules["torch"] = None
-from dmtg_lite.runs.history import History
+from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.widgets import Dashboard
 assert Dashboard(History.load({str(path)!r})).head_graph.probabilities
 """
@@ -274,59 +302,47 @@ else:
 
 
 def test_spare_branches_in_the_dashboard() -> None:
-    """K is the target, the words count open branches, closed ones are ghosts; in the past they are open."""
+    """K is the target, words count open branches, closed ones are ghosts; in the past, open."""
     config = replace(CONFIG, spare=Spare(branches="double", close_from=20, close_every=10))
-    session = LiveSession(FACES, 2, config=config, name="spare", steps_per_second=None)
-    dashboard = Dashboard(session, name="spare")
-    assert (dashboard.n_groups.value, dashboard.spare.label) == (2, "as many as K")
-    assert "K=2, 4 of 4 branches open" in dashboard.numbers.value
-    assert dashboard.head_graph.closed == []
-    session.step(25)
-    session.wait(60)
-    branch = session.history.closings[0]["branch"]
-    eventually(lambda: "K=2, 3 of 4 branches open" in dashboard.numbers.value)
-    assert dashboard.head_graph.closed == [branch]
-    eventually(lambda: dashboard.figure.data[0].z[0][branch] is None)
-    assert "spare_branches=&#x27;double&#x27;" in dashboard.config_line.value
-    dashboard.scrub.value = 10
-    eventually(lambda: "K=2, 4 of 4 branches open" in dashboard.numbers.value)
-    assert dashboard.head_graph.closed == []
-    assert 0 not in dashboard.head_graph.probabilities[0]
-    session.start()
-    session.wait(60)
-    dashboard.scrub.value = config.steps - 1
-    eventually(lambda: "K=2, 2 of 4 branches open" in dashboard.numbers.value)
-    assert (
-        len(dashboard.head_graph.closed) == 2
-    )  # and the groups found are one-hot rows beside them
-    assert all(sorted(row) == [0, 0, 0, 1] for row in dashboard.head_graph.probabilities)
-    dashboard.spare.label, dashboard.n_groups.value = "none", 3
-    dashboard.reset.click()
-    eventually(lambda: len(dashboard.head_graph.probabilities[0]) == 3)
-    eventually(lambda: dashboard.numbers.value == "no step yet")
-    assert dashboard.head_graph.closed == []
-    dashboard.n_groups.value, dashboard.spare.label = 8, "as many as K"
-    dashboard.reset.click()
-    eventually(
-        lambda: "K=8, 8 of 8" in dashboard.numbers.value or len(dashboard.figure.data[0].z[0]) == 8
-    )
-    dashboard.close()
-    session.close()
+    with live(config, 2, "spare") as (session, dashboard):
+        graph, numbers = dashboard.head_graph, dashboard.numbers
+        assert (dashboard.n_groups.value, dashboard.spare.label) == (2, "as many as K")
+        assert "K=2, 4 of 4 branches open" in numbers.value
+        assert graph.closed == []
+        session.step(25)
+        session.wait(60)
+        branch = session.history.closings[0]["branch"]
+        eventually(lambda: "K=2, 3 of 4 branches open" in numbers.value)
+        assert graph.closed == [branch]
+        eventually(lambda: dashboard.figure.data[0].z[0][branch] is None)
+        assert "branches=&#x27;double&#x27;" in dashboard.config_line.value
+        dashboard.scrub.value = 10
+        eventually(lambda: "K=2, 4 of 4 branches open" in numbers.value)
+        assert graph.closed == []
+        assert 0 not in graph.probabilities[0]
+        session.start()
+        session.wait(60)
+        dashboard.scrub.value = config.steps - 1
+        eventually(lambda: "K=2, 2 of 4 branches open" in numbers.value)
+        assert len(graph.closed) == 2  # and the groups found are one-hot rows beside them
+        assert all(sorted(row) == [0, 0, 0, 1] for row in graph.probabilities)
+        dashboard.spare.label, dashboard.n_groups.value = "none", 3
+        dashboard.reset.click()
+        eventually(lambda: len(graph.probabilities[0]) == 3)
+        eventually(lambda: numbers.value == "no step yet")
+        assert graph.closed == []
+        dashboard.n_groups.value, dashboard.spare.label = 8, "as many as K"
+        dashboard.reset.click()
+        eventually(lambda: "K=8, 8 of 8" in numbers.value or len(graph.probabilities[0]) == 8)
 
 
 def test_a_recorded_closing_is_counted_from_the_first_record(history: History) -> None:
     """A replay knows that branches will close: it counts the open ones before and after."""
     p = np.full((20, 2, 3), 1 / 3)
     p[10:] = [0.5, 0.0, 0.5]
-    closing = {
-        "step": 11,
-        "branch": 1,
-        "branches": [0, 1, 2],
-        "cost": 0,
-        "costs": [1, 0, 1],
-        "moved": {},
-    }
-    run = History(["a", "b"], 3, meta={"closings": [closing]})
+    run = History(["a", "b"], 3)
+    costs = {"cost": 0.0, "costs": [1.0, 0.0, 1.0], "branches": [0, 1, 2]}
+    run.tell(Closing(step=11, branch=1, moved={}, **costs), None)
     run.append(history.steps, p, history.task_losses, history.tau, history.lr_assignment)
     dashboard = Dashboard(run, name="test")
     assert "2 of 3 branches open" in dashboard.numbers.value

@@ -1,44 +1,51 @@
-"""CelebA as it comes: finding lists and images in the known layouts, and reading JPEG bytes from
-them.
+"""CelebA as it comes: finding lists and images in the known layouts, and the way to JPEG bytes.
 
-Reading the lists is `celeba_lists`, parquet shards `celeba_parquet`, decoding `celeba_images`,
-writing the prepared folder `celeba_prepare`.
+What is in the lists is `lists`, parquet shards are `parquet`, pixels `images`.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 
-from dmtg_lite.data.celeba.lists import ID, join_split, read_attributes, read_partition
-from dmtg_lite.data.celeba.source import Reader, Source
+from dmtg_lite.data.celeba.lists import ID, read_attributes, read_partition
 from dmtg_lite.data.prepared_folder import sha256
 
-SPLITS = ("train", "val", "test")
 IMAGES = "img_align_celeba"
 ATTRIBUTE_LIST = "list_attr_celeba"
 PARTITION_LIST = "list_eval_partition"
-# sha256 of the two official text lists (tensorflow/datasets, url_checksums/celeb_a.txt)
-OFFICIAL_LISTS = {
-    "list_attr_celeba.txt": "f0e5da289d5ccf75ffe8811132694922b60f2af59256ed362afa03fefba324d0",
-    "list_eval_partition.txt": "fc955bcb3ef8fbdf7d5640d9a8693a8431b5f2ee291a5c1449a1549e7e073fe7",
-}
-# Where people keep the files, relative to --root: torchvision's folder, the authors' tree,
-# Kaggle's.
+_FILES = (
+    (f"{ATTRIBUTE_LIST}.txt", f"{ATTRIBUTE_LIST}.csv"),
+    (f"{PARTITION_LIST}.txt", f"{PARTITION_LIST}.csv"),
+    (f"{IMAGES}/{IMAGES}", IMAGES, f"{IMAGES}.zip"),  # Kaggle's folder is doubled
+)
+# Where people keep them below --root: torchvision, the authors, Kaggle, the Hub
 _FOLDERS = (
-    "", "celeba", "CelebA", "Anno", "Eval", "Img", "CelebA/Anno", "CelebA/Eval", "CelebA/Img",
+    ".", "celeba", "CelebA", "Anno", "Eval", "Img", "CelebA/Anno", "CelebA/Eval", "CelebA/Img",
     "img_align+identity+attr", "data",
 )  # fmt: skip
-_MOST_BYTES = (
-    1 << 20
-)  # an official image has 3 to 12 kB; a member of a hostile zip may claim gigabytes
+_MOST_BYTES = 1 << 20  # an official image has 3 to 12 kB; a hostile zip may claim gigabytes
+
+Member = tuple[str, int, int, int, int, int]  # zip, offset, size packed and not, method, CRC
+Image = tuple[str, str | bytes | Member]  # name in errors; its path, the JPEG, or where it is
+
+
+@dataclass(frozen=True)
+class Source:
+    """A CelebA found on disk, checked, with nothing decoded yet."""
+
+    layout: Literal["torchvision", "authors", "kaggle", "zip", "parquet"]
+    labels: np.ndarray  # uint8 (n, 40), columns in the order of `NAMES`
+    split: np.ndarray  # uint8 (n,): 0 train, 1 val, 2 test
+    lists: dict[str, str]  # sha256 of every list file read, by file name
+    images: Callable[[np.ndarray], Iterator[Image]]  # of ascending rows; refuses a missing one
 
 
 def find_celeba(root: str | Path) -> Source:
@@ -56,140 +63,101 @@ def find_celeba(root: str | Path) -> Source:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"`root` is no folder: {root}.")
-    attribute_file = _find(root, f"{ATTRIBUTE_LIST}.txt", f"{ATTRIBUTE_LIST}.csv")
-    if attribute_file is None:
+    attributes, partition, images = (_find(root, names) for names in _FILES)
+    if attributes is None or partition is None or images is None:
         shards = sorted(path for folder in _FOLDERS for path in (root / folder).glob("*.parquet"))
         if shards:
             from dmtg_lite.data.celeba.parquet import read_parquet  # pyarrow is an extra
 
             return read_parquet(shards)
+        missing = [" or ".join(names) for names in _FILES if _find(root, names) is None]
         raise FileNotFoundError(
-            f"no {ATTRIBUTE_LIST}.txt, {ATTRIBUTE_LIST}.csv or *.parquet in {root} or its folders "
-            "celeba, CelebA, Anno, data. Pass the folder that holds the CelebA files as --root."
+            f"no {', no '.join(missing)} and no *.parquet in {root} or its folders "
+            f"{', '.join(_FOLDERS[1:])}. Pass the folder that holds CelebA's files as --root."
         )
-    partition_file = _find(root, f"{PARTITION_LIST}.txt", f"{PARTITION_LIST}.csv")
-    if partition_file is None:
-        raise FileNotFoundError(
-            f"no {PARTITION_LIST}.txt or .csv in {root} or its folders celeba, Eval."
-        )
-    ids, labels = read_attributes(attribute_file)
-    split = join_split(ids, read_partition(partition_file), attribute_file, partition_file)
-    lists = {path.name: sha256(path) for path in (attribute_file, partition_file)}
-    folder = _find(root, f"{IMAGES}/{IMAGES}", IMAGES, is_dir=True)  # Kaggle's is doubled
-    if folder is not None:
-        layout = "authors" if attribute_file.parent.name == "Anno" else "torchvision"
-        layout = "kaggle" if attribute_file.suffix == ".csv" else layout
-        return _with_folder(layout, ids, labels, split, lists, folder)
-    archive = _find(root, f"{IMAGES}.zip")
-    if archive is None:
-        raise FileNotFoundError(
-            f"no folder {IMAGES} and no {IMAGES}.zip in {root} or its folders celeba, Img."
-        )
-    return _with_zip(ids, labels, split, lists, archive)
+    ids, labels = read_attributes(attributes)
+    split = _join_split(ids, read_partition(partition), attributes, partition)
+    lists = {path.name: sha256(path) for path in (attributes, partition)}
+    layout = "authors" if attributes.parent.name == "Anno" else "torchvision"
+    if images.suffix == ".zip":
+        layout, there = "zip", _open_zip(images)
+    else:
+        layout = "kaggle" if attributes.suffix == ".csv" else layout
+        there = {entry.name: entry.path for entry in os.scandir(images)}
+
+    def images_of(rows: np.ndarray) -> Iterator[Image]:
+        names = [ids[row] for row in rows]
+        if missing := [name for name in names if name not in there]:
+            raise FileNotFoundError(
+                f"{images} lacks {len(missing)} images of the list, {missing[0]} first."
+            )
+        return ((name, there[name]) for name in names)
+
+    return Source(layout, labels, split, lists, images_of)
 
 
-def _find(root: Path, *names: str, is_dir: bool = False) -> Path | None:
+def _find(root: Path, names: Sequence[str]) -> Path | None:
     paths = (root / folder / name for name in names for folder in _FOLDERS)
-    return next((path for path in paths if (path.is_dir() if is_dir else path.is_file())), None)
+    return next((path for path in paths if path.exists()), None)
 
 
-# ---- images in a folder --------------------------------------------------------------------------
+def _join_split(
+    ids: list[str], partition: dict[str, int], attributes: Path, partitions: Path
+) -> np.ndarray:
+    """The split of each id, uint8 (n,)."""
+    only = set(partition) - set(ids), set(ids) - set(partition)
+    for path, lacks in zip((attributes, partitions), only, strict=True):
+        if lacks:
+            raise ValueError(
+                f"{path} lacks {len(lacks)} ids of the other list, {min(lacks)} first: the two "
+                "lists are not of one release, or one is cut short."
+            )
+    return np.array([partition[name] for name in ids], np.uint8)
 
 
-def _with_folder(
-    layout: str,
-    ids: list[str],
-    labels: np.ndarray,
-    split: np.ndarray,
-    lists: dict[str, str],
-    folder: Path,
-) -> Source:
-    def check(rows: np.ndarray) -> None:
-        there = {entry.name for entry in os.scandir(folder)}
-        _refuse_missing([ids[row] for row in rows if ids[row] not in there], folder)
-
-    def reader(rows: np.ndarray) -> Reader:
-        return partial(_read_from_folder, str(folder), [ids[row] for row in rows])
-
-    return Source(layout, labels, split, lists, reader, check)
-
-
-def _refuse_missing(missing: list[str], place: Path) -> None:
-    if missing:
-        raise FileNotFoundError(
-            f"{place} lacks {len(missing)} images of the list, {missing[0]} first."
-        )
-
-
-def _read_from_folder(folder: str, names: list[str]) -> Iterator[tuple[str, bytes]]:
-    for name in names:
-        yield name, Path(folder, name).read_bytes()
-
-
-# ---- images in the unopened zip ------------------------------------------------------------------
-
-
-def _with_zip(
-    ids: list[str], labels: np.ndarray, split: np.ndarray, lists: dict[str, str], archive: Path
-) -> Source:
+def _open_zip(archive: Path) -> dict[str, Member]:
+    """Where the images are in the unopened zip, by name."""
     try:
         with zipfile.ZipFile(archive) as file:
-            members = file.infolist()
+            infos = file.infolist()
     except (zipfile.BadZipFile, OSError) as error:
-        raise ValueError(
-            f"{archive} is no complete zip file ({error}). Download it again."
-        ) from None
-    by_name: dict[str, zipfile.ZipInfo] = {}
-    for member in members:
-        name = member.filename
-        if ".." in PurePosixPath(name).parts or name.startswith("/") or "\\" in name or ":" in name:
-            raise ValueError(
-                f"{archive} has the member {name!r}, which points outside: not the official zip."
-            )
-        if not ID.fullmatch(PurePosixPath(name).name):
+        raise ValueError(f"{archive} is no complete zip ({error}). Download it again.") from None
+    members: dict[str, Member] = {}
+    for info in infos:
+        path, name = PurePosixPath(info.filename), info.filename
+        if ".." in path.parts or path.is_absolute() or "\\" in name or ":" in name:
+            raise ValueError(f"{archive} member {name!r} points outside: not the official zip.")
+        if not ID.fullmatch(path.name):
             continue  # folders, .DS_Store and the like
-        if (
-            member.flag_bits & 1
-            or member.compress_type not in (0, 8)
-            or member.file_size > _MOST_BYTES
-        ):
-            raise ValueError(
-                f"{archive} member {name!r} is encrypted, too large or of an unknown method."
-            )
-        if by_name.setdefault(PurePosixPath(name).name, member) is not member:
-            raise ValueError(f"{archive} has {PurePosixPath(name).name} more than once.")
-
-    def check(rows: np.ndarray) -> None:
-        _refuse_missing([ids[row] for row in rows if ids[row] not in by_name], archive)
-
-    def reader(rows: np.ndarray) -> Reader:
-        infos = [by_name[ids[row]] for row in rows]
-        places = [
-            (i.header_offset, i.compress_size, i.file_size, i.compress_type, i.CRC) for i in infos
-        ]
-        return partial(_read_from_zip, str(archive), [ids[row] for row in rows], places)
-
-    return Source("zip", labels, split, lists, reader, check)
+        method, size = info.compress_type, info.file_size
+        if info.flag_bits & 1 or method not in (0, 8) or size > _MOST_BYTES:
+            raise ValueError(f"{archive} member {name!r} is encrypted, too large or oddly packed.")
+        if path.name in members:
+            raise ValueError(f"{archive} has {path.name} more than once.")
+        place = (info.header_offset, info.compress_size, size, method, info.CRC)
+        members[path.name] = (str(archive), *place)
+    return members
 
 
-def _read_from_zip(
-    archive: str, names: list[str], places: list[tuple[int, int, int, int, int]]
-) -> Iterator[tuple[str, bytes]]:
-    # By offset: a zipfile.ZipFile in each worker would hold all 202,599 members, 100 MB each time.
-    with open(archive, "rb") as file:
-        for name, (offset, packed_size, size, method, crc) in zip(names, places, strict=True):
-            file.seek(offset)
-            header = file.read(
-                30
-            )  # local header: its name and extra lengths differ from the directory's
-            if len(header) < 30 or header[:4] != b"PK\x03\x04":
-                raise ValueError(f"{archive} member {name} is damaged. Download the zip again.")
-            file.seek(sum(struct.unpack("<HH", header[26:30])), os.SEEK_CUR)
-            data = file.read(packed_size)
-            try:
-                data = data if method == 0 else zlib.decompressobj(-15).decompress(data, size + 1)
-            except zlib.error:
-                data = b""
-            if len(data) != size or zlib.crc32(data) != crc:
-                raise ValueError(f"{archive} member {name} is damaged. Download the zip again.")
-            yield name, data
+def read(image: Image) -> tuple[str, bytes]:
+    """Name and bytes of an image. By offset in the zip: opened as such it holds all its 202,599
+    members, 140 MB in each worker, and reading in one process for all is a tenth slower."""
+    name, place = image
+    if isinstance(place, bytes):
+        return name, place
+    if isinstance(place, str):
+        return name, Path(place).read_bytes()
+    archive, offset, packed_size, size, method, crc = place
+    with open(archive, "rb", buffering=0) as file:
+        file.seek(offset + 26)  # lengths of name and extra field: the directory's differ
+        lengths = file.read(4)
+        name_size, extra = (int.from_bytes(part, "little") for part in (lengths[:2], lengths[2:]))
+        file.seek(name_size + extra, os.SEEK_CUR)
+        data = file.read(packed_size)
+    try:
+        data = data if method == 0 else zlib.decompressobj(-15).decompress(data, size + 1)
+    except zlib.error:
+        data = b""
+    if len(data) != size or zlib.crc32(data) != crc:
+        raise ValueError(f"{archive} member {name} is damaged. Download the zip again.")
+    return name, data

@@ -1,7 +1,6 @@
 """One CelebA JPEG in, 64 x 64 pixels out: full decoding, then TensorFlow's bilinear resize.
 
-The resize is the one of the paper's pipeline, which differs from Pillow's on purpose. Which files
-to read and where pixels go is decided elsewhere.
+The resize is the one of the paper's pipeline, which differs from Pillow's on purpose.
 """
 
 from __future__ import annotations
@@ -12,16 +11,15 @@ import numpy as np
 
 WIDTH, HEIGHT = 178, 218  # of every official aligned image
 SIZE = 64
-FAKE_COMMENT = b"FAKE: a drawn face, not CelebA"  # what `fake_celeba` writes into each of its JPEGs
+FAKE_COMMENT = b"FAKE: a drawn face, not CelebA"  # in each JPEG that `make_toy_celeba.py` writes
 
 
 def _axis(n_in: int) -> tuple[np.ndarray, np.ndarray]:
-    """Source pixels, left neighbours then right ones (2 * SIZE,), and the right one's weight (SIZE,)."""
+    """Source pixels, left then right neighbours (2 * SIZE,), and the right one's weight (SIZE,)."""
     centre = (np.arange(SIZE) + 0.5) * n_in / SIZE - 0.5  # half-pixel centres
     left = np.floor(centre).astype(np.intp)
-    return np.concatenate([left, np.minimum(left + 1, n_in - 1)]), (centre - left).astype(
-        np.float32
-    )
+    both = np.concatenate([left, np.minimum(left + 1, n_in - 1)])
+    return both, (centre - left).astype(np.float32)
 
 
 _ROWS, _DOWN = _axis(HEIGHT)
@@ -30,23 +28,14 @@ _COLUMNS = (_PIXELS[:, None] * 3 + np.arange(3)).ravel()  # of a row of interlea
 
 
 def resize_bilinear(image: np.ndarray) -> np.ndarray:
-    """Resize 218 x 178 x 3 to 64 x 64 x 3 as ``tf.image.resize`` does: bilinear, no antialiasing.
+    """Resize uint8 (218, 178, 3) to (64, 64, 3) as ``tf.image.resize``: bilinear, no antialiasing.
 
-    Each output pixel mixes the 2 x 2 source pixels around its centre, so only those are gathered;
-    detail in between is skipped, not averaged. Both sides are whole numbers over 64, so the
-    weights are too and float32 is exact: the one loss is rounding to uint8, half to even.
-
-    Args:
-        image: uint8, shape (218, 178, 3).
-
-    Returns:
-        uint8, shape (64, 64, 3).
+    Each output pixel mixes the 2 x 2 source pixels around its centre, so only those are gathered,
+    which is faster than ``F.interpolate``; weights are exact in float32, rounding is half to even.
 
     Source:
         DMTG's preprocess_celeba.py resizes with ``tf.image.resize`` and its defaults (half-pixel
-        centres, ``antialias=False``) and keeps float32; the same as
-        ``F.interpolate(mode="bilinear", align_corners=False, antialias=False)``. uint8 costs at
-        most half a grey level.
+        centres, ``antialias=False``) and keeps float32; uint8 costs at most half a grey level.
     """
     rows = image.take(_ROWS, 0).reshape(2 * SIZE, WIDTH * 3)
     corners = rows.take(_COLUMNS, 1).reshape(2, SIZE, 2, SIZE, 3).astype(np.float32)

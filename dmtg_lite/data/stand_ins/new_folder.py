@@ -1,10 +1,8 @@
-"""A folder of a fake data set, which appears when complete or not at all, and its script."""
+"""A folder of a fake data set, which appears when complete or not at all."""
 
 from __future__ import annotations
 
 import shutil
-import sys
-from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,20 +39,3 @@ def new_folder(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-
-
-def run_script(
-    parser: ArgumentParser, make: Callable[..., Path], done: str, arguments: list[str] | None
-) -> int:
-    """Make what the arguments say and print ``done``: 0; or print one line of error: 2, or 130."""
-    options = vars(parser.parse_args(arguments))
-    try:
-        out = make(**options, progress=True)
-    except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted, nothing was written", file=sys.stderr)
-        return 130
-    print(done.format(**options | {"out": out}))
-    return 0

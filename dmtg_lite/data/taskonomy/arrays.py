@@ -1,8 +1,10 @@
-"""What the prepared arrays of Taskonomy are: their types, what stands for "no label", and their range."""
+"""What the prepared arrays of Taskonomy are: their types, and what stands for "no label"."""
 
 from __future__ import annotations
 
 import numpy as np
+
+from dmtg_lite.data.ranges import measure_range
 
 FORMAT = "dmtg-taskonomy/1"
 NO_NORMAL = -128
@@ -26,52 +28,12 @@ def row_types(size: int) -> dict[str, np.dtype]:
 
 
 def measure_ranges(arrays: dict[str, np.ndarray]) -> dict[str, dict]:
-    """Lowest and highest value of every channel of every target, labelled pixels and all pixels."""
-    has_label = {
-        "depth": ~np.isnan(arrays["depth.npy"]),
-        "normal": arrays["normal.npy"][..., 0] != NO_NORMAL,
-        "segmentation": arrays["segmentation.npy"] != NO_CLASS,
-        "keypoints": ~np.isnan(arrays["keypoints.npy"]),
-        "edges": ~np.isnan(arrays["edges.npy"]),
+    """The range of every target over its labelled pixels, see `ranges.measure_range`."""
+    depth, normal, ids = (arrays[f"{name}.npy"] for name in ("depth", "normal", "segmentation"))
+    counts = {name: arrays[f"{name}.npy"] for name in ("keypoints", "edges")}
+    return {
+        "depth": measure_range(depth[..., None], ~np.isnan(depth)),
+        "normal": measure_range(normal, normal[..., 0] != NO_NORMAL),
+        "segmentation": measure_range(ids[..., None], ids != NO_CLASS),
+        **{n: measure_range(array[..., None], ~np.isnan(array)) for n, array in counts.items()},
     }
-    ranges = {}
-    for name, where in has_label.items():
-        labelled = arrays[f"{name}.npy"][where].reshape(-1, 3 if name == "normal" else 1)
-        ranges[name] = {
-            "lowest": labelled.min(0).tolist() if len(labelled) else None,
-            "highest": labelled.max(0).tolist() if len(labelled) else None,
-            "n_labelled": len(labelled),
-            "n_pixels": where.size,
-        }
-    return ranges
-
-
-def join_ranges(a: dict[str, dict], b: dict[str, dict]) -> dict[str, dict]:
-    """The ranges of two parts taken together."""
-
-    def join(one: dict, other: dict) -> dict:
-        lowest = [part["lowest"] for part in (one, other) if part["n_labelled"]]
-        highest = [part["highest"] for part in (one, other) if part["n_labelled"]]
-        return {
-            "lowest": np.min(lowest, 0).tolist() if lowest else None,
-            "highest": np.max(highest, 0).tolist() if highest else None,
-            "n_labelled": one["n_labelled"] + other["n_labelled"],
-            "n_pixels": one["n_pixels"] + other["n_pixels"],
-        }
-
-    return {name: join(a[name], b[name]) for name in a}
-
-
-def check_ranges(ranges: dict[str, dict]) -> None:
-    """Refuse a target without a label, or the same everywhere: nothing can be learned from it."""
-    for name, found in ranges.items():
-        if not found["n_labelled"]:
-            raise ValueError(
-                f"`{name}` has no labelled pixel in the whole set. Fetch its pictures again."
-            )
-        if found["lowest"] == found["highest"]:
-            raise ValueError(
-                f"`{name}` is the same, {found['lowest']}, at every labelled pixel of the whole "
-                "set. "
-                "Fetch its pictures again."
-            )

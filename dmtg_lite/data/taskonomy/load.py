@@ -1,7 +1,6 @@
-"""The prepared Taskonomy as `TaskData`: images and targets stay in the files, mapped, never loaded
-whole.
+"""The prepared Taskonomy as `TaskData`: images and targets stay in the files, mapped.
 
-Making the folder is `taskonomy_prepare`; this needs neither Pillow nor the original files.
+Making the folder is `prepare`; this needs neither Pillow nor the original files.
 """
 
 from __future__ import annotations
@@ -14,10 +13,8 @@ from torch import Tensor
 
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.tasks import TASKONOMY_5
-from dmtg_lite.data.prepared_folder import open_prepared
-from dmtg_lite.data.taskonomy.arrays import FORMAT, check_ranges, row_types
-
-_SCRIPT = "python data_scripts/prepare_taskonomy.py --root FOLDER --out"
+from dmtg_lite.data.prepared_folder import open_prepared, split_rows
+from dmtg_lite.data.taskonomy.arrays import FORMAT, row_types
 
 
 def taskonomy(
@@ -29,13 +26,11 @@ def taskonomy(
     a change to a tensor stays in memory. Images are NHWC on disk, so a batch is channels_last.
 
     Args:
-        folder: The prepared folder.
         limit: Use about this many views: of each split in proportion, every k-th.
         verify: Also compare the sha256 of every file with the manifest (minutes for a large set).
 
     Returns:
-        `TaskData` with the five tasks of `TASKONOMY_5`: uint8 images (n, 3, H, W); depth in metres
-            and
+        `TaskData` with the five tasks of `TASKONOMY_5`: uint8 images (n, 3, H, W); depth in metres,
         keypoints and edges in [0, 1], float16 (n, 1, H, W), NaN without a label; normal int8
         (n, 3, H, W), 127 times the unit vector, -128 without a label; segmentation int8 (n, H, W),
         -1 without a label. ``.note`` says whether the rooms are Taskonomy's or drawn.
@@ -44,21 +39,26 @@ def taskonomy(
         FileNotFoundError: If there is no prepared folder; names the command that makes it.
         ValueError: If a file does not fit the manifest, or a target is the same number everywhere.
     """
-    folder = Path(folder)
-    manifest, arrays = open_prepared(folder, FORMAT, _describe, command=_SCRIPT, verify=verify)
-    tensors = {name.removesuffix(".npy"): torch.from_numpy(array) for name, array in arrays.items()}
-    n_total = sum(manifest["counts"].values())
-    splits, start = [], 0
-    for count in manifest["counts"].values():
-        taken = count if limit is None else min(count, max(1, round(limit * count / n_total)))
-        # a slice with a step, not a list of rows: it maps, a list would load them
-        rows = slice(start, start + count // taken * taken, count // taken)
-        splits.append(_split({name: tensor[rows] for name, tensor in tensors.items()}))
-        start += count
-    is_fake = manifest["is_fake"]
-    return TaskData(
-        "fake_taskonomy5" if is_fake else "taskonomy5", TASKONOMY_5, *splits, note=_note(manifest)
+    manifest, arrays = open_prepared(
+        Path(folder), FORMAT, _row_types, script="prepare_taskonomy.py", verify=verify
     )
+    tensors = {name.removesuffix(".npy"): torch.from_numpy(array) for name, array in arrays.items()}
+    splits = []
+    for start, count, n_taken in split_rows(manifest, limit):
+        step = count // n_taken
+        # a slice with a step, not a list of rows: it maps, a list would load them
+        rows = slice(start, start + n_taken * step, step)
+        splits.append(_split({name: tensor[rows] for name, tensor in tensors.items()}))
+    size, n_buildings = manifest["settings"]["size"], sum(map(len, manifest["buildings"].values()))
+    note = f"at {size} x {size} (Zamir et al., CVPR 2018; non-commercial research)"
+    if manifest["is_fake"]:
+        note = f"Fake Taskonomy: drawn rooms at {size} x {size}, not Taskonomy's images."
+    elif manifest["settings"]["split"] == "one":
+        note = f"One building of Taskonomy {note}: its rooms are in all three splits."
+    else:
+        note = f"Taskonomy, {n_buildings} buildings {note}."
+    name = "fake_taskonomy5" if manifest["is_fake"] else "taskonomy5"
+    return TaskData(name, TASKONOMY_5, *splits, note=note)
 
 
 def _split(part: dict[str, Tensor]) -> Split:
@@ -73,24 +73,5 @@ def _split(part: dict[str, Tensor]) -> Split:
     return Split(part["rgb"].permute(0, 3, 1, 2), targets)
 
 
-def _note(manifest: dict) -> str:
-    size, n_buildings = manifest["settings"]["size"], sum(map(len, manifest["buildings"].values()))
-    if manifest["is_fake"]:
-        return f"Fake Taskonomy: drawn rooms at {size} x {size}, not Taskonomy's images."
-    if manifest["settings"]["split"] == "one":
-        return (
-            f"One building of Taskonomy at {size} x {size} (Zamir et al., CVPR 2018; "
-            "non-commercial "
-            "research): its rooms are in all three splits."
-        )
-    return (
-        f"Taskonomy, {n_buildings} buildings at {size} x {size} (Zamir et al., CVPR 2018; "
-        "non-commercial "
-        "research)."
-    )
-
-
-def _describe(manifest: dict) -> dict[str, np.dtype]:
-    """The array files and their rows; refuses a target that is the same everywhere."""
-    check_ranges(manifest["ranges"])
-    return {**row_types(manifest["settings"]["size"]), "split.npy": np.dtype("u1")}
+def _row_types(manifest: dict) -> dict[str, np.dtype]:
+    return row_types(manifest["settings"]["size"])

@@ -1,8 +1,5 @@
-"""Multiply-adds of one image through everything a method trains, as Table A1 counts them. Nothing
-is trained.
-
-Encoders and heads are counted once, on a Naive MTL network; the rest is arithmetic.
-"""
+"""Multiply-adds of one image through everything a method trains, as Table A1 counts them: parts of
+a Naive MTL network are counted, the rest is arithmetic. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -19,14 +16,7 @@ from dmtg_lite.encoders import build_encoder
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Multiply-adds of the parts, and of what methods make of them.
-
-    Args:
-        n_tasks: N.
-        stem: The shared first stages.
-        branch: The other stages, of one branch.
-        heads: All N heads of one branch.
-    """
+    """Multiply-adds: of the shared stem, of one branch, of all N heads of one branch."""
 
     n_tasks: int
     stem: int
@@ -38,46 +28,31 @@ class Costs:
         """One whole network with N heads."""
         return self.stem + self.branch + self.heads
 
-    @property
-    def heads_percent(self) -> float:
-        """The heads' share of `naive`."""
-        return 100 * self.heads / self.naive
-
     def dmtg(self, n_groups: int) -> int:
         """One stem, K branches, each with all N heads."""
         return self.stem + n_groups * (self.branch + self.heads)
 
     def tag(self, n_groups: int) -> int:
         """One network of all tasks, then K encoders with one head a task."""
-        return self.naive + self._final(n_groups)
+        return self.naive + n_groups * (self.stem + self.branch) + self.heads
 
     def hoa(self, n_groups: int) -> int:
         """A network for every pair of tasks, then K encoders with one head a task.
 
-        The N single networks, which HOA needs as well, are left out, as in the paper's figures (36
-        + K).
+        The N single networks, which HOA needs too, are left out, as in the paper's (36 + K).
         """
         encoder = self.stem + self.branch
         pairs = comb(self.n_tasks, 2) * encoder + (self.n_tasks - 1) * self.heads
-        return pairs + self._final(n_groups)
-
-    def _final(self, n_groups: int) -> int:
-        return n_groups * (self.stem + self.branch) + self.heads
+        return pairs + n_groups * encoder + self.heads
 
 
 def count_costs(
     tasks: Sequence[Task], image_shape: tuple[int, int, int], config: TrainConfig
 ) -> Costs:
-    """Count the parts of the networks that a config describes.
-
-    Args:
-        tasks: The N tasks.
-        image_shape: (3, H, W).
-        config: Its encoder, ``capacity``, ``shared`` and ``head_hidden`` count.
-    """
+    """Count the parts of the network that a config describes, for images of (3, H, W)."""
     encoder = build_encoder(config.encoder, image_shape, capacity=config.capacity)
     network = GroupedNetwork.naive(
-        tasks, encoder, shared=config.shared, head_hidden=config.head_hidden
+        tasks, encoder, shared=config.shared, head_hidden=config.heads.hidden
     )
     macs = count_macs(network, image_shape)
     return Costs(len(tasks), macs["stem"], macs["branches"], macs["heads"])

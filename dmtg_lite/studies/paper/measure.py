@@ -1,10 +1,12 @@
-"""Finished runs as tidy rows beside the paper's: numbers, groups, gains of tasks, costs. Needs pandas."""
+"""What finished runs say, as tidy rows beside the paper's: numbers, groups, gains, costs."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cache
+from itertools import product
 from math import isnan, nan
 from pathlib import Path
 from statistics import fmean
@@ -12,18 +14,40 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
+from dmtg_lite.runs.metrics import sum_errors, total
+from dmtg_lite.studies.cells import Numbers
 from dmtg_lite.studies.paper.costs import Costs, count_costs
-from dmtg_lite.studies.paper.plan import Results, Row, find_runs
-from dmtg_lite.studies.paper.setting import Setting
+from dmtg_lite.studies.paper.runs import Results, Row, Setting, find_runs
 from dmtg_lite.studies.paper.specs import SUITE_OF, TASKS, Spec, describe
-from dmtg_lite.studies.tables import tabulate_tasks
+from dmtg_lite.studies.tables import compute_gains, tabulate_tasks
 
 if TYPE_CHECKING:
     import pandas as pd
 
+Line = dict[str, Any]  # of the tidy table
+SERVED = "■"  # the paper's mark of a task in the group that serves it
+ELSEWHERE = "□"  # and in another that it was trained in
 
-def _measure(run: dict[str, Any]) -> dict[tuple[str, str], float]:
+
+def tabulate_numbers(rows: Sequence[Row], spec: Spec, results: Results) -> list[Line]:
+    """A line a row of the paper, task and quantity: the mean over seeds beside what is printed."""
+    names = [task.name for task in TASKS[spec.suite]]
+    wanted = [*product(names, spec.by_task), *product([""], spec.quantities)]
+    lines = []
+    for row in rows:
+        measured = [_measure(*pair) for pair in find_runs(row, results)]
+        note = "" if measured or row.known else "failed"
+        for part, quantity in wanted:
+            printed = row.paper.get(part, row.paper)
+            printed = printed.get("gflops" if quantity == "gmacs" else quantity)
+            ours = [values.get((part, quantity), nan) for values in measured]
+            ours = [row.known[quantity]] if quantity in row.known else ours
+            k = row.paper.get("groups", spec.k)
+            lines.append(_line(k, row.label, part, quantity, printed, ours, note))
+    return lines
+
+
+def _measure(run: Numbers, reference: Numbers | None) -> dict[tuple[str, str], float]:
     """Every quantity of a run, by task (or "" for the whole) and name."""
     values = {
         ("", "total_loss"): total(run["task_losses"]),
@@ -32,94 +56,67 @@ def _measure(run: dict[str, Any]) -> dict[tuple[str, str], float]:
     }
     values |= {(name, "loss"): loss for name, loss in run["task_losses"].items()}
     values |= {(name, "metric"): error for name, error in run["task_errors"].items()}
-    reference = run["reference"]
     if reference is None or run["method"] == "naive":  # nothing to gain over itself
         return values
-    loss_gains = pair_gains(run["task_losses"], reference["task_losses"])
-    error_gains = pair_gains(run["task_errors"], reference["task_errors"], run["metrics"])
-    for quantity, gains in (("norm_gain_loss", loss_gains), ("norm_gain_error", error_gains)):
-        values |= {(name, quantity): gain for name, gain in gains.items()}
-        values[("", quantity)] = fmean(gains.values())
-    values[("", "avg_norm_gain_error")] = values[("", "norm_gain_error")]
+    gains = zip(("norm_gain_error", "norm_gain_loss"), compute_gains(run, reference), strict=True)
+    for quantity, by_task in gains:
+        values |= {(name, quantity): gain for name, gain in by_task.items()}
+        values[("", quantity)] = fmean(by_task.values())
     return values
 
 
-def tabulate_numbers(
-    planned: Sequence[Row], spec: Spec, results: Results, seeds: Sequence[int]
-) -> list[dict[str, Any]]:
-    """One line a row of the paper, task and quantity: the mean over seeds beside what is printed."""
-    names = [task.name for task in TASKS[spec.suite]]
-    wanted = [(name, quantity) for name in names for quantity in spec.by_task]
-    wanted += [("", quantity) for quantity in spec.quantities]
-    rows = []
-    for row in planned:
-        measured = [_measure(run) for run in find_runs(row, results, seeds)]
-        note = "" if measured or row.known else "failed" if row.is_available else "not available"
-        for part, quantity in wanted:
-            printed = row.paper.get(part, row.paper).get(
-                "gflops" if quantity == "gmacs" else quantity
-            )
-            ours = [values.get((part, quantity), nan) for values in measured]
-            ours = [row.known[quantity]] if quantity in row.known else ours
-            rows.append(
-                _line(
-                    row.paper.get("groups", spec.k), row.label, part, quantity, printed, ours, note
-                )
-            )
-    return rows
-
-
 def _line(
-    groups: int | None, label: str, part: str, quantity: str, printed: float | None, ours: Sequence[float],
+    k: int | None,
+    label: str,
+    part: str,
+    quantity: str,
+    printed: float | None,
+    ours: Sequence[float],
     note: str = "",
-) -> dict[str, Any]:  # fmt: skip
+) -> Line:
     return {
-        "groups": groups, "method": label, "part": part, "quantity": quantity,
-        "paper": nan if printed is None else printed, "ours": float(np.mean(ours)) if ours else nan,
-        "spread": float(np.std(ours, ddof=1)) if len(ours) > 1 else nan, "seeds": len(ours), "note": note,
+        "groups": k, "method": label, "part": part, "quantity": quantity,
+        "paper": nan if printed is None else printed,
+        "ours": float(np.mean(ours)) if ours else nan,
+        "spread": float(np.std(ours, ddof=1)) if len(ours) > 1 else nan,
+        "seeds": len(ours), "note": note,
     }  # fmt: skip
 
 
-def add_ratio(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def add_ratio(lines: Sequence[Line]) -> Line:
     """CelebA-40 over CelebA-9."""
-    hours = {row["method"]: row for row in rows}
+    hours = {line["method"]: line for line in lines}
     printed, ours = (hours["celeba40"][name] / hours["celeba9"][name] for name in ("paper", "ours"))
     return _line(5, "celeba40 / celeba9", "", "ratio", printed, [ours])
 
 
-def make_frame(table: str, rows: Sequence[dict[str, Any]], is_comparable: bool) -> pd.DataFrame:
-    """Tidy rows with what is the same in all; a difference only where it means something."""
+def make_frame(table: str, lines: Sequence[Line], is_comparable: bool) -> pd.DataFrame:
+    """Tidy lines with what is the same in all; a difference only where it means something."""
     import pandas as pd
 
-    frame = pd.DataFrame([{"comparable": is_comparable, "table": table, **row} for row in rows])
-    if "ours" not in frame:
-        return frame
-    frame["groups"] = frame["groups"].astype("Int64")
-    differences = frame["ours"] - frame["paper"] if is_comparable else frame["ours"] * nan
-    marks = [
-        _mark(table, row, difference) for row, difference in zip(rows, differences, strict=True)
-    ]
-    frame.insert(frame.columns.get_loc("note"), "difference", differences)
-    frame.insert(frame.columns.get_loc("note"), "mark", marks)
-    return frame
+    rows = [{"comparable": is_comparable, "table": table, **line} for line in lines]
+    if "ours" not in rows[0]:
+        return pd.DataFrame(rows)
+    for row in rows:
+        row["difference"] = row["ours"] - row["paper"] if is_comparable else nan
+        row["mark"] = _mark(table, row)
+        row["note"] = row.pop("note")  # the last column
+    return pd.DataFrame(rows).astype({"groups": "Int64"})
 
 
-def _mark(table: str, row: dict[str, Any], difference: float) -> str:
-    """Ours against the paper's: "same" in the digits printed, "within spread", "better" or "worse"."""
-    quantity = describe(table, row["quantity"], row["part"])
-    if isnan(difference) or quantity.higher_is_better is None:
+def _mark(table: str, row: Line) -> str:
+    """Ours against the paper's: "same" in the digits printed, "within spread", better or worse."""
+    how = describe(table, row["quantity"], row["part"])
+    if isnan(row["difference"]) or how.higher_is_better is None:
         return ""
-    if format(row["ours"], quantity.paper_format) == format(row["paper"], quantity.paper_format):
+    if format(row["ours"], how.paper_format) == format(row["paper"], how.paper_format):
         return "same"
-    if abs(difference) <= row["spread"]:  # never true of one seed, whose spread is nan
+    if abs(row["difference"]) <= row["spread"]:  # never true of one seed, whose spread is nan
         return "within spread"
-    return "better" if (difference > 0) == quantity.higher_is_better else "worse"
+    return "better" if (row["difference"] > 0) == how.higher_is_better else "worse"
 
 
 # ---------------------------------------------------------------------- groups and gains
-
-SERVED = "■"  # the paper's mark of a task in the group that serves it
-ELSEWHERE = "□"  # and in another that it was trained in
 
 
 def mark_groups(
@@ -140,100 +137,76 @@ def mark_groups(
     return marks
 
 
-def tabulate_groups(
-    planned: Sequence[Row], spec: Spec, results: Results, seeds: Sequence[int]
-) -> list[dict[str, Any]]:
-    """One line a mark: the paper's cells without a group, the groups inferred from them, and ours."""
-    rows = []
-    for row in planned:
-        line = {"groups": row.k, "method": row.label}
-        for task, marks in row.paper["marks"].items():
-            rows.append(
-                line | {"source": "paper", "seed": None, "group": None, "task": task, "mark": marks}
-            )
-        for group, tasks in enumerate(row.paper["inferred_groups"] or (), start=1):
-            for task in tasks:
-                rows.append(
-                    line
-                    | {
-                        "source": "inferred",
-                        "seed": None,
-                        "group": group,
-                        "task": task,
-                        "mark": SERVED,
-                    }
-                )
-        for run in find_runs(row, results, seeds):
-            own = line | {"source": "ours", "seed": run["seed"]}
-            marks = mark_groups(run["trained_groups"], run["groups"])
-            rows += [
-                own | {"group": group, "task": task, "mark": of_group[task]}
-                for task in run["metrics"]  # the order of the suite
-                for group, of_group in enumerate(marks, start=1)
-                if task in of_group
-            ]
-    return rows
+def tabulate_groups(rows: Sequence[Row], spec: Spec, results: Results) -> list[Line]:
+    """A line a mark: the paper's cells without a group, groups inferred from them, and ours."""
+    lines = []
+    for row in rows:
+        paper = [(None, *mark) for mark in row.paper["marks"].items()]
+        inferred = enumerate(row.paper["inferred_groups"] or [], start=1)
+        found = [("paper", None, paper)]
+        found += [("inferred", None, [(n, task, SERVED) for n, own in inferred for task in own])]
+        for run, _ in find_runs(row, results):
+            groups = list(enumerate(mark_groups(run["trained_groups"], run["groups"]), start=1))
+            order = run["metrics"]  # of the tasks in the suite
+            ours = [(n, task, own[task]) for task in order for n, own in groups if task in own]
+            found.append(("ours", run["config"]["seed"], ours))
+        lines += [
+            {"groups": row.cell.k, "method": row.label, "source": source, "seed": seed,
+             "group": group, "task": task, "mark": mark}
+            for source, seed, marks in found
+            for group, task, mark in marks
+        ]  # fmt: skip
+    return lines
 
 
-def tabulate_gains(
-    planned: Sequence[Row], spec: Spec, results: Results, seeds: Sequence[int]
-) -> list[dict[str, Any]]:
-    """One line a run and task."""
-    runs = [run for row in planned for run in find_runs(row, results, seeds)]
-    if not runs:
-        return []
-    table = tabulate_tasks([run["reference"] for run in runs] + runs)
-    return table[table["method"] != "naive"].to_dict("records")
+def tabulate_gains(rows: Sequence[Row], spec: Spec, results: Results) -> list[Line]:
+    """A line a run and task."""
+    pairs = [pair for row in rows for pair in find_runs(row, results)]
+    table = tabulate_tasks([one for pair in pairs for one in pair if one is not None])
+    return [line for line in table.to_dict("records") if line["method"] != "naive"]
 
 
 # ---------------------------------------------------------------------- costs
 
 
-def tabulate_costs(
-    printed: Sequence[dict[str, Any]], setting: Setting, folder: Path
-) -> list[dict[str, Any]]:
+def tabulate_costs(printed: Sequence[Line], setting: Setting, folder: Path) -> list[Line]:
     """Table A1: multiply-adds by counting, hours of the finished runs that a folder holds."""
-    finished = [
-        json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))
-    ]
-    counted: dict[str, Costs] = {}
-    rows = []
+    finished = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+
+    @cache
+    def count(suite: str) -> Costs:
+        config = setting.config(suite)
+        shared = 1 if suite == "celeba9" else config.shared
+        shape = setting.image_shape(suite)
+        return count_costs(TASKS[suite], shape, replace(config, shared=shared))
+
+    lines = []
     for paper in printed:
         suite, k = SUITE_OF[paper["backbone"]], paper["groups"]
-        config = setting.config(suite)
-        if suite not in counted:
-            shared = 1 if suite == "celeba9" else config.shared
-            counted[suite] = count_costs(
-                TASKS[suite], setting.image_shape(suite), replace(config, shared=shared)
-            )
-        costs, label = counted[suite], f"{paper['experiment']}, {config.encoder}"
-        for part, method, count in (
-            ("HOA", "hoa", costs.hoa),
-            ("TAG", "tag", costs.tag),
-            ("DMTG", "dmtg", costs.dmtg),
-        ):
+        costs = count(suite)
+        label = f"{paper['experiment']}, {setting.config(suite).encoder}"
+        counted = {"hoa": costs.hoa(k), "tag": costs.tag(k), "dmtg": costs.dmtg(k)}
+        for method, macs in counted.items():
             hours = _find_hours(finished, setting, suite, method, k)
-            rows += [
-                _line(k, label, part, "gmacs", paper[f"{method}_gflops"], [count(k) / 1e9]),
-                _line(k, label, part, "hours", paper[f"{method}_hours"], hours),
-            ]
-        share = paper["heads_flops_portion_percent"]
-        rows.append(_line(k, label, "heads", "percent", share, [costs.heads_percent]))
-    return rows
+            gflops, part = paper[f"{method}_gflops"], method.upper()
+            lines.append(_line(k, label, part, "gmacs", gflops, [macs / 1e9]))
+            lines.append(_line(k, label, part, "hours", paper[f"{method}_hours"], hours))
+        share, ours = paper["heads_flops_portion_percent"], 100 * costs.heads / costs.naive
+        lines.append(_line(k, label, "heads", "percent", share, [ours]))
+    return lines
 
 
 def _find_hours(
-    finished: Sequence[dict[str, Any]], setting: Setting, suite: str, method: str, k: int
+    finished: Sequence[Numbers], setting: Setting, suite: str, method: str, k: int
 ) -> list[float]:
     """Wall hours of the runs of this method, K and config, one per seed."""
-    dense = TASKS[suite][0].is_dense
-    name = ("toy_rooms" if dense else "toy_faces") if setting.is_toy else suite.removesuffix("_vit")
-    wanted = json.loads(
-        json.dumps(asdict(setting.config(suite)) | {"seed": None})
-    )  # tuples are lists there
+    name = suite.removesuffix("_vit")
+    if setting.is_toy:
+        name = "toy_rooms" if TASKS[suite][0].is_dense else "toy_faces"
+    config = json.loads(json.dumps(asdict(setting.config(suite))))  # tuples are lists there
     return [
         run["seconds"]["wall"] / 3600
         for run in finished
         if (run["method"], run["k"], run["data"]) == (method, k, name)
-        and run["config"] | {"seed": None} == wanted
+        and run["config"] | {"seed": config["seed"]} == config
     ]

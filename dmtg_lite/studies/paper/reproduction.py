@@ -8,45 +8,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dmtg_lite.studies.cells import run_cells
-from dmtg_lite.studies.paper.measure import (
-    add_ratio,
-    make_frame,
-    tabulate_costs,
-    tabulate_gains,
-    tabulate_groups,
-    tabulate_numbers,
-)
-from dmtg_lite.studies.paper.plan import TOY_SHARED, Results, Row, find_runs, list_cells, plan_row
-from dmtg_lite.studies.paper.setting import Setting
-from dmtg_lite.studies.paper.specs import SPECS, load_paper
+from dmtg_lite.studies.paper import measure
+from dmtg_lite.studies.paper.runs import Results, Row, Setting, find_runs, list_cells, plan_row
+from dmtg_lite.studies.paper.specs import SPECS, TOY_SHARED, list_notes, load_paper
 
 if TYPE_CHECKING:
     import pandas as pd
 
+TABULATORS = {
+    "numbers": measure.tabulate_numbers,
+    "groups": measure.tabulate_groups,
+    "gains": measure.tabulate_gains,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """A table of the paper beside ours.
+    """A table of the paper beside ours."""
 
-    Args:
-        table: Its name, e.g. ``"table3"``.
-        title: What it is about.
-        kind: See `Spec`.
-        doubts: Why the two must not be compared; empty if they may.
-        notes: What a reader has to know.
-        frame: Tidy rows; the first column, ``comparable``, is in every one of them.
-    """
-
-    table: str
+    table: str  # its name, "table3"
     title: str
-    kind: str
-    doubts: tuple[str, ...]
-    notes: tuple[str, ...]
-    frame: pd.DataFrame
+    kind: str  # see `Spec`
+    doubts: tuple[str, ...]  # why the two must not be compared; empty if they may
+    notes: tuple[str, ...]  # what a reader has to know
+    frame: pd.DataFrame  # tidy rows; the first column is ``comparable``
 
     @property
     def is_comparable(self) -> bool:
         return not self.doubts
+
+    @property
+    def banner(self) -> str:
+        """Empty where numbers may be compared."""
+        doubts = "; ".join(self.doubts)
+        return doubts and f"NOT COMPARABLE with the paper's numbers: {doubts}."
 
 
 def reproduce_table(
@@ -62,12 +57,10 @@ def reproduce_table(
 
     Args:
         table: A key of `SPECS`.
-        folder: Where finished runs are kept, a JSON file each, and on real data their checkpoints:
-            a reproduction that was killed continues, and tables share runs.
+        folder, jobs, progress: As in `run_cells`; tables share the runs of a folder. On real data
+            checkpoints are kept too.
         setting: Data and configs.
         seeds: One run per row and seed. Toy images stay the same.
-        jobs: Processes of one thread each.
-        progress: Show a progress bar (needs tqdm).
 
     Raises:
         ValueError: If there are no data, the table is unknown, or the reference of every gain
@@ -76,19 +69,14 @@ def reproduce_table(
     if table not in SPECS:
         raise ValueError(f"`table` must be one of {tuple(SPECS)}, got {table!r}.")
     spec, paper = SPECS[table], load_paper()["tables"][table]
-    notes = [*spec.notes, *([paper["note"]] if "note" in paper else [])]
+    notes, opened = list_notes(table), None
     if spec.kind == "costs":
-        rows, opened = tabulate_costs(paper["rows"], setting, Path(folder)), None
+        lines = measure.tabulate_costs(paper["rows"], setting, Path(folder))
     else:
         setting.check(spec.suite)
-        planned = [plan_row(row, spec, setting) for row in paper["rows"]]
+        rows = [plan_row(row, spec, setting) for row in paper["rows"]]
         opened = setting.open(spec.suite)
-        notes += [
-            _count_seeds(seeds),
-            f"Our data: {opened!r}",
-            f"Our preset: {setting.config(spec.suite)}",
-        ]
-        cells = list_cells(planned, spec, setting, seeds)
+        cells = list_cells(rows, spec, setting, seeds)
         # this process has the data already; others, and rows on other data, open theirs
         is_one = jobs == 1 and {cell.data for cell in cells} == {spec.suite}
         numbers = run_cells(
@@ -100,38 +88,33 @@ def reproduce_table(
             keep_checkpoints=not setting.is_toy,
         )
         results = dict(zip(cells, numbers, strict=True))
-        notes += _report(planned, results, seeds)
-        tabulator = {
-            "numbers": tabulate_numbers,
-            "groups": tabulate_groups,
-            "gains": tabulate_gains,
-        }
-        rows = tabulator[spec.kind](planned, spec, results, seeds)
-        if table == "appendixD":
-            rows.append(add_ratio(rows))
-        if table == "table6" and setting.is_toy:
-            pairs = ", ".join(f"{own} for {papers}" for papers, own in TOY_SHARED.items())
-            notes.append(f"Shared here, of the small encoder's 7 stages: {pairs}.")
+        notes += [
+            f"Ours: mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
+            if len(seeds) > 1
+            else f"One seed, {seeds[0]}: no spread is known. --seeds asks for more.",
+            f"Our data: {opened!r}",
+            f"Our preset: {setting.config(spec.suite)}",
+            *_list_failures(rows, results),
+        ]
+        lines = TABULATORS[spec.kind](rows, spec, results)
+    if table == "appendixD":
+        lines.append(measure.add_ratio(lines))
+    if table == "table6" and setting.is_toy:
+        pairs = ", ".join(f"{own} for {papers}" for papers, own in TOY_SHARED.items())
+        notes.append(f"Shared here, of the small encoder's 7 stages: {pairs}.")
     doubts = tuple(setting.doubts(spec.suite, opened))
-    return Reproduction(
-        table, paper["title"], spec.kind, doubts, tuple(notes), make_frame(table, rows, not doubts)
-    )
+    frame = measure.make_frame(table, lines, not doubts)
+    return Reproduction(table, paper["title"], spec.kind, doubts, tuple(notes), frame)
 
 
-def _count_seeds(seeds: Sequence[int]) -> str:
-    if len(seeds) == 1:
-        return f"One seed, {seeds[0]}: no spread is known. --seeds asks for more."
-    return f"Ours: mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
-
-
-def _report(planned: Sequence[Row], results: Results, seeds: Sequence[int]) -> list[str]:
-    """Rows that have no run, or one that failed; refuse a table without any, or without its reference."""
-    lines = [f"{row.label}: not available." for row in planned if not row.is_available]
+def _list_failures(rows: Sequence[Row], results: Results) -> list[str]:
+    """The runs that failed; refuse a table without any run, or without its reference."""
     failed = {cell: run["failed"] for cell, run in results.items() if "failed" in run}
-    lines += [
-        f"{cell.method}, K={cell.k}, seed {cell.seed} failed: {why}" for cell, why in failed.items()
+    lines = [
+        f"{one.method}, K={one.k}, seed {one.seed} failed: {why}" for one, why in failed.items()
     ]
-    has_runs = any(find_runs(row, results, seeds) for row in planned)
-    if not has_runs or any(cell.method == "naive" for cell in failed):
+    if not any(find_runs(row, results) for row in rows) or any(
+        cell.method == "naive" for cell in failed
+    ):
         raise ValueError("; ".join(lines))
-    return list(dict.fromkeys(lines))
+    return lines

@@ -1,8 +1,5 @@
-"""What each table of the paper is made of: its rows as printed, the suite and quantities behind
-them.
-
-The printed numbers are in `paper_tables.json`; nothing here runs anything.
-"""
+"""What each table of the paper is made of: suite, quantities, and how they are shown. The printed
+numbers are in `paper_tables.json`; nothing here runs anything."""
 
 from __future__ import annotations
 
@@ -10,18 +7,15 @@ import json
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dmtg_lite.core.tasks import CELEBA_9, CELEBA_40, METRIC_LABELS, TASKONOMY_5, Task
+from dmtg_lite.methods import METHODS
 
 PRINTED = Path(__file__).with_name("paper_tables.json")
-METHOD_OF = {
-    "Naive MTL": "naive", "STL": "stl", "RG": "random", "HOA": "hoa", "TAG": "tag", "MTG-Net": "mtg_net",
-    "DMTG": "dmtg", "DMTG (one-shot)": "dmtg", "Retrain from scratch": "two_shot",
-    "Retrain from Naive MTL init": "two_shot_pretrained",
-}  # fmt: skip
+METHOD_OF = {method.label: name for name, method in METHODS.items()} | {"DMTG (one-shot)": "dmtg"}
 """The paper's names of methods -> ours."""
-TAU_OF = {
+TAU_OF: dict[str, float | tuple[float, float]] = {
     "anneal 100 -> 4, factor 1/2": (100.0, 4.0),
     "anneal 100 -> 4, factor 1/4": (100.0, 4.0),
     "anneal 50 -> 4, factor 1/2": (50.0, 4.0),
@@ -44,105 +38,53 @@ TASKS: dict[str, tuple[Task, ...]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec:
-    """What a table is made of.
+    """What a table is made of."""
 
-    Args:
-        suite: Preset and tasks: a key of `presets.PAPER`.
-        kind: ``"numbers"``; ``"groups"``: who is with whom; ``"gains"``: of every task;
-            ``"costs"``: nothing is trained for it.
-        quantities: Of a run as a whole.
-        by_task: Of every task of a run.
-        k: K of rows that do not say theirs.
-        printed: Format of the paper's numbers, where it is not the usual one.
-        notes: Beside every such table.
-    """
-
-    suite: str
-    kind: str = "numbers"
-    quantities: tuple[str, ...] = ()
-    by_task: tuple[str, ...] = ()
-    k: int | None = None
-    printed: str = ""
-    notes: tuple[str, ...] = ()
+    suite: str  # preset and tasks: a key of `presets.PAPER`
+    kind: Literal["numbers", "groups", "gains", "costs"] = "numbers"  # of rows; costs: no runs
+    quantities: tuple[str, ...] = ()  # of a run as a whole
+    by_task: tuple[str, ...] = ()  # of every task of a run
+    k: int | None = None  # of rows that do not say theirs
+    printed: str = ""  # format of the paper's numbers, where it is not the usual one
 
     @property
     def needs_reference(self) -> bool:
-        return self.kind == "gains" or any(
-            "gain" in name for name in (*self.quantities, *self.by_task)
-        )
+        names = (*self.quantities, *self.by_task)
+        return self.kind == "gains" or any("gain" in name for name in names)
 
 
-_NO_TARGET = (
-    "The paper's absolute numbers on Taskonomy are no target: printed digits suggest that three "
-    "of the five "
-    "labels were nearly constant. docs/taskonomy.md has the evidence."
-)
 _LOSS = ("total_loss", "norm_gain_loss")
 SPECS: dict[str, Spec] = {
-    "table1": Spec(suite="taskonomy5", quantities=_LOSS, notes=(_NO_TARGET,)),
-    "table2": Spec(suite="taskonomy5", by_task=("loss", "norm_gain_loss"), notes=(_NO_TARGET,)),
+    "table1": Spec(suite="taskonomy5", quantities=_LOSS),
+    "table2": Spec(suite="taskonomy5", by_task=("loss", "norm_gain_loss")),
     "table3": Spec(suite="celeba9", quantities=("total_error", "norm_gain_error")),
-    "table4": Spec(suite="taskonomy5", quantities=_LOSS, notes=(_NO_TARGET,)),
-    "table5": Spec(
-        suite="taskonomy5_vit", quantities=_LOSS,
-        notes=(
-            _NO_TARGET,
-            "The paper reuses the groups of Table 1 for HOA, TAG and MTG-Net; here they search "
-            "with the ViT.",
-            "The paper prints the same gain for STL and TAG, with different losses.",
-        ),
-    ),
-    "table6": Spec(
-        suite="taskonomy5", quantities=(*_LOSS, "gmacs"), k=3,
-        notes=(
-            _NO_TARGET,
-            "The paper's GFLOPs beside our counted multiply-adds; no counting we found gives the "
-            "paper's.",
-        ),
-    ),
-    "tableA1": Spec(
-        suite="celeba9", kind="costs",
-        notes=(
-            "The paper's GFLOPs beside our counted multiply-adds of one image through all that is "
-            "trained: "
-            "HOA all pairs and K groups, TAG one network and K groups, each group an encoder of "
-            "its own.",
-            "DMTG on CelebA-9 is counted with one shared stage, which gives the paper's figures; "
-            "our preset "
-            "shares none (K = 2, 3, 4: 0.16, 0.23, 0.31).",
-            "Hours are wall time of finished runs in this folder, on whatever machine made them; "
-            "the paper's "
-            "are of one RTX 4090. Nothing is trained for this table.",
-        ),
-    ),
+    "table4": Spec(suite="taskonomy5", quantities=_LOSS),
+    "table5": Spec(suite="taskonomy5_vit", quantities=_LOSS),
+    "table6": Spec(suite="taskonomy5", quantities=(*_LOSS, "gmacs"), k=3),
+    "tableA1": Spec(suite="celeba9", kind="costs"),
     "tableA2": Spec(
-        suite="taskonomy5", by_task=("metric", "norm_gain_error"), quantities=("avg_norm_gain_error",),
-        notes=(_NO_TARGET, "The paper names its metrics without recipes; ours are in "
-                           "docs/taskonomy.md."),
+        suite="taskonomy5",
+        by_task=("metric", "norm_gain_error"),
+        quantities=("avg_norm_gain_error",),
     ),
-    "tableA3": Spec(
-        suite="taskonomy5", quantities=("total_loss",), k=5, printed=".4f",
-        notes=(
-            _NO_TARGET,
-            "The paper multiplies the temperature by a factor now and then, and does not say "
-            "when. Ours "
-            "falls geometrically over the whole run, from the same start to the same end, so that "
-            "its two "
-            "rows from 100 to 4 are one run here.",
-        ),
-    ),
+    "tableA3": Spec(suite="taskonomy5", quantities=("total_loss",), k=5, printed=".4f"),
     "tableA4": Spec(suite="taskonomy5", kind="groups"),
     "tableA5": Spec(suite="celeba9", kind="groups"),
     "figureA2": Spec(suite="celeba40", kind="gains"),
-    "appendixD": Spec(
-        suite="celeba9", quantities=("hours",),
-        notes=(
-            "Hours are wall time of a run in one go, pretraining and evaluation included; with "
-            "several "
-            "--jobs runs slow each other down. The ratio says more than the hours.",
-        ),
-    ),
-}  # fmt: skip
+    "appendixD": Spec(suite="celeba9", quantities=("hours",)),
+}
+
+
+def list_notes(table: str) -> list[str]:
+    """What a reader of a table has to know, whoever ran it."""
+    notes = load_paper()["tables"][table].get("notes", [])
+    if SPECS[table].kind == "numbers" and "taskonomy" in SPECS[table].suite:
+        notes = [
+            "The paper's absolute numbers on Taskonomy are no target: printed digits suggest that "
+            "three of the five labels were nearly constant. docs/taskonomy.md has the evidence.",
+            *notes,
+        ]
+    return list(notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,13 +101,14 @@ class Quantity:
         return self.printed or self.format
 
 
+_GAIN_E = Quantity("NormGain_E %", ".2f", True)
 _QUANTITIES = {
     "total_loss": Quantity("total loss", ".4f", False, ".3f"),
     "total_error": Quantity("total error", ".2f", False),
     "loss": Quantity("loss", ".3g", False),
     "norm_gain_loss": Quantity("NormGain_L %", ".2f", True),
-    "norm_gain_error": Quantity("NormGain_E %", ".2f", True),
-    "avg_norm_gain_error": Quantity("NormGain_E %", ".2f", True),
+    "norm_gain_error": _GAIN_E,
+    "avg_norm_gain_error": _GAIN_E,
     "gmacs": Quantity("GMACs", ".4g", None, ".2f"),
     "hours": Quantity("hours", ".3g", None, ".2f"),
     "ratio": Quantity("ratio", ".2f", None),
@@ -179,9 +122,8 @@ def describe(table: str, quantity: str, part: str = "") -> Quantity:
         how = _QUANTITIES[quantity]
         return replace(how, printed=SPECS[table].printed or how.printed)
     task = next(task for task in TASKONOMY_5 if task.name == part)
-    return Quantity(
-        METRIC_LABELS[task.metric], ".3g" if task.metric == "rmse" else ".2f", task.higher_is_better
-    )
+    digits = ".3g" if task.metric == "rmse" else ".2f"
+    return Quantity(METRIC_LABELS[task.metric], digits, task.higher_is_better)
 
 
 @cache

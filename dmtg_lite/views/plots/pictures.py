@@ -1,7 +1,6 @@
-"""Pictures of dense predictions beside the truth, and of the gain of every task, as plotly figures.
+"""Images with captions, and dense predictions beside the truth.
 
-Nothing here trains or reads disk. Pictures may be numpy arrays or tensors, as a `Split` or a
-network has them; torch itself is not imported.
+Pictures may be numpy arrays or tensors, as a `Split` or a network has them; torch is not imported.
 """
 
 from __future__ import annotations
@@ -12,18 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dmtg_lite.core.tasks import Task, check_unique
-from dmtg_lite.views.plots import (
-    GREY,
-    GROUP_COLOURS,
-    apply_style,
-    group_style,
-    load_plotly,
-    name_ticks,
-    to_label,
-)
+from dmtg_lite.views.plots.style import GREY, Trace, apply_style, group_style, load_plotly, to_label
 
-if TYPE_CHECKING:  # extras: loaded where a figure is made
-    import pandas as pd
+if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 # Classes of Taskonomy's segmentation in the order of their numbers. The colours are those of the
@@ -32,12 +22,44 @@ if TYPE_CHECKING:  # extras: loaded where a figure is made
 CLASS_COLOURS = {
     "uncertain": "#000000", "background": "#E6E6E6", "bottle": "#77BB66", "chair": "#0072B2",
     "couch": "#E69F00", "potted plant": "#009E73", "bed": "#CC79A7", "dining table": "#D55E00",
-    "toilet": "#56B4E9", "tv": "#110099", "microwave": "#443355", "oven": "#443300", "toaster": "#553333",
-    "sink": "#0000FF", "refrigerator": "#7766FF", "book": "#F0E442", "clock": "#EEFFAA", "vase": "#000044",
+    "toilet": "#56B4E9", "tv": "#110099", "microwave": "#443355", "oven": "#443300",
+    "toaster": "#553333", "sink": "#0000FF", "refrigerator": "#7766FF", "book": "#F0E442",
+    "clock": "#EEFFAA", "vase": "#000044",
 }  # fmt: skip
 MAX_SIDE = 128  # pixels: larger pictures are thinned out, or a page would weigh tens of MB
-MANY = 16  # tasks; beyond, the bars of several methods would be hairlines
-SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star", "pentagon")
+GAP, WIDE_GAP = 0.03, 0.12  # between two pictures and two tasks, in widths of a picture
+HEAD, FOOT = 46, 40  # pixels above and below
+
+
+def plot_images(images: np.ndarray, captions: Sequence[str], *, columns: int = 6) -> go.Figure:
+    """Pictures in a grid, each with its caption above, e.g. the tasks whose answer is yes.
+
+    Args:
+        images: uint8, shape (n, 3, H, W); a tensor will do.
+        captions: n texts; a line break starts a new line.
+        columns: Pictures per row.
+
+    Raises:
+        ValueError: If the images are not uint8 (n, 3, H, W), or there is not one caption each.
+    """
+    images = _check_images(images)
+    if len(captions) != len(images):
+        raise ValueError(
+            f"`captions` must hold one text per image: {len(captions)} for {len(images)} images."
+        )
+    columns = min(columns, len(images))
+    n_rows = -(-len(images) // columns)
+    space = 18 * (max(text.count("\n") for text in captions) + 1) + 10  # pixels above each row
+    height = n_rows * (150 + space) + 10
+    gaps = {"vertical_spacing": min(space / height, 0.99 / max(n_rows - 1, 1))}
+    titles = [to_label(text).replace("\n", "<br>") for text in captions]
+    gaps |= {"horizontal_spacing": 0.01, "subplot_titles": titles}
+    fig = load_plotly().subplots.make_subplots(rows=n_rows, cols=columns, **gaps)
+    for n, picture in enumerate(images):
+        fig.add_trace(_image_trace(picture), n // columns + 1, n % columns + 1)
+    apply_style(fig, height=height).update_annotations(font_size=12)
+    fig.update_layout(margin={"l": 0, "r": 0, "t": space, "b": 10}, dragmode=False)
+    return fig.update_xaxes(visible=False).update_yaxes(visible=False)
 
 
 def plot_predictions(
@@ -60,25 +82,30 @@ def plot_predictions(
         predictions: ``{task name: predictions}``, as a network gives them: (n, n_outputs, H, W), in
             the target's unit, or logits of classes.
         tasks: Dense tasks to show, in this order.
-        groups: Task names by group, e.g. ``result.groups``: marks each task with its group's
-            colour.
+        groups: Task names by group: marks each task with its group's colour.
 
     Raises:
         ValueError: If a task is not dense, has more than 18 classes, or misses a picture.
     """
-    images, tasks = _to_numpy(images), check_unique(tasks)
+    images, tasks = _check_images(images), check_unique(tasks)
+    columns = [[_image_trace(_thin(picture)) for picture in images]]
+    seen: set[int] = set()  # classes
+    for task in tasks:
+        named = (("truths", truths), ("predictions", predictions))
+        truth, guess = (_thin(_check(task, pictures, n, len(images))) for n, pictures in named)
+        columns += _task_traces(task, truth, guess)
+        if task.loss == "cross_entropy":
+            seen |= {int(k) for k in np.unique(np.stack([truth, guess])) if k >= 0}
+    return _lay_out(columns, _titles(tasks, groups or ()), sorted(seen))
+
+
+def _check_images(images: Any) -> np.ndarray:
+    images = _to_numpy(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
         raise ValueError(
             f"`images` must be uint8 (n, 3, H, W), got {images.dtype} of shape {images.shape}."
         )
-    n_images = len(images)
-    columns = [("", [_picture_traces(images)])]  # title and, per picture side by side, n traces
-    seen: set[int] = set()
-    for task in tasks:
-        truth = _check(task, truths, "truths", n_images)
-        guess = _check(task, predictions, "predictions", n_images)
-        columns.append((task.name, _task_traces(task, truth, guess, seen)))
-    return _lay_out(columns, n_images, _group_marks(groups), seen)
+    return images
 
 
 def _to_numpy(values: Any) -> np.ndarray:
@@ -89,10 +116,11 @@ def _to_numpy(values: Any) -> np.ndarray:
 
 
 def _check(task: Task, pictures: Mapping[str, Any], what: str, n_images: int) -> np.ndarray:
-    """A task's pictures, (n, H, W) of classes or (n, C, H, W) of numbers; NaN where there is no label."""
+    """A task's pictures: (n, H, W) classes or (n, C, H, W) numbers; NaN where there is no label."""
+    is_class = task.loss == "cross_entropy"
     if not task.is_dense:
         raise ValueError(f"task {task.name!r} is not dense: it predicts no picture.")
-    if task.loss == "cross_entropy" and task.n_outputs > len(CLASS_COLOURS):
+    if is_class and task.n_outputs > len(CLASS_COLOURS):
         raise ValueError(
             f"task {task.name!r} has {task.n_outputs} classes; there are colours for "
             f"{len(CLASS_COLOURS)}."
@@ -100,21 +128,16 @@ def _check(task: Task, pictures: Mapping[str, Any], what: str, n_images: int) ->
     if task.name not in pictures:
         raise ValueError(f"`{what}` has no task {task.name!r}; it has {list(pictures)}.")
     values = _to_numpy(pictures[task.name])
-    if task.loss == "cross_entropy" and values.ndim == 4:
+    if is_class and values.ndim == 4:
         values = values.argmax(1)  # logits
-    wanted = 3 if task.loss == "cross_entropy" else 4
-    if (
-        values.ndim != wanted
-        or len(values) != n_images
-        or (wanted == 4 and values.shape[1] != task.n_outputs)
-    ):
+    wanted = (n_images,) if is_class else (n_images, task.n_outputs)
+    if values.ndim != len(wanted) + 2 or values.shape[:-2] != wanted:
         raise ValueError(
             f"`{what}` of task {task.name!r} must be {n_images} pictures of {task.n_outputs} "
-            "outputs, "
-            f"got shape {values.shape}."
+            f"outputs, got shape {values.shape}."
         )
     numbers = values.astype(np.float32)
-    if wanted == 3:
+    if is_class:
         return np.where(values < 0, np.nan, numbers)
     if values.dtype == np.int8:  # unit vectors as a split keeps them
         return np.where(values == -128, np.nan, numbers / 127)
@@ -127,54 +150,37 @@ def _thin(pictures: np.ndarray) -> np.ndarray:
     return pictures[..., ::step, ::step]
 
 
-def _picture_traces(pictures: np.ndarray) -> list[dict[str, Any]]:
-    """PNGs of uint8 (n, 3, H, W)."""
+def _image_trace(picture: np.ndarray) -> Trace:
+    """A PNG of uint8 (3, H, W)."""
     load_plotly()
     from plotly.express import imshow  # its encoder makes a PNG, with or without Pillow
 
-    return [
-        {
-            "type": "image",
-            "hoverinfo": "skip",
-            "source": imshow(picture, binary_string=True, binary_compression_level=9)
-            .data[0]
-            .source,
-        }
-        for picture in np.ascontiguousarray(_thin(pictures).transpose(0, 2, 3, 1))
-    ]
+    pixels = np.ascontiguousarray(picture.transpose(1, 2, 0))
+    png = imshow(pixels, binary_string=True, binary_compression_level=9).data[0]["source"]
+    return {"type": "image", "hoverinfo": "skip", "source": png}
 
 
-def _task_traces(
-    task: Task, truth: np.ndarray, guess: np.ndarray, seen: set[int]
-) -> list[list[dict[str, Any]]]:
-    """n traces of the truth, and n of the prediction; adds the classes they show to ``seen``."""
+def _task_traces(task: Task, truth: np.ndarray, guess: np.ndarray) -> list[list[Trace]]:
+    """n traces of the truth, and n of the prediction."""
     if task.loss == "cross_entropy":
-        seen.update(int(k) for k in np.unique(np.stack([_thin(truth), _thin(guess)])) if k >= 0)
-        return [
-            [_class_trace(picture) for picture in _thin(pictures)] for pictures in (truth, guess)
-        ]
+        return [[_class_trace(classes) for classes in pictures] for pictures in (truth, guess)]
     if task.n_outputs == 3:
-        return [_picture_traces(_normal_colours(pictures)) for pictures in (truth, guess)]
-    truth, guess = _thin(truth)[:, 0], _thin(guess)[:, 0]
-    ranges = [_range(picture, other, task) for picture, other in zip(truth, guess, strict=True)]
+        both = (_normal_colours(truth), _normal_colours(guess))
+        return [[_image_trace(picture) for picture in pictures] for pictures in both]
+    limits = [_range(*pair, task) for pair in zip(truth, guess, strict=True)]
     return [
-        [
-            _number_trace(picture, task, limits)
-            for picture, limits in zip(pictures, ranges, strict=True)
-        ]
+        [_number_trace(numbers[0], task, *at) for numbers, at in zip(pictures, limits, strict=True)]
         for pictures in (truth, guess)
     ]
 
 
-def _class_trace(classes: np.ndarray) -> dict[str, Any]:
+def _class_trace(classes: np.ndarray) -> Trace:
     names, colours = list(CLASS_COLOURS), list(CLASS_COLOURS.values())
     edges = np.repeat(np.arange(len(colours) + 1) / len(colours), 2)[1:-1]  # 0, 1/18, 1/18, ..., 1
+    scale = [[float(edge), colours[i // 2]] for i, edge in enumerate(edges)]
     text = [["" if np.isnan(k) else names[int(k)] for k in row] for row in classes]
-    return {
-        "type": "heatmap", "z": classes, "zmin": -0.5, "zmax": len(colours) - 0.5, "text": text,
-        "colorscale": [[float(edge), colours[i // 2]] for i, edge in enumerate(edges)],
-        "showscale": False, "hovertemplate": "%{text}<extra></extra>",
-    }  # fmt: skip
+    limits = (-0.5, len(colours) - 0.5)
+    return _heat(classes, *limits, scale, "%{text}") | {"text": text}
 
 
 def _normal_colours(normals: np.ndarray) -> np.ndarray:
@@ -192,193 +198,64 @@ def _range(truth: np.ndarray, guess: np.ndarray, task: Task) -> tuple[float, flo
     return 0.0, float(max(np.quantile(known, 0.99), 1e-6))  # responses: few are large
 
 
-def _number_trace(numbers: np.ndarray, task: Task, limits: tuple[float, float]) -> dict[str, Any]:
-    is_depth = task.metric == "rmse"
-    return {
-        "type": "heatmap",
-        "z": numbers,
-        "zmin": limits[0],
-        "zmax": limits[1],
-        "showscale": False,
-        "colorscale": "Viridis" if is_depth else [[0, "#000000"], [1, "#FFFFFF"]],
-        "hovertemplate": f"%{{z:{'.2f' if is_depth else '.4f'}}}<extra></extra>",
-    }
+def _number_trace(numbers: np.ndarray, task: Task, low: float, high: float) -> Trace:
+    scale, digits = ("Viridis", 2) if task.metric == "rmse" else ("gray", 4)
+    return _heat(numbers, low, high, scale, f"%{{z:.{digits}f}}")
 
 
-def _group_marks(groups: Sequence[Sequence[str]] | None) -> dict[str, str]:
-    """A spot in the group's colour and the group's number, by task name."""
-    return {
-        name: f'<span style="color:{group_style(k)[0]}">&#11044;</span> {k}'
-        for k, group in enumerate(groups or ())
+def _heat(z: np.ndarray, low: float, high: float, scale: Any, hover: str) -> Trace:
+    look = {"colorscale": scale, "showscale": False, "hovertemplate": hover + "<extra></extra>"}
+    return {"type": "heatmap", "z": z, "zmin": low, "zmax": high, **look}
+
+
+def _titles(tasks: Sequence[Task], groups: Sequence[Sequence[str]]) -> list[str]:
+    """Names, each after a spot in its group's colour and the number, where there are groups."""
+    mark = {
+        name: f'<span style="color:{group_style(k)[0]}">&#11044;</span> {k} '
+        for k, group in enumerate(groups)
         for name in group
     }
+    return [mark.get(task.name, "") + to_label(task.name) for task in tasks]
 
 
-GAP, WIDE_GAP = 0.04, 0.16  # between two pictures and two tasks, in widths of a picture
-HEAD, FOOT = 46, 40  # pixels above and below
-
-
-def _lay_out(
-    columns: list[tuple[str, list[list[dict[str, Any]]]]],
-    n_rows: int,
-    marks: dict[str, str],
-    seen: set[int],
-) -> go.Figure:
+def _lay_out(columns: list[list[Trace]], titles: list[str], seen: list[int]) -> go.Figure:
     """Every trace on axes of its own: truth and prediction stand close, pixels are square."""
-    fig = load_plotly().graph_objects.Figure()
-    width = sum(len(pair) * (1 + GAP) + WIDE_GAP for _, pair in columns)  # in pictures
+    n_rows, n_tasks = len(columns[0]), len(titles)
+    width = 1 + (2 + WIDE_GAP + 3 * GAP) * n_tasks  # in pictures
     side = min(230.0, 1100 / width)  # pixels of a picture, on a page of 1100
-    left, n = 0.0, 0
-    for name, pair in columns:
-        for i, traces in enumerate(pair):
-            for row, trace in enumerate(traces):
-                n += 1
-                fig.add_trace({**trace, "xaxis": f"x{n}", "yaxis": f"y{n}"})
-                square = {"visible": False, "constrain": "domain"}
-                fig.layout[f"xaxis{n}"] = square | {
-                    "domain": [(left + i * (1 + GAP)) / width, (left + i * (1 + GAP) + 1) / width],
-                    "anchor": f"y{n}",
-                    "constraintoward": "left" if i else "right",
-                }
-                fig.layout[f"yaxis{n}"] = square | {
-                    "domain": [1 - (row + 1 / (1 + GAP)) / n_rows, 1 - row / n_rows],
-                    "autorange": "reversed",
-                    "anchor": f"x{n}",
-                    "scaleanchor": f"x{n}",
-                    "constraintoward": "top",
-                }
-                if name and not row:
-                    _note(fig, f"x{n} domain", 0.5, ("truth", "predicted")[i], 11, 2)
-        if name:
-            title = f"{marks[name]} {to_label(name)}" if name in marks else to_label(name)
-            _note(fig, "paper", (left + 1 + GAP / 2) / width, title, 14, 18)
-        left += len(pair) * (1 + GAP) + WIDE_GAP
-    for k in sorted(seen):
-        label, colour = list(CLASS_COLOURS.items())[k]
-        fig.add_scatter(
-            x=[None], y=[None], mode="markers", name=label, showlegend=True,
-            marker={"color": colour, "size": 11, "symbol": "square", "line": {"width": 1, "color": GREY}},
-        )  # fmt: skip
-    apply_style(fig, height=round(n_rows * side * (1 + GAP) + HEAD + FOOT))
-    return fig.update_layout(
-        plot_bgcolor=GREY, dragmode=False, margin={"l": 0, "r": 0, "t": HEAD, "b": FOOT},
-        legend={"orientation": "h", "y": 0, "yanchor": "top", "x": 0, "font_size": 12, "itemclick": False,
-                "itemdoubleclick": False},
-        xaxis={"visible": False}, yaxis={"visible": False},  # of the legend's entries
-    )  # fmt: skip
-
-
-def _note(fig: go.Figure, xref: str, x: float, text: str, size: int, shift: int) -> None:
-    fig.add_annotation(
-        xref=xref, x=x, yref="paper", y=1, xanchor="center", yanchor="bottom", yshift=shift, text=text,
-        showarrow=False, font_size=size,
-    )  # fmt: skip
-
-
-def plot_task_gains(
-    gains: pd.DataFrame | Mapping[str, Mapping[str, float]],
-    *,
-    value: str = "gain_error",
-    title: str = "gain of every task over Naive MTL",
-    is_sorted: bool = True,
-) -> go.Figure:
-    """Who gains and who pays: the terms of NormGain by task, as in Figure A2, for one or several
-    methods.
-
-    Bars, or dots where there are many tasks and several methods. Whiskers are the standard
-    deviation over seeds, a dashed line is a method's NormGain: the mean over its tasks.
-
-    Args:
-        gains: What `experiments.tabulate_tasks` returns, or ``{method: {task: percent}}``. A method
-            that is 0 everywhere is the reference, and not drawn.
-        value: Column of the table: ``"gain_error"`` or ``"gain_loss"``.
-        title: Shown above.
-        is_sorted: The task that gains most, on average over the methods, is on top; otherwise the
-            order given.
-
-    Raises:
-        ValueError: If a column is missing, or there is no method but the reference.
-    """
-    means, spreads, tasks = _gains_by_method(gains, value)
-    if is_sorted:
-        overall = {
-            task: np.nanmean([gain.get(task, np.nan) for gain in means.values()]) for task in tasks
-        }
-        tasks.sort(key=overall.__getitem__, reverse=True)
-    fig, names = load_plotly().graph_objects.Figure(), [to_label(task) for task in tasks]
-    are_bars = len(means) == 1 or len(tasks) <= MANY
-    for k, (method, gain) in enumerate(means.items()):
-        colour, mean = GROUP_COLOURS[k % 8], float(np.mean(list(gain.values())))
-        spread = {
-            "array": [spreads[method].get(task) for task in tasks],
-            "thickness": 1.2,
-            "width": 0,
-        }
-        bar = {"type": "bar", "orientation": "h", "marker": {"color": colour, "opacity": 0.75}}
-        dot = {
-            "type": "scatter",
-            "mode": "markers",
-            "marker": {"color": colour, "symbol": SYMBOLS[k % 8], "size": 8},
-        }
-        fig.add_trace(
-            {
-                **(bar if are_bars else dot),
-                "y": names,
-                "x": [gain.get(task) for task in tasks],
-                "error_x": {**spread, "color": GREY if are_bars else colour},
-                "name": f"{to_label(method)}: {mean:+.1f} %",
-                "hovertemplate": f"%{{y}}: %{{x:+.1f}} %<extra>{to_label(method)}</extra>",
-            }
-        )
-        line = {"color": GREY if len(means) == 1 else colour, "width": 2, "dash": "dash"}
-        fig.add_vline(mean, line=line, layer="above" if are_bars else "below")
-    fig.add_vline(0, line={"color": GREY, "width": 1}, layer="below")
-    row = max(12.5, min(11.0 * len(means) + 15 if are_bars else 26.0, 500 / len(tasks)))  # pixels
-    fig.update_yaxes(range=[len(tasks) - 0.5, -0.5], ticksuffix="  ", **name_ticks(row))
-    fig.update_xaxes(
-        title={"text": "percent; right of 0 is better than Naive MTL; dashed: mean over tasks"}
+    height = n_rows * side * (1 + GAP)
+    fig: Any = load_plotly().subplots.make_subplots(
+        rows=n_rows,
+        cols=1 + 3 * n_tasks,  # the image, then for every task a gap, the truth and the prediction
+        specs=[[{}, *[None, {}, {}] * n_tasks] for _ in range(n_rows)],
+        subplot_titles=["", *["truth", "predicted"] * n_tasks],
+        column_widths=[1, *[WIDE_GAP, 1, 1] * n_tasks],
+        horizontal_spacing=GAP / width,
+        vertical_spacing=GAP * side / height,
     )
-    fig.update_xaxes(title_font_size=13)
-    apply_style(fig, title, height=round(row * len(tasks) + 120))
-    return fig.update_layout(showlegend=True, legend_traceorder="normal")
-
-
-def _gains_by_method(
-    gains: pd.DataFrame | Mapping[str, Mapping[str, float]], value: str
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]], list[str]]:
-    """Mean and spread over the rows of a method and a task, and all tasks; without the reference."""
-    if isinstance(gains, Mapping):
-        cells = [
-            (method, task, gain)
-            for method, by_task in gains.items()
-            for task, gain in by_task.items()
-        ]
-    else:
-        missing = [name for name in ("method", "task", value) if name not in gains.columns]
-        if missing:
-            raise ValueError(f"`gains` has no column {missing}; it has {list(gains.columns)}.")
-        cells = zip(gains["method"], gains["task"], gains[value], strict=True)
-    values: dict[str, dict[str, list[float]]] = {}
-    for method, task, gain in cells:
-        if np.isfinite(gain):  # nan: no gain without an error of the reference
-            values.setdefault(str(method), {}).setdefault(str(task), []).append(float(gain))
-    values = {
-        method: by_task for method, by_task in values.items() if any(map(any, by_task.values()))
-    }
-    if not values:
-        raise ValueError(
-            "`gains` has no method with a gain: at least one besides the reference is needed."
-        )
-    means = {
-        method: {t: float(np.mean(v)) for t, v in by_task.items()}
-        for method, by_task in values.items()
-    }
-    spreads = {
-        method: {t: float(np.std(v, ddof=1)) for t, v in by_task.items() if len(v) > 1}
-        for method, by_task in values.items()
-    }
-    return (
-        means,
-        spreads,
-        list(dict.fromkeys(task for by_task in values.values() for task in by_task)),
-    )
+    for n, traces in enumerate(columns):
+        for row, trace in enumerate(traces, 1):
+            fig.add_trace(trace, row, n + 1 + (n + 1) // 2)
+    fig.update_annotations(font_size=11, yshift=-2)
+    square = {"visible": False, "constrain": "domain"}
+    fig.update_xaxes(square, constraintoward="left")
+    fig.update_yaxes(square, constraintoward="top", autorange="reversed")
+    fig.for_each_yaxis(lambda axis: axis.update(scaleanchor=axis.anchor))
+    at = {"y": 1, "xref": "paper", "yref": "paper", "yshift": 18, "font_size": 14}
+    for n, title in enumerate(titles):
+        fig.update_xaxes(constraintoward="right", col=3 * n + 3)  # truths lean on predictions
+        middle = fig.layout[f"xaxis{2 * n + 2}"].domain[1] + GAP / 2 / width
+        fig.add_annotation(at, x=middle, text=title, yanchor="bottom", showarrow=False)
+    for label, colour in (list(CLASS_COLOURS.items())[k] for k in seen):
+        spot = {
+            "color": colour,
+            "size": 11,
+            "symbol": "square",
+            "line": {"width": 1, "color": GREY},
+        }
+        fig.add_scatter(x=[None], y=[None], mode="markers", name=label, marker=spot)
+    apply_style(fig, height=round(height + HEAD + FOOT))
+    legend = {"y": 0, "yanchor": "top", "font_size": 12, "itemclick": False}
+    fig.update_layout(legend={**legend, "itemdoubleclick": False}, showlegend=bool(seen))
+    margin = {"l": 0, "r": 0, "t": HEAD, "b": FOOT}
+    return fig.update_layout(plot_bgcolor=GREY, dragmode=False, margin=margin)

@@ -1,6 +1,6 @@
 """Recorded runs that ship with the package, to look at without training anything.
 
-Each is one `.npz` beside this file; ``meta`` says title, method, config, seed, data, planted
+Each is one `.npz` beside this file; ``about`` says title, method, config, seed, data, planted
 groups, groups found, and in ``note`` why the run is worth a look. Needs no torch.
 """
 

@@ -3,13 +3,13 @@
 // replay page share it.
 
 const SVG = "http://www.w3.org/2000/svg";
-// colour, ink on that colour, dash in line widths: the order of GROUP_COLOURS and GROUP_DASHES in plots.py
+// colour, ink on that colour, dash in line widths: the order of GROUP_COLOURS and GROUP_DASHES in plots/style.py
 const STYLE = [
   ["#0072B2", "#fff", []], ["#E69F00", "#000", [2, 0.8]], ["#009E73", "#000", [0, 1.9]],
   ["#CC79A7", "#000", [2, 0.8, 0.6, 0.8]], ["#56B4E9", "#000", [4, 0.9]], ["#D55E00", "#000", [4, 0.9, 0.6, 0.9]],
   ["#767676", "#fff", [1, 0.5]], ["#F0E442", "#000", [0, 2.8]],
 ];
-// as group_style in plots.py: from group 8 on colours come again, with another dash and a square node
+// as group_style in plots/style.py: from group 8 on colours come again, with another dash and a square node
 const style = (k) => [...STYLE[k % 8].slice(0, 2), STYLE[(k + 5 * Math.floor(k / 8)) % 8][2]];
 const SETTLED = 0.6; // from here on a task is drawn next to its group
 const MANY = 16; // tasks; beyond, rows are low and the picture is narrow, so that 40 fit a laptop's screen

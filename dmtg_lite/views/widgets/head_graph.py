@@ -1,6 +1,7 @@
-"""The head graph: K branches, N tasks, and edges that fade as probability leaves them.
+"""The two parts of the dashboard that the replay page shares: only traits here, drawing is in .js.
 
-Only traits here; drawing is in head_graph.js, which the replay page uses too.
+The head graph: K branches, N tasks, and edges that fade as probability leaves them. The toggle:
+what the (N, K) picture shows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path
 import anywidget
 import numpy as np
 import traitlets
+
+from dmtg_lite.views.plots import MATRICES
 
 HERE = Path(__file__).parent
 
@@ -36,12 +39,17 @@ class HeadGraph(anywidget.AnyWidget):
 
     def show(self, matrix: np.ndarray, closed: Sequence[int] = ()) -> None:
         """Show an (N, K) matrix; three decimals travel, and what is there never rounds to gone."""
+        matrix = np.nan_to_num(np.asarray(matrix, np.float64))
+        rows = np.where(matrix > 0, np.maximum(matrix.round(3), 0.001), 0.0).tolist()
         with self.hold_sync():  # one message: edges must not leave before their branch closes
-            self.closed = list(closed)
-            self.probabilities = to_rows(matrix)
+            self.closed, self.probabilities = list(closed), rows
 
 
-def to_rows(matrix: np.ndarray) -> list[list[float]]:
-    """(N, K) as nested lists of three decimals that keep 0 for pruned heads alone."""
-    matrix = np.nan_to_num(np.asarray(matrix, np.float64))
-    return np.where(matrix > 0, np.maximum(matrix.round(3), 0.001), 0.0).tolist()
+class MatrixToggle(anywidget.AnyWidget):
+    """Probabilities, E[Z] or loss; the last cannot be chosen where a recording holds none."""
+
+    _esm = (HERE / "matrix_toggle.js").read_text(encoding="utf-8")
+    _css = (HERE / "matrix_toggle.css").read_text(encoding="utf-8")
+
+    value = traitlets.Enum(MATRICES, MATRICES[0]).tag(sync=True)
+    has_losses = traitlets.Bool(True).tag(sync=True)

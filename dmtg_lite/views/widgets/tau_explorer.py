@@ -1,7 +1,6 @@
 """What the temperature does to one draw and to the mean of many, under a slider.
 
-numpy only, and no training: the numbers come from `dmtg_lite.views.plots.plot_temperature`, its
-    still twin.
+numpy only, and no training; the still twin is `dmtg_lite.views.plots.plot_temperature`.
 """
 
 from __future__ import annotations
@@ -25,13 +24,8 @@ class TauExplorer:
     The noise is the same at every tau, so what changes is due to tau; the button draws new noise.
 
     Args:
-        logits: S, shape (N, K).
-        task_names: N names; "task 0" and so on by default.
+        logits, task_names, seed: As for `plot_temperature`.
         tau: Where the slider starts; one of 0.1, 0.25, 0.5, 1, 2.5, 4, 10.
-        seed: Of the noise.
-
-    Raises:
-        ValueError: If ``logits`` is not (N, K) or ``tau`` is not on the slider.
     """
 
     def __init__(
@@ -45,17 +39,12 @@ class TauExplorer:
         if tau not in TAUS:
             raise ValueError(f"`tau` must be one of {TAUS}, got {tau}.")
         self._logits, self._seed = np.asarray(logits, np.float64), seed
-        self.figure = go.FigureWidget(
-            plot_temperature(self._logits, tau, task_names=task_names, seed=seed)
-        )
+        still = plot_temperature(self._logits, tau, task_names=task_names, seed=seed)
+        self.figure = go.FigureWidget(still)
         self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
-        self.tau = widgets.SelectionSlider(
-            options=[(f"{value:g}", value) for value in TAUS],
-            value=tau,
-            description="temperature tau",
-            style={"description_width": "initial"},
-            layout=widgets.Layout(width="420px"),
-        )
+        words = {"description": "temperature tau", "style": {"description_width": "initial"}}
+        options, layout = [(f"{value:g}", value) for value in TAUS], widgets.Layout(width="420px")
+        self.tau = widgets.SelectionSlider(options=options, value=tau, layout=layout, **words)
         self.noise = widgets.Button(description="New noise", icon="refresh")
         self.tau.observe(self._redraw, names="value")
         self.noise.on_click(self._draw_again)
@@ -72,5 +61,6 @@ class TauExplorer:
     def _redraw(self, _change: object) -> None:
         views = compute_temperature_views(self._logits, self.tau.value, seed=self._seed)
         with self.figure.batch_update():  # one message to the browser
-            for trace, matrix in zip(self.figure.data, views, strict=True):
-                trace.z = matrix
+            traces: Any = self.figure.data
+            for trace, matrix in zip(traces, views, strict=True):
+                trace["z"] = matrix

@@ -1,0 +1,76 @@
+"""The suites a command can name: opening their data, and the preset that goes with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from dmtg_lite import data as data_sets
+from dmtg_lite.core.config import TrainConfig
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.tasks import make_tolerant
+from dmtg_lite.runs.presets import PAPER, TOY
+from dmtg_lite.studies.config_options import change_config
+
+EMBEDDED = ("toy_faces", "toy_rooms", "digits")
+SUITES = (*EMBEDDED, "celeba9", "celeba40", "taskonomy5")
+
+
+def open_suite(
+    suite: str,
+    folder: str | None = None,
+    *,
+    device: str = "cpu",
+    seed: int = 0,
+    is_tolerant: bool = False,
+) -> TaskData:
+    """The data of one of `SUITES`, on a device.
+
+    Args:
+        folder: What a script of ``data_scripts`` prepared; the embedded suites need none.
+        seed: Of drawn images.
+        is_tolerant: See `make_tolerant`: for tasks with an l1 loss.
+
+    Raises:
+        ValueError: If the folder is missing; the message names the script that makes one.
+    """
+    if is_tolerant and suite not in ("toy_rooms", "taskonomy5"):
+        raise ValueError(f"`--tolerant` is for tasks with an l1 loss, and {suite} has none.")
+    if suite in EMBEDDED:
+        opened = getattr(data_sets, suite)(seed=seed).to(device)
+    elif folder is None:
+        raise ValueError(f"`--data` is missing: {suite} needs {name_folder(suite)}.")
+    elif suite == "taskonomy5":
+        opened = data_sets.taskonomy(folder).stream_to(device)  # too large to move as a whole
+    else:
+        opened = data_sets.celeba(folder, suite=suite).to(device)
+    return replace(opened, tasks=make_tolerant(opened.tasks)) if is_tolerant else opened
+
+
+def name_folder(suite: str) -> str:
+    """What a suite needs besides the library, in words."""
+    script = "prepare_celeba.py" if "celeba" in suite else "prepare_taskonomy.py"
+    return f"the folder that data_scripts/{script} wrote"
+
+
+def choose_config(suite: str, changes: Mapping[str, Any]) -> TrainConfig:
+    """The preset of a suite with some fields changed, as `change_config` has them.
+
+    Raises:
+        ValueError: Also if ``steps`` or ``epochs`` would give the preset's ``pretrain`` another
+            unit.
+    """
+    config = PAPER[suite] if suite in PAPER else TOY[suite.removeprefix("toy_")]
+    units = [unit for unit in ("steps", "epochs") if changes.get(unit) is not None]
+    if len(units) == 2:
+        raise ValueError("give --steps or --epochs, not both.")
+    for unit in units:
+        other = "epochs" if unit == "steps" else "steps"
+        if "pretrain" not in changes and config.pretrain and getattr(config, unit) is None:
+            raise ValueError(
+                f"the preset of {suite} counts in {other}, {config.pretrain} of them before "
+                f"branching out: say --pretrain in {unit} too."
+            )
+        changes = {**changes, other: None}
+    return change_config(config, changes)

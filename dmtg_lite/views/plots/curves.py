@@ -1,0 +1,140 @@
+"""Lines over the steps of a run: probabilities of a task, losses, entropy; closings mark them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dmtg_lite.runs.history import History, compute_entropy, compute_is_open
+from dmtg_lite.views.plots.style import BESIDE, GREY, group_line, make_figure, to_label
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+MAX_POINTS = 400  # per line: beyond this a browser spends its time, not its pixels
+WINDOW = 20  # records: a loss is shown as the mean of so many
+
+
+def decimate(n_records: int, max_points: int = MAX_POINTS) -> np.ndarray:
+    """At most ``max_points`` record numbers, evenly spaced, first and last included."""
+    rows = np.linspace(0, max(n_records - 1, 0), min(n_records, max_points))
+    return np.unique(rows.astype(np.int32))
+
+
+def running_mean(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
+    """Mean of the last ``window`` values (of fewer at the start), shape kept, along axis 0."""
+    total = np.cumsum(np.asarray(values, np.float64), axis=0)
+    total[window:] = total[window:] - total[:-window]
+    count = np.minimum(np.arange(1, len(total) + 1), window).reshape(-1, *[1] * (total.ndim - 1))
+    return (total / count).astype(np.float32)
+
+
+def plot_probabilities(history: History, task: str) -> go.Figure:
+    """How one task makes up its mind: its probability of each group over time, K lines.
+
+    The line of a spare branch ends where the branch closes.
+    """
+    closed = {c["branch"]: f", closed at {c['step']}" for c in history.closings}
+    lines = probability_lines(history, task)
+    names = [{"name": f"group {k}{closed.get(k, '')}"} for k in range(history.n_groups)]
+    fig = _plot_lines(
+        history,
+        [line | name for line, name in zip(lines, names, strict=True)],
+        f"probabilities of {to_label(task)}",
+        {"range": [0, 1.02], "title": "probability"},
+        360,
+    )
+    return fig.update_layout(legend=BESIDE) if history.n_groups > 6 or closed else fig
+
+
+def plot_task_losses(history: History, *, window: int = WINDOW) -> go.Figure:
+    """Training loss of every task over time (running mean), coloured by the task's last group."""
+    check_records(history)
+    rows = decimate(len(history))
+    smooth = running_mean(history.task_losses, window)[rows]  # (T', N)
+    group_of = history.probabilities[-1].argmax(-1).tolist()  # (N,)
+    lines = [
+        _line(history.steps[rows], values, group_line(k, 1.5), name=f"{to_label(name)} ({k})")
+        for name, values, k in zip(history.task_names, smooth.T, group_of, strict=True)
+    ]
+    title = f"task losses, mean of {window} records; in brackets the group"
+    fig = _plot_lines(history, lines, title, {"rangemode": "tozero", "title": "loss"}, 420)
+    return fig.update_layout(legend=BESIDE)
+
+
+def plot_entropy(history: History) -> go.Figure:
+    """How undecided the tasks are: 1 is uniform over all branches, 0 is one group each.
+
+    The unit stays the log of all branches when spare ones close; a dotted line shows the most that
+    the open ones allow, so that a fall by closing is not taken for a decision.
+    """
+    entropy, most = entropy_lines(history)
+    lines = [entropy, most] if history.closings else [entropy]
+    y_axis = {"range": [0, 1.05], "title": "mean entropy / log K"}
+    return _plot_lines(history, lines, "entropy of the assignment", y_axis, 320)
+
+
+def probability_lines(history: History, task: str) -> list[dict[str, Any]]:
+    """K traces of one task: no line where the branch is closed."""
+    row, rows = find_task(history, task), decimate(len(history))
+    p = history.probabilities[rows]
+    of_task = np.where(compute_is_open(p), p[:, row], np.nan)  # (T', K)
+    return [
+        _line(history.steps[rows], of_task[:, k], group_line(k), name=str(k))
+        for k in range(history.n_groups)
+    ]
+
+
+def loss_lines(history: History, task: str) -> list[dict[str, Any]]:
+    """Two traces: the mean loss of all tasks (thick) and the loss of one (thin)."""
+    row, rows = find_task(history, task), decimate(len(history))
+    losses = history.task_losses
+    return [
+        _line(history.steps[rows], running_mean(values)[rows], {"color": GREY, "width": width})
+        for values, width in ((losses.mean(1), 3.5), (losses[:, row], 1.2))
+    ]
+
+
+def entropy_lines(history: History) -> list[dict[str, Any]]:
+    """Two traces: the mean entropy of the rows and the most it can be, in units of log K."""
+    rows = decimate(len(history))
+    p, steps = history.probabilities[rows], history.steps[rows]
+    most = np.log(compute_is_open(p).sum(-1).clip(1)) / max(np.log(history.n_groups), 1e-12)
+    ceiling = {"color": GREY, "dash": "dot", "width": 1.5, "shape": "hv"}
+    return [
+        _line(steps, compute_entropy(p), {"color": GREY, "width": 2.5}, showlegend=False),
+        _line(steps, most, ceiling, name="the most that open branches allow"),
+    ]
+
+
+def find_task(history: History, task: str) -> int:
+    if task not in history.task_names:
+        raise ValueError(f"unknown `task` {task!r}; this run has {history.task_names}.")
+    return history.task_names.index(task)
+
+
+def check_records(history: History) -> None:
+    if not len(history):
+        raise ValueError("`history` has no records yet; train at least one step first.")
+
+
+def _line(
+    steps: np.ndarray, values: np.ndarray, line: dict[str, Any], **more: Any
+) -> dict[str, Any]:
+    """One trace; float32 travels to a browser as it lies in memory."""
+    x, y = steps.astype(np.float32), values.astype(np.float32)
+    return {"type": "scatter", "mode": "lines", "x": x, "y": y, "line": line, **more}
+
+
+def _plot_lines(
+    history: History, lines: list[dict[str, Any]], title: str, y_axis: dict[str, Any], height: int
+) -> go.Figure:
+    """Lines over steps, with a thin one and the branch's number on top at every closing."""
+    title += "; dotted: a branch closes" if history.closings else ""
+    fig = make_figure(lines, title, height=height, x={"title": "step"}, y=y_axis)
+    for closing in history.closings:
+        text, at = str(closing["branch"]), {"xanchor": "center", "yanchor": "bottom", "y": 1}
+        dotted = {"color": GREY, "width": 1, "dash": "dot"}
+        fig.add_vline(closing["step"], line=dotted, annotation={"text": text, "font_size": 11} | at)
+    return fig

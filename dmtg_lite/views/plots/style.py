@@ -1,0 +1,73 @@
+"""Colours, letters and axes that all pictures share; what they show is in the modules beside."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+Trace = dict[str, Any]  # what plotly takes for one
+
+if TYPE_CHECKING:  # plotly is an extra: loaded where a figure is made
+    import plotly.graph_objects as go
+
+# Okabe-Ito in an order that keeps neighbours apart; grey for black and yellow last, because the
+# figures must be readable on a white and on a dark page. Dashes and labels repeat what colour says.
+GROUP_COLOURS = tuple("#0072B2 #E69F00 #009E73 #CC79A7 #56B4E9 #D55E00 #767676 #F0E442".split())
+GROUP_DASHES = tuple("solid dash dot dashdot longdash longdashdot 6px,2px 2px,6px".split())
+GREY = "#767676"  # readable on white and on black
+ABOVE = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}  # where a legend goes
+BESIDE = {"orientation": "v", "y": 1.0, "yanchor": "top", "x": 1.02}
+
+
+def load_plotly() -> Any:
+    try:
+        import plotly.graph_objects
+        import plotly.subplots
+    except ImportError as error:
+        raise ImportError('plots need plotly: pip install "dmtg-lite[notebook]"') from error
+    return plotly
+
+
+def to_label(name: str) -> str:
+    """A task name as plotly shows it: plotly reads a little HTML in every label."""
+    return html.escape(str(name), quote=False)
+
+
+def group_style(group: int) -> tuple[str, str]:
+    """Colour and dash of a group, the same in every picture; 64 groups have different pairs."""
+    return GROUP_COLOURS[group % 8], GROUP_DASHES[(group + 5 * (group // 8)) % 8]
+
+
+def group_line(group: int, width: float = 2.5) -> dict[str, Any]:
+    colour, dash = group_style(group)
+    return {"color": colour, "dash": dash, "width": width}
+
+
+def name_ticks(row: float) -> dict[str, Any]:
+    """Every task's name, first task on top, in letters that fit a row of so many pixels."""
+    return {"dtick": 1, "ticksuffix": "  ", "tickfont": {"size": min(13.0, 0.86 * row)}}
+
+
+def make_figure(
+    traces: Iterable[Trace], title: str = "", *, height: float, x: Trace | None = None, y: Trace
+) -> go.Figure:
+    """A figure with one pair of axes, in the common style."""
+    fig = load_plotly().graph_objects.Figure(list(traces))
+    return apply_style(fig.update_xaxes(x).update_yaxes(y), title, round(height))
+
+
+def apply_style(fig: go.Figure, title: str = "", height: int | None = None) -> go.Figure:
+    clear, grid = "rgba(0,0,0,0)", "rgba(118,118,118,.25)"
+    fig.update_layout(
+        title={"text": title, "font_size": 15},
+        height=height,
+        font={"color": GREY, "size": 13},
+        paper_bgcolor=clear,
+        plot_bgcolor=clear,
+        uirevision="kept",
+        margin={"l": 10, "r": 10, "t": 60 if title else 30, "b": 10},
+        legend=ABOVE,
+    )
+    axis = {"gridcolor": grid, "zeroline": False, "automargin": True, "linecolor": grid}
+    return fig.update_xaxes(axis).update_yaxes(axis)
