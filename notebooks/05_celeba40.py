@@ -28,7 +28,6 @@ from dmtg_lite.methods.search import affinity
 from dmtg_lite.runs.fit import branch_out, build_network, train_steps
 from dmtg_lite.views import plots
 from dmtg_lite.views.live import LiveSession
-from dmtg_lite.views.plots import plot_task_gains
 from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
@@ -205,7 +204,7 @@ summary[[*columns, "encoder_cost"]].T.round(1).rename_axis(f"{stamp}, 3 seeds", 
 # %%
 tasks = experiments.tabulate_tasks(results)
 shown = tasks[tasks.method != "labels' clusters"]
-plot_task_gains(shown, title=f"{stamp}: gain of every task over Naive MTL, 3 seeds")
+plots.plot_task_gains(shown, title=f"{stamp}: gain of every task over Naive MTL, 3 seeds")
 
 # %%
 gains = tasks.pivot(index=["method", "task"], columns="seed", values="gain_error").drop("naive")
