@@ -132,14 +132,14 @@ table["training loss at the end"] = [run.task_losses[-100:].sum(1).mean() for ru
 table.round(2)
 
 # %%
-failed = runs["failed"]
-plots.plot_assignment(failed.probabilities[-1], failed.task_names, title="settled, and wrong")
+failed, title = runs["failed"], "the failed run: settled, and wrong"
+plots.plot_assignment(failed.probabilities[-1], failed.task_names, title=title)
 
 # %% [markdown]
 # **What to notice.** Every row is as decided as in a good run: **being certain is not being
 # right.** But the training loss gives it away. So the library can train several times and keep the
-# run with the lowest training loss; it never peeks at the answers. Another cure, in one run: [8 ·
-# Musical chairs](08_finding_groups.ipynb).
+# run with the lowest training loss; it never peeks at the answers. Another cure, in one run:
+# [8 · Musical chairs](08_finding_groups.ipynb).
 
 # %% [markdown]
 # One more fair warning: these groups are easy. Tasks of one part have linked *answers* (blue or red

@@ -58,8 +58,7 @@ print("largest difference:", (from_library - assignment).abs().max().item())
 # %% [markdown]
 # ## 1.2 What tau changes, and what it leaves alone
 #
-# **Predict before you run:** at tau = 0.1, does task 0 choose group 0 *more often* than at tau =
-# 10?
+# **Predict before you run:** does task 0 choose group 0 *more often* at tau = 0.1 than at 10?
 
 # %%
 for tau in (0.1, 1.0, 10.0):

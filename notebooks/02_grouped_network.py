@@ -212,8 +212,8 @@ Dashboard(history)  # a recording: press play, or drag the step
 
 # %% [markdown]
 # This is *one* run with a seed we picked. Single runs often miss the planted groups; notebook 0
-# shows one that does. The loss matrix sees all 27 heads, but a task needs only its most probable
-# one.
+# shows one that does. Choose **loss** in the view: the loss matrix of each step, all 27 heads. But
+# a task needs only its most probable one.
 #
 # **Predict:** what do the predictions do when the other 18 heads go?
 

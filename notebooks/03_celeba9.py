@@ -4,8 +4,7 @@
 # **Question.** Toy faces have groups because we planted them. What does DMTG find among nine
 # attributes of real photographs, and what may we say about it?
 #
-# *20 minutes · CPU is enough to follow; a GPU and CelebA for the paper's setting · needs notebook
-# 2*
+# *20 minutes · CPU is enough; a GPU and CelebA for the paper's setting · needs notebook 2*
 
 # %% tags=["setup"]
 import os

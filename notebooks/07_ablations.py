@@ -71,8 +71,7 @@ def show(*settings):
 # %% [markdown]
 # Two numbers per run: **total error** is the sum over the nine tasks; **agreement** is 1 for the
 # planted groups and about 0 for chance. The same seed has the same symbol in all figures. In
-# brackets stands the cost in **encoder passes** (one batch through one branch), Naive MTL's being
-# 1.
+# brackets stands the cost in **encoder passes** (one batch through one branch), in Naive MTLs.
 #
 # **Predict:** three seeds of one recipe. How far apart will they be?
 
