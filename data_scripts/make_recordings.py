@@ -24,7 +24,7 @@ SINGLE = TOY["faces_plain"]
 def keep(result: MethodResult, name: str, title: str, note: str, folder: Path) -> None:
     """Write every third step of a run, the last one included, under a name."""
     history = result.history.slice(start=(len(result.history) - 1) % 3, every=3)
-    history.meta |= {"title": title, "note": note}
+    history.about = replace(history.about, title=title, note=note)
     path = history.save(folder / f"{name}.npz")
     print(
         f"{path}: seed {result.config.seed}, agreement {result.agreement:.2f}, "
@@ -64,8 +64,7 @@ def main() -> None:
         "failed",
         "A run that settles on the wrong groups",
         f"A single run, chosen because it fails: {tally}. It is as settled as a good one; its "
-        "training "
-        f"loss tells: {failed.train_loss:.2f} against {good.train_loss:.2f}.",
+        f"training loss tells: {failed.train_loss:.2f} against {good.train_loss:.2f}.",
         out,
     )
     seed = failed.config.seed
@@ -89,8 +88,7 @@ def main() -> None:
         "roomy",
         "Four numbers through the bottleneck: crisp groups without meaning",
         "The same images and seed as the good run with capacity=4. Every branch can serve every "
-        "task, so "
-        "which task sits where hardly matters; the probabilities settle all the same.",
+        "task, so which task sits where hardly matters; the probabilities settle all the same.",
         out,
     )
 
