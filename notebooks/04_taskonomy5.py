@@ -268,7 +268,7 @@ print(f"its agreement with the random groups: {agreement:.2f} (0 is chance, 1 th
 #
 # The paper trains all 15 decoders to the end and prunes once. With `Pruning(below=...)` a decoder
 # leaves for good as soon as its probability falls below a threshold. What would have left in our
-# run? **Predict:** at which step are five left, and may a task lose its final winner?
+# run? **Predict:** how many are left at the end, and may a task lose its final winner?
 
 # %%
 p, fig = found.history.probabilities, go.Figure()  # (T, N, K)
@@ -292,9 +292,10 @@ print(f"decoders: 15 -> {sum(len(head.decoders) for head in trial.heads)}")
 print(f"multiply-adds of a step's forward pass: {left:.0f} % are left")
 
 # %% [markdown]
-# **What to notice.** The saving is large once tasks have settled, and a hasty threshold may cut a
-# decision that would have been reversed. So it is off by default: pruning once, at the end, is the
-# paper's method. To try it while training: `replace(config, pruning=rule)`.
+# **What to notice.** The more tasks have settled, the more is saved; in so short a run some may
+# still be undecided. And a hasty threshold may cut a decision that would have been reversed. So it
+# is off by default: pruning once, at the end, is the paper's method. To try it while training:
+# `replace(config, pruning=rule)`.
 #
 # ## 4.7 The paper's setting
 #
