@@ -292,9 +292,9 @@ print(f"decoders: 15 -> {sum(len(head.decoders) for head in trial.heads)}")
 print(f"multiply-adds of a step's forward pass: {left:.0f} % are left")
 
 # %% [markdown]
-# **What to notice.** The more tasks have settled, the more is saved; after a short run some may not.
-# And a hasty threshold may cut a decision that would have been reversed. So it is off by default:
-# the paper prunes once, at the end. To try it: `replace(config, pruning=rule)`.
+# **What to notice.** The more tasks have settled, the more is saved. A hasty threshold may cut a
+# decision that would have been reversed. So it is off by default: the paper prunes once, at the
+# end. To try it: `replace(config, pruning=rule)`.
 #
 # ## 4.7 The paper's setting
 #
