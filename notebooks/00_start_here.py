@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 0 · Watch nine tasks find their groups
 #
-# **Question.** A machine has to answer nine questions about a face, with three helpers. Which questions
-# should share a helper? Nobody tells it.
+# **Question.** A machine has to answer nine questions about a face, with three helpers. Which
+# questions should share a helper? Nobody tells it.
 #
 # *5 minutes · any laptop · no download · no prior knowledge. Run a cell with Shift + Enter.*
 
@@ -21,8 +21,8 @@ from dmtg_lite.views.widgets import Dashboard
 # %% [markdown]
 # ## The faces and the questions
 #
-# A **task** is one yes/no question about a picture: is the hair dark? is the moustache full? The faces are
-# drawn by a program. Above each stand the tasks whose answer is *yes*.
+# A **task** is one yes/no question about a picture: is the hair dark? is the moustache full? The
+# faces are drawn by a program. Above each stand the tasks whose answer is *yes*.
 
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, seed=0)
@@ -33,8 +33,8 @@ plots.plot_images(faces.test.images[:10], captions, columns=5)
 # %% [markdown]
 # ## Your guess first
 #
-# A helper (an **encoder**) looks at the picture and passes on *one single number*. The tasks that share the
-# helper must answer from that number alone: they form a **group**.
+# A helper (an **encoder**) looks at the picture and passes on *one single number*. The tasks that
+# share the helper must answer from that number alone: they form a **group**.
 #
 # ### Exercise 0.1
 #
@@ -61,8 +61,8 @@ my_groups = faces.planted_groups
 # %% [markdown]
 # ## Now let it find out
 #
-# Press **Start**. First one helper trains for all nine tasks. Then it is copied twice, and every task may
-# lean towards any of the three copies: thick lines and bright cells mean much weight.
+# Press **Start**. First one helper trains for all nine tasks. Then it is copied twice, and every
+# task may lean towards any of the three copies: thick lines and bright cells mean much weight.
 #
 # **Predict:** will a task make up its mind at once, or waver?
 
@@ -71,9 +71,9 @@ session = LiveSession(faces, n_groups=3, config=replace(WATCHABLE, seed=3))
 Dashboard(session)
 
 # %% [markdown]
-# **What to notice.** At first all copies are equal and every row says 1/3. Small random differences decide
-# who leans where; leaning tasks shape their helper, and that attracts related tasks. Faint lines vanish one
-# by one.
+# **What to notice.** At first all copies are equal and every row says 1/3. Small random differences
+# decide who leans where; leaning tasks shape their helper, and that attracts related tasks. Faint
+# lines vanish one by one.
 #
 # When it has finished, run the next two cells.
 
@@ -92,10 +92,11 @@ def read_out(history):
 read_out(session.history)
 
 # %% [markdown]
-# Agreement 1 means: exactly the three parts of the face, hair, moustache and cheeks. That is how the faces
-# were made, and the machine was never told.
+# Agreement 1 means: exactly the three parts of the face, hair, moustache and cheeks. That is how
+# the faces were made, and the machine was never told.
 #
-# Does sharing wisely help? Compare with one helper for all nine tasks (**Naive MTL**), trained as long.
+# Does sharing wisely help? Compare with one helper for all nine tasks (**Naive MTL**), trained as
+# long.
 
 # %%
 together = methods.naive(faces, 1, session.config)
@@ -118,30 +119,31 @@ errors.round(1)  # wrong answers on new faces, in percent
 # %% [markdown]
 # ## We chose that seed
 #
-# Honesty first: a single run finds the three parts only sometimes, and we picked a seed that does. (On
-# another processor even the same seed may end differently.) The library carries two recorded runs of the
-# same recipe:
+# Honesty first: a single run finds the three parts only sometimes, and we picked a seed that does.
+# (On another processor even the same seed may end differently.) The library carries two recorded
+# runs of the same recipe:
 
 # %%
 runs = {name: recordings.load(name) for name in ("good", "failed")}
 table = pd.DataFrame(index=list(runs))
-table["agreement"] = [compute_agreement(run.groups(), run.meta["planted_groups"]) for run in runs.values()]
+planted = faces.planted_groups
+table["agreement"] = [compute_agreement(run.groups(), planted) for run in runs.values()]
 table["training loss at the end"] = [run.task_losses[-100:].sum(1).mean() for run in runs.values()]
 table.round(2)
 
 # %%
-failed = runs["failed"]
-plots.plot_assignment(failed.probabilities[-1], failed.task_names, title="the failed run: settled, and wrong")
+failed, title = runs["failed"], "the failed run: settled, and wrong"
+plots.plot_assignment(failed.probabilities[-1], failed.task_names, title=title)
 
 # %% [markdown]
-# **What to notice.** Every row is as decided as in a good run: **being certain is not being right.** But the
-# training loss gives it away. So the library can train several times and keep the run with the lowest
-# training loss; it never peeks at the answers. Another cure, in one run:
+# **What to notice.** Every row is as decided as in a good run: **being certain is not being
+# right.** But the training loss gives it away. So the library can train several times and keep the
+# run with the lowest training loss; it never peeks at the answers. Another cure, in one run:
 # [8 · Musical chairs](08_finding_groups.ipynb).
 
 # %% [markdown]
-# One more fair warning: these groups are easy. Tasks of one part have linked *answers* (blue or red below),
-# and that table shows the groups with no training at all.
+# One more fair warning: these groups are easy. Tasks of one part have linked *answers* (blue or red
+# below), and that table shows the groups with no training at all.
 
 # %%
 plots.plot_label_correlation(faces.train.targets)

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 1 · Choosing a group, with a gradient
 #
-# **Question.** Each task has to pick one of K groups. Picking is all or nothing, but training wants small
-# steps downhill. How can one train a *choice*?
+# **Question.** Each task has to pick one of K groups. Picking is all or nothing, but training wants
+# small steps downhill. How can one train a *choice*?
 #
 # *15 minutes · CPU · no download · helps to have seen notebook 0*
 
@@ -22,8 +22,8 @@ from dmtg_lite.views.widgets import TauExplorer
 # %% [markdown]
 # ## 1.1 A draw
 #
-# DMTG gives every task one number per group, the **logits** S. Rows are tasks, columns are groups. Softmax
-# turns a row into **assignment probabilities**.
+# DMTG gives every task one number per group, the **logits** S. Rows are tasks, columns are groups.
+# Softmax turns a row into **assignment probabilities**.
 #
 # Below, task 0 leans towards group 0 and task 1 has no opinion.
 
@@ -32,9 +32,9 @@ logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]])  # S, (N=2 tasks, K=3
 logits.softmax(-1)
 
 # %% [markdown]
-# Now the trick, in three lines. Add **Gumbel noise** to the logits: the largest sum then falls on group k
-# exactly as often as softmax(S) says. Taking that largest entry would kill the gradient, so a softmax with
-# **temperature** tau takes a soft version of it.
+# Now the trick, in three lines. Add **Gumbel noise** to the logits: the largest sum then falls on
+# group k exactly as often as softmax(S) says. Taking that largest entry would kill the gradient, so
+# a softmax with **temperature** tau takes a soft version of it.
 #
 # **Predict:** will the second row be uniform?
 
@@ -46,8 +46,8 @@ assignment = ((logits + gumbel) / tau).softmax(-1)  # Z, (N, K)
 assignment
 
 # %% [markdown]
-# **What to notice.** Both rows sum to 1, and the second row is *not* uniform. Its probabilities are; this
-# one draw took a side. That restlessness will turn out to be useful.
+# **What to notice.** Both rows sum to 1, and the second row is *not* uniform. Its probabilities
+# are; this one draw took a side. That restlessness will turn out to be useful.
 #
 # The library does the same in `sample_assignment`. Same noise, same matrix:
 
@@ -58,20 +58,21 @@ print("largest difference:", (from_library - assignment).abs().max().item())
 # %% [markdown]
 # ## 1.2 What tau changes, and what it leaves alone
 #
-# **Predict before you run:** at tau = 0.1, does task 0 choose group 0 *more often* than at tau = 10?
+# **Predict before you run:** does task 0 choose group 0 *more often* at tau = 0.1 than at 10?
 
 # %%
 for tau in (0.1, 1.0, 10.0):
     draws = sample_assignment(logits.repeat(5_000, 1), tau, generator=rng).reshape(-1, 2, 3)
     wins = (draws.argmax(-1)[:, 0] == 0).float().mean()  # task 0
-    print(f"tau = {tau:4}:  group 0 wins {wins:.0%} of the draws,  largest entry {draws.amax(-1).mean():.2f}")
+    largest = draws.amax(-1).mean()
+    print(f"tau = {tau:4}:  group 0 wins {wins:.0%} of the draws,  largest entry {largest:.2f}")
 
 # %% [markdown]
-# **What to notice.** How *often* group 0 wins hardly moves. How *sharp* a draw is changes completely:
-# nearly one-hot at 0.1, nearly uniform at 10. The paper trains CelebA at tau = 2.5.
+# **What to notice.** How *often* group 0 wins hardly moves. How *sharp* a draw is changes
+# completely: nearly one-hot at 0.1, nearly uniform at 10. The paper trains CelebA at tau = 2.5.
 #
-# Try it by hand. Move the slider with the mouse or the arrow keys: the noise stays the same, only tau
-# changes.
+# Try it by hand. Move the slider with the mouse or the arrow keys: the noise stays the same, only
+# tau changes.
 
 # %%
 TauExplorer(logits, seed=0)
@@ -95,7 +96,7 @@ def win_rate(row):
 if win_rate(logits[0]) is None:
     print("1.1 is still open; the rest of the notebook runs without it")
 else:
-    expected = torch.tensor([0.8438, 0.1142, 0.0420])  # numbers, so that the answer is not given away
+    expected = torch.tensor([0.8438, 0.1142, 0.0420])  # so that the answer is not given away
     torch.testing.assert_close(win_rate(logits[0]), expected, atol=1e-3, rtol=0)
     print("1.1 correct")
 
@@ -109,9 +110,9 @@ def win_rate(row):
 # %% [markdown]
 # ## 1.3 Where the gradient pushes
 #
-# Suppose group 0 serves task 0 badly and group 2 serves it well. The loss of every task in every group is
-# the **loss matrix**. Multiply it by the assignment, add everything up: that is the whole objective of
-# DMTG.
+# Suppose group 0 serves task 0 badly and group 2 serves it well. The loss of every task in every
+# group is the **loss matrix**. Multiply it by the assignment, add everything up: that is the whole
+# objective of DMTG.
 #
 # We leave out the noise for a moment, so that the numbers can be checked by hand.
 
@@ -123,8 +124,9 @@ total.backward()
 free.grad
 
 # %% [markdown]
-# **What to notice.** Training steps *against* the gradient. Task 0 moves away from group 0 (positive
-# gradient) and towards group 2 (negative). Task 1 is served equally well everywhere and feels nothing.
+# **What to notice.** Training steps *against* the gradient. Task 0 moves away from group 0
+# (positive gradient) and towards group 2 (negative). Task 1 is served equally well everywhere and
+# feels nothing.
 #
 # ### Exercise 1.2
 #
@@ -155,8 +157,8 @@ def gradient_by_hand(probabilities, loss_matrix):
 # %% [markdown]
 # ## 1.4 Identical branches: who breaks the tie?
 #
-# DMTG starts from K *identical copies* of one trained network, so at the first step every column of the
-# loss matrix is the same.
+# DMTG starts from K *identical copies* of one trained network, so at the first step every column of
+# the loss matrix is the same.
 #
 # **Predict:** what is the gradient of S without noise? And with Gumbel noise?
 
@@ -168,8 +170,9 @@ for estimator in ("softmax", "gumbel"):
     print(f"{estimator:8} largest gradient of S: {free.grad.abs().max():.0e}")
 
 # %% [markdown]
-# Zero, or what rounding leaves of zero, in *both* cases. So noise does not push S directly. What else can
-# it do? It hands the branches different mixtures of tasks to learn from, and so their **weights** part.
+# Zero, or what rounding leaves of zero, in *both* cases. So noise does not push S directly. What
+# else can it do? It hands the branches different mixtures of tasks to learn from, and so their
+# **weights** part.
 #
 # Let us watch a real, small network: nine tasks on drawn faces, trained for 120 steps.
 
@@ -182,27 +185,28 @@ naive, _ = pretrain(faces, config)  # Naive MTL: one encoder for all nine tasks
 # %%
 def watch(estimator):
     """Distance between branch 0 and 1, and spread of S, after each step: shape (steps, 2)."""
-    settings = TrainConfig(estimator=estimator, lr=config.lr, lr_assignment=config.lr_assignment, steps=120)
+    settings = TrainConfig(estimator=estimator, lr=3e-3, lr_assignment=3e-2, steps=120)
     network, rows = branch_out(naive, 3, settings), []
     for _ in train_steps(network, faces, settings):
-        first, second = (torch.cat([p.flatten() for p in b.parameters()]) for b in network.branches[:2])
+        weights = ([p.flatten() for p in b.parameters()] for b in network.branches[:2])
+        first, second = map(torch.cat, weights)
         spread = network.assignment.logits.detach().std(-1).max()
         rows.append([(first - second).norm().item(), spread.item()])
     return np.array(rows)
 
 
-seen = {estimator: watch(estimator) for estimator in ("softmax", "gumbel")}
-
 # %%
+seen = {estimator: watch(estimator) for estimator in ("softmax", "gumbel")}
 for estimator, rows in seen.items():
     for step in (1, 2, 120):
         apart, spread = rows[step - 1]
         print(f"{estimator:8} step {step:3}: branches apart by {apart:.4f}, S by {spread:.4f}")
 
 # %% [markdown]
-# **What to notice.** Without noise nothing happens: the branches stay equal to the last bit. With noise
-# they differ after step 1, so their losses differ at step 2, and S has something to follow. (S stirs a
-# little at step 1 too: Adam divides a gradient by its own size, and so blows up even rounding errors.)
+# **What to notice.** Without noise nothing happens: the branches stay equal to the last bit. With
+# noise they differ after step 1, so their losses differ at step 2, and S has something to follow.
+# (S stirs a little at step 1 too: Adam divides a gradient by its own size, and so blows up even
+# rounding errors.)
 #
 # The noise that breaks the tie also decides *which* branch gets which tasks.
 
@@ -216,8 +220,8 @@ fig.update_layout(xaxis_title="step", yaxis_title="distance between two branches
 # %% [markdown]
 # ## 1.5 Settled is not pruned
 #
-# At the end of training a task may have probability 0.99 for its group. Does the group then carry 99 % of
-# the task's loss? `compute_mean_assignment` averages many draws.
+# At the end of training a task may have probability 0.99 for its group. Does the group then carry
+# 99 % of the task's loss? `compute_mean_assignment` averages many draws.
 #
 # **Predict:** at tau = 2.5, is the winner's mean weight above or below its probability?
 
@@ -231,9 +235,9 @@ for tau in taus:
 table.round(2)
 
 # %% [markdown]
-# **What to notice.** A lead of 5 means probability 0.99, but at tau 2.5 only about three quarters of the
-# weight: the rest still trains the other branches. Softmax(S) says who *wins* a draw, E[Z] says who gets
-# *trained*. The live view of notebook 0 can show either.
+# **What to notice.** A lead of 5 means probability 0.99, but at tau 2.5 only about three quarters
+# of the weight: the rest still trains the other branches. Softmax(S) says who *wins* a draw, E[Z]
+# says who gets *trained*. The live view of notebook 0 can show either.
 #
 # ### Exercise 1.3
 #
@@ -252,7 +256,8 @@ def weight(lead):
 if lead is None:
     print("1.3 is still open; the rest of the notebook runs without it")
 else:
-    assert weight(lead) >= 0.9 > weight(lead - 1), f"a lead of {lead} gives {weight(lead):.2f}: try on"
+    own = weight(lead)
+    assert own >= 0.9 > weight(lead - 1), f"a lead of {lead} gives {own:.2f}: try on"
     print("1.3 correct")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -262,11 +267,11 @@ lead = 8
 # %% [markdown]
 # ## 1.6 Can S get there in time?
 #
-# Probability p needs a lead of ln((K-1) p / (1-p)). Adam moves an entry of S by about its learning rate per
-# step, the winner up and the others down.
+# Probability p needs a lead of ln((K-1) p / (1-p)). Adam moves an entry of S by about its learning
+# rate per step, the winner up and the others down.
 #
-# **Predict:** how many steps does p = 0.98 take with K = 3, at learning rate 0.0008 (the paper's) and at
-# 0.03?
+# **Predict:** how many steps does p = 0.98 take with K = 3, at learning rate 0.0008 (the paper's)
+# and at 0.03?
 
 
 # %%
@@ -289,8 +294,9 @@ for lr in (8e-4, 3e-2):
     print(f"lr {lr}: at least {needed / (2 * lr):.0f} steps by the rule, {count_steps(lr)} counted")
 
 # %% [markdown]
-# **What to notice.** Even with losses that never waver, the paper's rate needs thousands of steps. In a run
-# of 900 steps, S could not settle; so our small presets give S its own rate, `lr_assignment`.
+# **What to notice.** Even with losses that never waver, the paper's rate needs thousands of steps.
+# In a run of 900 steps, S could not settle; so our small presets give S its own rate,
+# `lr_assignment`.
 #
 # **The budget rule:** learning rate of S times steps must be far above ln((K-1) p / (1-p)).
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 2 · One network, K branches
 #
-# **Question.** Nine tasks, three encoders, and nobody knows which task belongs to which encoder. How does
-# one train all of it in a single loop, and what does it cost?
+# **Question.** Nine tasks, three encoders, and nobody knows which task belongs to which encoder.
+# How does one train all of it in a single loop, and what does it cost?
 #
 # *20 minutes · CPU · no download · needs notebook 1*
 
@@ -11,11 +11,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from dmtg_lite import GroupedNetwork, TrainConfig, data, fit, methods, norm_gain
+from dmtg_lite import CELEBA_9, GroupedNetwork, TrainConfig, data, fit, methods, norm_gain
+
+# %% tags=["setup"]
 from dmtg_lite.core.assignment import sample_assignment
 from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.core.macs import count_macs
-from dmtg_lite.core.tasks import CELEBA_9
 from dmtg_lite.encoders import resnet, toy
 from dmtg_lite.runs.evaluate import evaluate
 from dmtg_lite.runs.fit import branch_out
@@ -37,11 +38,12 @@ naive = GroupedNetwork.naive(faces.tasks, toy(faces.image_shape, capacity=1), sh
 images = faces.train.images[:64]  # uint8, (B, 3, H, W)
 features = naive.branches[0](images / 255)  # (B, D)
 answers = naive(images)  # {task: (B, 2)}
-print("features", tuple(features.shape), "| answers", {name: tuple(a.shape) for name, a in answers.items()})
+print("features", tuple(features.shape))
+print("answers", {name: tuple(answer.shape) for name, answer in answers.items()})
 
 # %% [markdown]
-# **What to notice.** The features are *one* number per face: a bottleneck, so that a branch cannot serve
-# everybody. Each answer has two logits, "no" and "yes".
+# **What to notice.** The features are *one* number per face: a bottleneck, so that a branch cannot
+# serve everybody. Each answer has two logits, "no" and "yes".
 #
 # Now train Naive MTL for a moment: every grouping starts from its weights.
 
@@ -56,12 +58,13 @@ pd.Series(naive_errors).round(1).to_frame("error % on test images")
 #
 # `branch_out(naive, 3, ...)` copies the branch *and its nine heads* three times.
 #
-# **Predict:** how many heads are there now, and what will the losses of one task look like across the
-# groups?
+# **Predict:** how many heads are there now, and what will the losses of one task look like across
+# the groups?
 
 # %%
 network = branch_out(naive, 3, config)
-targets = torch.stack([faces.train.targets[name][:64] for name in faces.task_names], dim=1)  # (B, N)
+columns = [faces.train.targets[name][:64] for name in faces.task_names]
+targets = torch.stack(columns, dim=1)  # (B, N)
 loss_matrix = network.compute_loss_matrix(images, targets)  # L, (N, K)
 pd.DataFrame(loss_matrix.detach().numpy().round(3), index=faces.task_names).add_prefix("group ")
 
@@ -79,8 +82,8 @@ for k in range(3):
 print("largest difference:", f"{(by_hand - loss_matrix).abs().max().item():.0e}")
 
 # %% [markdown]
-# The two loops make 27 separate losses. The library fuses a branch's nine heads into one matrix product and
-# one cross-entropy: the same numbers, up to rounding, for the price of one.
+# The two loops make 27 separate losses. The library fuses a branch's nine heads into one matrix
+# product and one cross-entropy: the same numbers, up to rounding, for the price of one.
 
 # %%
 network.heads[0].linear
@@ -122,7 +125,8 @@ totals = [training_step(trial, optimiser, images, targets) for _ in range(60)]
 if totals[0] is None:
     print("2.1 is still open; the rest of the notebook runs without it")
 else:
-    assert totals[-1] < totals[0], f"the total went from {totals[0]:.2f} to {totals[-1]:.2f}; it should fall"
+    first, last = totals[0], totals[-1]
+    assert last < first, f"the total went from {first:.2f} to {last:.2f}; it should fall"
     moved = trial.assignment.logits.std(-1).max()
     assert moved > 0.01, "S has not moved: does your total depend on the draw?"
     print("2.1 correct")
@@ -143,9 +147,9 @@ def training_step(network, optimiser, images, targets):
 # %% [markdown]
 # ## 2.4 A fixed assignment is a baseline
 #
-# Nothing forces us to *learn* the assignment. Fix it, and the same network is another method: one group is
-# Naive MTL, nine groups are **STL** (single-task learning), anything else is a grouping somebody thought
-# of.
+# Nothing forces us to *learn* the assignment. Fix it, and the same network is another method: one
+# group is Naive MTL, nine groups are **STL** (single-task learning), anything else is a grouping
+# somebody thought of.
 #
 # **Predict:** how many branches and heads does each have?
 
@@ -160,20 +164,20 @@ rows = {name: (net.n_groups, int(net.assignment.active.sum())) for name, net in 
 pd.DataFrame(rows, index=["branches", "heads"]).T
 
 # %%
-same = fixed["Naive MTL"].compute_loss_matrix(images, targets)  # (N, 1)
-print(
-    "one fixed group has Naive MTL's losses:", torch.equal(same, naive.compute_loss_matrix(images, targets))
-)
+one_group = fixed["Naive MTL"].compute_loss_matrix(images, targets)  # (N, 1)
+same = torch.equal(one_group, naive.compute_loss_matrix(images, targets))
+print("one fixed group has Naive MTL's losses:", same)
 alone = fixed["STL"].compute_loss_matrix(images, targets)  # (N, N)
 print("STL's loss matrix is zero off the diagonal:", torch.equal(alone, alone.diag().diag()))
 
 # %% [markdown]
-# **What to notice.** Bit for bit the same. Every method of this library is a grouping run by one training
-# loop, so a comparison compares groupings and nothing else.
+# **What to notice.** Bit for bit the same. Every method of this library is a grouping run by one
+# training loop, so a comparison compares groupings and nothing else.
 #
 # ### Exercise 2.2
 #
-# The faces were made with three planted groups. Write them as `group_of`: nine numbers, one per task.
+# The faces were made with three planted groups. Write them as `group_of`: nine numbers, one per
+# task.
 
 # %%
 faces.planted_groups
@@ -201,28 +205,28 @@ group_of = [k for name in faces.task_names for k, g in enumerate(faces.planted_g
 
 # %%
 history, _ = fit(network, faces, config)
-network.assignment.groups(faces.task_names)
-
-# %%
-agreement = compute_agreement(network.assignment.groups(faces.task_names), faces.planted_groups)
+agreement = compute_agreement(history.groups(), faces.planted_groups)
+print(*history.groups(), sep="\n")
 print(f"agreement with the planted groups: {agreement:.2f} (1 identical, about 0 chance)")
 Dashboard(history)  # a recording: press play, or drag the step
 
 # %% [markdown]
-# This is *one* run with a seed we picked. Single runs often miss the planted groups; notebook 0 shows one
-# that does. The loss matrix sees all 27 heads, but a task needs only its most probable one.
+# This is *one* run with a seed we picked. Single runs often miss the planted groups; notebook 0
+# shows one that does. Choose **loss** in the view: the loss matrix of each step, all 27 heads. But
+# a task needs only its most probable one.
 #
 # **Predict:** what do the predictions do when the other 18 heads go?
 
 # %%
 pruned, test = network.prune().eval(), faces.test.images
 full = network.eval()(test)  # {task: (n, 2)}, each task answered by its most probable group
-change = max((full[name] - prediction).abs().max().item() for name, prediction in pruned(test).items())
+change = max((full[name] - small).abs().max().item() for name, small in pruned(test).items())
 print(f"heads: {int(network.assignment.active.sum())} -> {int(pruned.assignment.active.sum())}")
 print(f"largest change of a prediction: {change:.0e}")
 
 # %% [markdown]
-# **What to notice.** Nothing that matters. Pruning drops what is never asked, so no retraining is needed.
+# **What to notice.** Nothing that matters. Pruning drops what is never asked, so no retraining is
+# needed.
 #
 # Did it help? **NormGain** is the mean relative improvement over Naive MTL, in percent.
 #
@@ -237,53 +241,55 @@ for name in errors.columns[1:]:
 errors.round(1)
 
 # %% [markdown]
-# **What to notice.** The one number of Naive MTL went to the cheeks; with a number for each part of the
-# face, the other six tasks gain a lot. NormGain is a mean over tasks, so look at the rows too.
+# **What to notice.** The one number of Naive MTL went to the cheeks; with a number for each part of
+# the face, the other six tasks gain a lot. NormGain is a mean over tasks, so look at the rows too.
 #
-# STL is the hard opponent in error. What DMTG offers is to come close with three encoders instead of nine.
+# STL is the hard opponent in error. What DMTG offers is to come close with three encoders instead
+# of nine.
 
 # %% [markdown]
 # ## 2.6 Grouping pays only when capacity is short
 #
-# A branch of this encoder passes on `capacity` numbers. One number serves one planted group. **Predict:**
-# what is left of the gain of the *planted* grouping when every branch has room for four?
+# A branch of this encoder passes on `capacity` numbers. One number serves one planted group.
+# **Predict:** what is left of the gain of the *planted* grouping when every branch has room for
+# four?
 
 # %%
 rows = []
 for capacity in (1, 4):
     roomy = TrainConfig(lr=3e-3, pretrain=200, steps=400, capacity=capacity)
     one, three = methods.naive(faces, 1, roomy), methods.planted(faces, 3, roomy)
-    error = sum(one.task_errors.values()) / 9
-    rows.append(
-        {"capacity": capacity, "Naive error %": error, "NormGain of planted %": three.norm_gain_error(one)}
-    )
-pd.DataFrame(rows).round(1)
+    rows.append([capacity, one.total_error / 9, three.norm_gain_error(one)])
+columns = ["capacity", "Naive error %", "NormGain of planted %"]
+pd.DataFrame(rows, columns=columns).round(1)
 
 # %%
 roomy = recordings.load("roomy")  # a recorded DMTG run with capacity 4
-agreement = compute_agreement(roomy.groups(), roomy.meta["planted_groups"])
-print(f"capacity 4: least settled row {roomy.probabilities[-1].max(1).min():.2f}, agreement {agreement:.2f}")
+agreement = compute_agreement(roomy.groups(), roomy.about.planted_groups)
+least = roomy.probabilities[-1].max(1).min()
+print(f"capacity 4: least settled row {least:.2f}, agreement {agreement:.2f}")
 
 # %% [markdown]
-# **What to notice.** With room for everybody Naive MTL does well by itself, and even the perfect grouping
-# has little left to gain. (One seed each: trust the trend, not the digits.)
+# **What to notice.** With room for everybody Naive MTL does well by itself, and even the perfect
+# grouping has little left to gain. (One seed each: trust the trend, not the digits.)
 #
-# DMTG settles all the same, on groups that have nothing to do with the planted ones. **One-hot rows are no
-# evidence that groups mean anything.**
+# DMTG settles all the same, on groups that have nothing to do with the planted ones. **One-hot rows
+# are no evidence that groups mean anything.**
 
 # %% [markdown]
 # ## 2.7 What it costs
 #
-# Count the multiply-adds of one 64 x 64 image through the paper's CelebA encoder, with nothing shared and
-# with the first of its two stages in the stem. Table A1 of the paper says 0.15, 0.22 and 0.29 G.
+# Count the multiply-adds of one 64 x 64 image through the paper's CelebA encoder, with nothing
+# shared and with the first of its two stages in the stem. Table A1 of the paper says 0.15, 0.22 and
+# 0.29 G.
 #
 # **Predict:** which of the two did the authors count?
 
 
 # %%
 def giga(n_groups, shared):
-    network = GroupedNetwork.naive(CELEBA_9, resnet((3, 64, 64)), shared=shared).branch_out(n_groups)
-    return count_macs(network, (3, 64, 64))["total"] / 1e9
+    naive = GroupedNetwork.naive(CELEBA_9, resnet((3, 64, 64)), shared=shared)
+    return count_macs(naive.branch_out(n_groups), (3, 64, 64))["total"] / 1e9
 
 
 costs = pd.DataFrame({"paper, Table A1": [0.15, 0.22, 0.29]}, index=pd.Index([2, 3, 4], name="K"))
@@ -292,8 +298,9 @@ for shared in (0, 1):
 costs.round(3)
 
 # %% [markdown]
-# **What to notice.** The numbers fit one shared stage, and they fit *multiply-adds*, although the table's
-# heading says FLOPs (usually twice as many). K groups cost about K encoders, whatever N is; STL costs N.
+# **What to notice.** The numbers fit one shared stage, and they fit *multiply-adds*, although the
+# table's heading says FLOPs (usually twice as many). K groups cost about K encoders, whatever N is;
+# STL costs N.
 #
 # ### Exercise 2.3
 #
@@ -307,7 +314,8 @@ ratio = None  # your turn: STL's encoder multiply-adds divided by Naive MTL's
 if ratio is None:
     print("2.3 is still open; the rest of the notebook runs without it")
 else:
-    assert abs(ratio - 8.27) < 0.01, f"got {ratio:.2f}; the stem is counted once, the branch nine times"
+    hint = "the stem is counted once, the branch nine times"
+    assert abs(ratio - 8.27) < 0.01, f"got {ratio:.2f}; {hint}"
     print("2.3 correct")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -320,7 +328,8 @@ ratio = count_macs(apart, (3, 64, 64))["encoder"] / count_macs(together, (3, 64,
 # ## You can now
 #
 # - read the loss matrix, and write the line that DMTG adds to a training loop;
-# - build Naive MTL, STL or any grouping as the same network with a fixed assignment, and prune a learned one;
+# - build Naive MTL, STL or any grouping as the same network with a fixed assignment, and prune a
+#   learned one;
 # - count what K branches cost, and say when grouping can pay at all.
 #
 # **Next:** [3 · Nine attributes of CelebA](03_celeba9.ipynb)

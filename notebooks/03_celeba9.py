@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 3 · Nine attributes of CelebA
 #
-# **Question.** Toy faces have groups because we planted them. What does DMTG find among nine attributes of
-# real photographs, and what may we say about it?
+# **Question.** Toy faces have groups because we planted them. What does DMTG find among nine
+# attributes of real photographs, and what may we say about it?
 #
-# *20 minutes · CPU is enough to follow; a GPU and CelebA for the paper's setting · needs notebook 2*
+# *20 minutes · CPU is enough; a GPU and CelebA for the paper's setting · needs notebook 2*
 
 # %% tags=["setup"]
 import os
@@ -29,8 +29,8 @@ from dmtg_lite.views.widgets import Dashboard
 # %% [markdown]
 # ## 3.1 Which data are we looking at?
 #
-# CelebA may be used for research only and cannot be shipped. If you have prepared it, this notebook uses
-# it: from the folder in `DMTG_CELEBA`, or from `prepared/celeba` here or one folder up.
+# CelebA may be used for research only and cannot be shipped. If you have prepared it, this notebook
+# uses it: from the folder in `DMTG_CELEBA`, or from `prepared/celeba` here or one folder up.
 
 # %%
 places = [os.environ.get("DMTG_CELEBA"), "prepared/celeba", "../prepared/celeba"]
@@ -39,7 +39,8 @@ print("prepared CelebA found" if prepared else "no prepared CelebA: a fake one w
 
 # %% [markdown]
 # Otherwise it takes the same road with a **fake CelebA**: drawn faces, written byte for byte in the
-# official file formats, with labels as frequent and as correlated as CelebA's. To use the real one later:
+# official file formats, with labels as frequent and as correlated as CelebA's. To use the real one
+# later:
 #
 # `python data_scripts/prepare_celeba.py --root FOLDER --out prepared/celeba`
 
@@ -56,13 +57,14 @@ if prepared is None:
 has_gpu = torch.cuda.is_available()
 celeba = data.celeba(prepared, limit=None if has_gpu else 3000)
 is_real = not celeba.name.startswith("fake")
-print("REAL CelebA." if is_real else "FAKE, NOT CelebA: whatever comes out below says nothing about CelebA.")
+fake = "FAKE, NOT CelebA: whatever comes out below says nothing about CelebA."
+print("REAL CelebA." if is_real else fake)
 print(celeba.note)
 print({split: len(getattr(celeba, split)) for split in ("train", "val", "test")}, "images used")
 
 # %% [markdown]
-# **What to notice.** The lines above say which of the two you have. Keep them in mind at every number
-# below.
+# **What to notice.** The lines above say which of the two you have. Keep them in mind at every
+# number below.
 #
 # Now the faces. The caption lists the attributes that are present, among our nine.
 
@@ -74,22 +76,23 @@ plots.plot_images(celeba.train.images[:12], captions)
 # %% [markdown]
 # ## 3.2 Know the labels before training
 #
-# A **constant answer** gives every face the more frequent label. **Predict:** for which of the nine is it
-# hardest to beat?
+# A **constant answer** gives every face the more frequent label. **Predict:** for which of the nine
+# is it hardest to beat?
 
 # %%
-positive = pd.Series({name: 100 * y.float().mean().item() for name, y in celeba.test.targets.items()})
+positive = 100 * pd.DataFrame(celeba.test.targets).mean()
 labels = pd.DataFrame({"present %": positive})
 labels["error % of the constant answer"] = positive.where(positive < 50, 100 - positive)
 labels.round(1)
 
 # %% [markdown]
-# **What to notice.** Rare attributes: saying "no" every time is already mostly right. An error of a few
-# percent means little until it is compared with this column.
+# **What to notice.** Rare attributes: saying "no" every time is already mostly right. An error of a
+# few percent means little until it is compared with this column.
 #
 # ### Exercise 3.1
 #
-# The paper adds the nine errors up: the **total error**, in points. What is it for the constant answers?
+# The paper adds the nine errors up: the **total error**, in points. What is it for the constant
+# answers?
 
 # %% tags=["exercise"]
 constant_error = None  # your turn: one line from the table above
@@ -115,8 +118,9 @@ constant_error = labels["error % of the constant answer"].sum()
 plots.plot_label_correlation(celeba.train.targets)
 
 # %% [markdown]
-# **What to notice.** Beards and moustaches against `No_Beard`; hair colours exclude each other. A grouping
-# that shows these blocks is plausible, but it is no proof that grouping *helped*: labels alone suggest it.
+# **What to notice.** Beards and moustaches against `No_Beard`; hair colours exclude each other. A
+# grouping that shows these blocks is plausible, but it is no proof that grouping *helped*: labels
+# alone suggest it.
 #
 # ## 3.3 What would the paper's setting cost here?
 #
@@ -132,14 +136,15 @@ placed, ticks = celeba.to("cuda" if has_gpu else "cpu"), []
 for record in train_steps(build_network(placed, probe), placed, probe):
     record.task_losses.sum().item()  # wait for the device
     ticks.append(time.perf_counter())
-per_image = (ticks[-1] - ticks[0]) / (3 * 16)  # seconds with one branch; the first step only warms up
+per_image = (ticks[-1] - ticks[0]) / (3 * 16)  # seconds, one branch; the first step is warm-up
 images = 162_770 * (100 + 3 * 100)  # pretraining with one branch, then K = 3 branches
 print(f"on this machine: about {images * per_image / 3600:,.0f} hours for all of CelebA with K = 3")
 
 # %% [markdown]
-# A rough guess from three small steps; the paper reports 1.27 hours for K = 3 on one RTX 4090. So: with a
-# GPU *and* real images we take the paper's preset. Otherwise a stand-in: a tiny encoder whose branches pass
-# on one number, a few hundred steps, and a larger learning rate for S (notebook 1 says why).
+# A rough guess from three small steps; the paper reports 1.27 hours for K = 3 on one RTX 4090. So:
+# with a GPU *and* real images we take the paper's preset. Otherwise a stand-in: a tiny encoder
+# whose branches pass on one number, a few hundred steps, and a larger learning rate for S (notebook
+# 1 says why).
 
 # %%
 in_earnest = has_gpu and is_real  # set to False for a short run
@@ -164,8 +169,8 @@ found.groups
 Dashboard(found.history)  # the recording: press play, or drag the step
 
 # %% [markdown]
-# **What to notice.** When does each attribute decide, and does any change its mind? `E[Z]` in the view
-# shows how much weight still goes elsewhere.
+# **What to notice.** When does each attribute decide, and does any change its mind? `E[Z]` in the
+# view shows how much weight still goes elsewhere.
 #
 # Now the errors on the test images, task by task.
 
@@ -176,55 +181,57 @@ errors.loc["total"] = errors.sum()
 errors.round(1)
 
 # %% [markdown]
-# **What to notice.** A task whose error equals its constant answer has not been learned at all. And one
-# test image is worth 100 / (number of test images) points: look back at how many there are before trusting
-# a decimal.
+# **What to notice.** A task whose error equals its constant answer has not been learned at all. And
+# one test image is worth 100 / (number of test images) points: look back at how many there are
+# before trusting a decimal.
 #
 # ## 3.5 The paper's Table 3 beside ours
 
 # %%
 published = [
     ("Naive MTL", 1, 56.13, 0.0), ("STL", 9, 59.93, -8.70),
-    ("RG", 2, 54.87, 1.06), ("HOA", 2, 53.60, 3.27), ("TAG", 2, 53.41, 4.38), ("DMTG", 2, 52.97, 5.75),
-    ("RG", 3, 54.57, 1.54), ("HOA", 3, 54.04, 3.62), ("TAG", 3, 54.37, 2.08), ("DMTG", 3, 53.67, 4.64),
-    ("RG", 4, 54.57, 1.54), ("HOA", 4, 54.14, 2.53), ("TAG", 4, 54.11, 3.17), ("DMTG", 4, 53.62, 4.62),
+    ("RG", 2, 54.87, 1.06), ("RG", 3, 54.57, 1.54), ("RG", 4, 54.57, 1.54),
+    ("HOA", 2, 53.60, 3.27), ("HOA", 3, 54.04, 3.62), ("HOA", 4, 54.14, 2.53),
+    ("TAG", 2, 53.41, 4.38), ("TAG", 3, 54.37, 2.08), ("TAG", 4, 54.11, 3.17),
+    ("DMTG", 2, 52.97, 5.75), ("DMTG", 3, 53.67, 4.64), ("DMTG", 4, 53.62, 4.62),
 ]  # fmt: skip
 paper = pd.DataFrame(published, columns=["method", "K", "total error", "NormGain_E %"])
 
 # %%
-ours = experiments.tabulate([naive, found])[["method", "n_groups", "total_error", "norm_gain_error"]]
+columns = ["method", "n_groups", "total_error", "norm_gain_error"]
+ours = experiments.tabulate([naive, found])[columns]
 ours.columns = paper.columns
 comparable = is_real and in_earnest
 verdict = "COMPARABLE with care: same data, our reading of the setting, one seed"
 if not comparable:
-    verdict = f"NOT COMPARABLE with the paper: other {'' if is_real else 'DATA, '}encoder, images and steps"
+    what = "encoder, images and steps" if is_real else "DATA, encoder, images and steps"
+    verdict = f"NOT COMPARABLE with the paper: other {what}"
 print(verdict)
 pd.concat({"paper": paper, "this notebook" if is_real else "FAKE DATA": ours}).round(2)
 
 # %% [markdown]
-# RG is random groups; HOA and TAG search for groups before training. **Predict:** does the gain grow with
-# K?
+# RG is random groups; HOA and TAG search for groups before training. **Predict:** does the gain
+# grow with K?
 
 # %%
 fig = go.Figure()
 for method, pattern in (("RG", "/"), ("HOA", "x"), ("TAG", "."), ("DMTG", "")):
     rows = paper[paper.method == method]
     gains = rows["NormGain_E %"]
-    fig.add_bar(
-        x=rows.K, y=gains, name=method, marker_pattern_shape=pattern, text=gains, textposition="outside"
-    )
+    fig.add_bar(x=rows.K, y=gains, text=gains, name=method, marker_pattern_shape=pattern)
+fig.update_traces(textposition="outside")
 fig.update_xaxes(title="groups K", tickvals=[2, 3, 4]).update_yaxes(title="NormGain in error, %")
 fig.update_layout(template="plotly_white", height=380, title="as published, Table 3")
 
 # %% [markdown]
-# **What to notice.** DMTG gains most at K = 2 and gains less with more groups. STL is *worse* than Naive
-# MTL: these attributes help each other. The table has one number per cell, no spread over seeds
-# (and RG prints the same row for K = 3 and 4).
+# **What to notice.** DMTG gains most at K = 2 and gains less with more groups. STL is *worse* than
+# Naive MTL: these attributes help each other. The table has one number per cell, no spread over
+# seeds (and RG prints the same row for K = 3 and 4).
 #
 # ### Exercise 3.2
 #
-# NormGain is the mean of the tasks' relative gains. For DMTG at K = 2, compute the relative gain of the
-# *total* error instead, in percent.
+# NormGain is the mean of the tasks' relative gains. For DMTG at K = 2, compute the relative gain of
+# the *total* error instead, in percent.
 
 # %% tags=["exercise"]
 gain_of_total = None  # your turn: Naive MTL has 56.13 points, DMTG 52.97
@@ -234,7 +241,7 @@ if gain_of_total is None:
     print("3.2 is still open; the rest of the notebook runs without it")
 else:
     assert abs(gain_of_total - 5.63) < 0.01, f"got {gain_of_total:.2f}"
-    print("3.2 correct: close to 5.75, but not the same. Rare attributes count as much as frequent ones.")
+    print("3.2 correct: close to 5.75, not the same. There a rare attribute counts like any other.")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
@@ -243,7 +250,8 @@ gain_of_total = 100 * (56.13 - 52.97) / 56.13
 # %% [markdown]
 # ## 3.6 Would another seed say the same?
 #
-# **Predict:** train again with another seed. How alike are the groups? (1 is identical, about 0 is chance.)
+# **Predict:** train again with another seed. How alike are the groups? (1 is identical, about 0 is
+# chance.)
 
 # %%
 again = found if in_earnest else methods.dmtg(celeba, 3, replace(config, seed=1))
@@ -262,9 +270,11 @@ print(f"agreement: {compute_agreement(found.groups, again.groups):.2f}")
 # %% [markdown]
 # ## You can now
 #
-# - take CelebA from its official files to training, and know at any moment whether the data are real;
-# - read a table of total errors and NormGain against the constant answer and the number of test images;
+# - take CelebA from its official files to training, and know at any moment whether the data are
+#   real;
+# - read a table of total errors and NormGain against the constant answer and the number of test
+#   images;
 # - say what one run of a grouping method shows, and what it does not.
 #
-# **Next:** [8 · Musical chairs](08_finding_groups.ipynb), a cure for runs that go wrong. Methods and seeds
-# side by side: `python -m dmtg_lite compare --help`.
+# **Next:** [8 · Musical chairs](08_finding_groups.ipynb), a cure for runs that go wrong. Methods
+# and seeds side by side: `python -m dmtg_lite compare --help`.

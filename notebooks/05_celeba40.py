@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 5 · Forty tasks
 #
-# **Question.** Nine tasks fit on one hand and a thumb. What changes with all forty attributes of CelebA:
-# can one still see the grouping, which tasks gain, and what do N and K cost?
+# **Question.** Nine tasks fit on one hand and a thumb. What changes with all forty attributes of
+# CelebA: can one still see the grouping, which tasks gain, and what do N and K cost?
 #
 # *25 minutes · CPU is enough; a GPU and CelebA for the paper's setting · needs notebook 3*
 
@@ -28,14 +28,13 @@ from dmtg_lite.methods.search import affinity
 from dmtg_lite.runs.fit import branch_out, build_network, train_steps
 from dmtg_lite.views import plots
 from dmtg_lite.views.live import LiveSession
-from dmtg_lite.views.plots import plot_task_gains
 from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
 # ## 5.1 The data
 #
-# As in notebook 3: prepared CelebA from the folder in `DMTG_CELEBA`, or from `prepared/celeba` here or one
-# folder up. It must hold all forty attributes:
+# As in notebook 3: prepared CelebA from the folder in `DMTG_CELEBA`, or from `prepared/celeba` here
+# or one folder up. It must hold all forty attributes:
 #
 # `python data_scripts/prepare_celeba.py --root FOLDER --out prepared/celeba --attributes 40`
 
@@ -59,8 +58,8 @@ if prepared is None:  # ten seconds
 celeba = data.celeba(prepared, "celeba40", limit=3000)
 is_real = not celeba.name.startswith("fake")
 stamp = "CelebA" if is_real else "FAKE DATA"  # stands at every result from here on
-print("REAL CelebA." if is_real else "FAKE, NOT CelebA: whatever comes out below says nothing about CelebA.")
-print(celeba.note)
+fake = "FAKE, NOT CelebA: whatever comes out below says nothing about CelebA."
+print("REAL CelebA." if is_real else fake, celeba.note, sep="\n")
 print({split: len(getattr(celeba, split)) for split in ("train", "val", "test")}, "images used")
 
 # %%
@@ -71,17 +70,18 @@ plots.plot_images(celeba.train.images[:5], captions, columns=5)
 # %% [markdown]
 # ## 5.2 Forty labels, before any training
 #
-# Above each face stand the attributes it has. (Our remarks were written for the fake faces; with CelebA,
-# trust your numbers.) A **constant answer** gives every face the more frequent label, as in notebook 3.
+# Above each face stand the attributes it has. (Our remarks were written for the fake faces; with
+# CelebA, trust your numbers.) A **constant answer** gives every face the more frequent label, as in
+# notebook 3.
 #
 # **Predict:** how many of 100 answers are right if one never looks at the picture?
 
 # %%
-present = pd.Series({name: 100 * y.float().mean().item() for name, y in celeba.test.targets.items()})
+present = 100 * pd.DataFrame(celeba.test.targets).mean()
 fig = go.Figure(go.Bar(x=present.index, y=present))
 fig.update_xaxes(categoryorder="total ascending", dtick=1, tickangle=-90)
 fig.update_yaxes(title="present, %", range=[0, 100])
-fig.update_layout(template="plotly_white", height=420, title=f"{stamp}: how often each attribute is present")
+plots.apply_style(fig, f"{stamp}: how often each attribute is present", height=420)
 
 # %%
 constant = present.where(present < 50, 100 - present)  # error of the constant answer, {task: %}
@@ -91,13 +91,13 @@ print(f"mean accuracy of the constant answers: {100 - constant.mean():.1f} %")
 print(f"one test image is worth {100 / len(celeba.test):.2f} points of error in its task")
 
 # %% [markdown]
-# **What to notice.** About 80 % accuracy means that *nothing was learned*. And for a rare attribute a
-# handful of test images decide.
+# **What to notice.** About 80 % accuracy means that *nothing was learned*. And for a rare attribute
+# a handful of test images decide.
 #
 # ### Exercise 5.1
 #
-# A network reports 90 % mean accuracy over the forty tasks. What share of the constant answers' errors did
-# it remove, in percent?
+# A network reports 90 % mean accuracy over the forty tasks. What share of the constant answers'
+# errors did it remove, in percent?
 
 # %% tags=["exercise"]
 share_removed = None  # your turn: from constant.mean() and the 90 %
@@ -115,39 +115,42 @@ else:
 share_removed = 100 * (constant.mean() - 10) / constant.mean()
 
 # %% [markdown]
-# Nine labels made a picture to read number by number. Here are forty, sorted so that linked labels stand
-# next to each other. Sorting needs no network: **spectral clustering** of the labels' correlations, five
-# clusters.
+# Nine labels made a picture to read number by number. Here are forty, sorted so that linked labels
+# stand next to each other. Sorting needs no network: **spectral clustering** of the labels'
+# correlations, five clusters.
 #
 # **Predict:** how many clear blocks will there be?
 
 # %%
-correlation = affinity.label_correlation(celeba)  # |correlation|, (N, N)
-label_groups = affinity.cluster_affinity(correlation, 5, celeba.task_names)
+label_groups = affinity.cluster_affinity(affinity.label_correlation(celeba), 5, celeba.task_names)
 
 
 def show_correlation(groups, title):
     ordered = {name: celeba.train.targets[name] for group in groups for name in group}
-    fig = plots.plot_label_correlation(ordered).update_layout(height=700, title_text=f"{stamp}: {title}")
-    return fig.update_xaxes(dtick=1, tickfont_size=10, tickangle=-90).update_yaxes(dtick=1, tickfont_size=10)
+    fig = plots.plot_label_correlation(ordered)
+    fig.update_layout(height=700, title_text=f"{stamp}: {title}")
+    every_name = {"dtick": 1, "tickfont_size": 10}
+    return fig.update_xaxes(tickangle=-90, **every_name).update_yaxes(**every_name)
 
 
 show_correlation(label_groups, "correlation, in the order of the labels' clusters")
 
 # %% [markdown]
-# **What to notice.** A few small blocks: beards, make-up, smiling. Most pairs are pale, that is hardly
-# linked. So for most tasks the labels do not say where they belong, and there is no right answer to look
-# up.
+# **What to notice.** A few small blocks: beards, make-up, smiling. Most pairs are pale, that is
+# hardly linked. So for most tasks the labels do not say where they belong, and there is no right
+# answer to look up.
 #
 # ## 5.3 Watch forty tasks
 #
-# Press **Start**. Forty rows, five branches, 200 heads. Then turn one knob at a time and Reset: **K = 8**,
-# **tau = 0.25**, another **seed**.
+# Press **Start**. Forty rows, five branches, 200 heads. Then turn one knob at a time and Reset: **K
+# = 8**, **tau = 0.25**, another **seed**.
 #
 # **Predict:** will all forty settle?
 
 # %%
-config = TrainConfig(lr=3e-3, lr_assignment=3e-2, pretrain=200, steps=400, batch_size=40, capacity=3)
+config = TrainConfig(
+    lr=3e-3, lr_assignment=3e-2, pretrain=200, steps=400, batch_size=40, capacity=3
+)
 session = LiveSession(celeba, n_groups=5, config=config)
 print(f"{stamp}, a tiny encoder whose branches pass on {config.capacity} numbers")
 Dashboard(session)
@@ -158,8 +161,8 @@ def read_out(history):
     if not len(history):
         print("nothing to read yet: press Start above, then run this cell again")
         return
-    settled = (history.probabilities[-1].max(1) > 0.9).sum()
-    print(f"{stamp}, step {history.steps[-1]}: {settled} of 40 tasks settled (probability above 0.9)")
+    settled = (history.probabilities[-1].max(1) > 0.9).sum()  # probability above 0.9
+    print(f"{stamp}, step {history.steps[-1]}: {settled} of 40 tasks settled")
     for group in history.groups():
         print(f"{len(group):2} together: {', '.join(group)}")
 
@@ -167,39 +170,41 @@ def read_out(history):
 read_out(session.history)
 
 # %% [markdown]
-# **What to notice.** The picture stays readable if one looks at columns, not at lines: who lights up
-# together? Nearly all tasks settle. Does a group make sense to you? Remember it for section 5.5.
+# **What to notice.** The picture stays readable if one looks at columns, not at lines: who lights
+# up together? Nearly all tasks settle. Does a group make sense to you? Remember it for section 5.5.
 #
 # ## 5.4 Who gains?
 #
-# One run is one outcome, so: three seeds of Naive MTL, of random groups (**RG**, balanced) and of DMTG. And
-# the sober opponent: the labels' clusters of section 5.2, trained as they are.
+# One run is one outcome, so: three seeds of Naive MTL, of random groups (**RG**, balanced) and of
+# DMTG. And the sober opponent: the labels' clusters of section 5.2, trained as they are.
 #
 # **Predict:** what do *random* groups gain?
 
 # %%
-results = experiments.run_all(celeba, ["naive", "random", "dmtg"], 5, config, range(3))  # half a minute
+compared = ["naive", "random", "dmtg"]
+results = experiments.run_all(celeba, compared, 5, config, range(3))  # half a minute
 
 # %%
 for seed in range(3):
     own = replace(config, seed=seed)
     results.append(methods.train_groups(celeba, label_groups, own, method="labels' clusters"))
 summary = experiments.summarise(experiments.tabulate(results))
-columns = ["total_error", "total_error_std", "norm_gain_error", "norm_gain_error_std", "encoder_cost"]
-summary[columns].T.round(1).rename_axis(f"{stamp}, 3 seeds", axis=1)
+columns = [f"{what}{std}" for what in ("total_error", "norm_gain_error") for std in ("", "_std")]
+summary[[*columns, "encoder_cost"]].T.round(1).rename_axis(f"{stamp}, 3 seeds", axis=1)
 
 # %% [markdown]
-# **What to notice.** Random groups gain much: they too have five encoders instead of one. What *learning*
-# the groups adds is the distance from random to DMTG, not from zero. Hold it against the spread (`_std`) of
-# three seeds before believing it. Clusters of labels cost nothing to find; they know which answers go
-# together, not what one encoder can read. (STL would need forty encoders; we leave it out.)
+# **What to notice.** Random groups gain much: they too have five encoders instead of one. What
+# *learning* the groups adds is the distance from random to DMTG, not from zero. Hold it against the
+# spread (`_std`) of three seeds before believing it. Clusters of labels cost nothing to find; they
+# know which answers go together, not what one encoder can read. (STL would need forty encoders; we
+# leave it out.)
 #
 # **Predict:** does every task gain?
 
 # %%
 tasks = experiments.tabulate_tasks(results)
 shown = tasks[tasks.method != "labels' clusters"]
-plot_task_gains(shown, title=f"{stamp}: gain of every task over Naive MTL, 3 seeds")
+plots.plot_task_gains(shown, title=f"{stamp}: gain of every task over Naive MTL, 3 seeds")
 
 # %%
 gains = tasks.pivot(index=["method", "task"], columns="seed", values="gain_error").drop("naive")
@@ -212,15 +217,16 @@ for method, rows in tasks.groupby("method"):
 signs.groupby("method").sum().rename_axis(f"{stamp}, tasks that ...")
 
 # %% [markdown]
-# **What to notice.** (Whiskers are the spread over seeds.) Both sides of 0 are populated: a task that Naive
-# MTL learned well can lose its place when its branch works for others. For many tasks the *sign* changes
-# with the seed: one run would be an anecdote. And gains are relative: small errors make large percentages.
+# **What to notice.** (Whiskers are the spread over seeds.) Both sides of 0 are populated: a task
+# that Naive MTL learned well can lose its place when its branch works for others. For many tasks
+# the *sign* changes with the seed: one run would be an anecdote. And gains are relative: small
+# errors make large percentages.
 
 # %% [markdown]
 # ### Exercise 5.2
 #
-# Turn K to 8 and tau to 1, once, with seed 0: `methods.dmtg(data, n_groups, config)`. **Predict** first:
-# are all eight used, and is the total error lower than with five?
+# Turn K to 8 and tau to 1, once, with seed 0: `methods.dmtg(data, n_groups, config)`. **Predict**
+# first: are all eight used, and is the total error lower than with five?
 
 # %% tags=["exercise"]
 eight = None  # your turn: one line; replace(config, tau=...) turns a knob
@@ -229,11 +235,12 @@ eight = None  # your turn: one line; replace(config, tau=...) turns a knob
 if eight is None:
     print("5.2 is still open; the rest of the notebook runs without it")
 else:
-    assert (eight.history.n_groups, eight.config.tau, eight.config.seed) == (8, 1.0, 0), "K, tau or seed"
+    assert eight.history.n_groups == 8, f"K is {eight.history.n_groups}"
+    assert eight.config == replace(config, tau=1.0), f"one knob only: tau; got {eight.config}"
     five = next(result for result in results if result.method == "dmtg")
     for result in (five, eight):
-        line = f"{len(result.groups)} groups, sizes {[len(group) for group in result.groups]}"
-        print(f"{stamp}: {line}, total error {result.total_error:.0f}, cost {result.encoder_cost:.1f}")
+        print(f"{stamp}: sizes {[len(group) for group in result.groups]},", end=" ")
+        print(f"total error {result.total_error:.0f}, cost {result.encoder_cost:.1f}")
     print("5.2 correct")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -241,28 +248,29 @@ else:
 eight = methods.dmtg(celeba, 8, replace(config, tau=1.0))
 
 # %% [markdown]
-# K changed *and* tau changed, so this one run cannot say which of them did it. And we picked `capacity=3`
-# after trying others: with 8 numbers per branch, do random groups still lose?
+# K changed *and* tau changed, so this one run cannot say which of them did it. And we picked
+# `capacity=3` after trying others: with 8 numbers per branch, do random groups still lose?
 #
 # ## 5.5 Who shares a group?
 #
-# Agreement is 1 for identical groupings and about 0 for chance. **Predict:** how alike are three seeds of
-# DMTG? And is DMTG close to the clusters of the labels?
+# Agreement is 1 for identical groupings and about 0 for chance. **Predict:** how alike are three
+# seeds of DMTG? And is DMTG close to the clusters of the labels?
 
 # %%
 groupings = {f"DMTG, seed {r.config.seed}": r.groups for r in results if r.method == "dmtg"}
 groupings["random, seed 0"] = next(r.groups for r in results if r.method == "random")
 groupings["labels' clusters"] = label_groups
-agreement = {a: {b: compute_agreement(x, y) for b, y in groupings.items()} for a, x in groupings.items()}
-pd.DataFrame(agreement).round(2).rename_axis(f"{stamp}, agreement")
+agreement = [[compute_agreement(a, b) for b in groupings.values()] for a in groupings.values()]
+table = pd.DataFrame(agreement, index=groupings, columns=groupings)
+table.round(2).rename_axis(f"{stamp}, agreement")
 
 # %%
 show_correlation(groupings["DMTG, seed 0"], "the same correlations, in the order of DMTG's groups")
 
 # %% [markdown]
-# **What to notice.** The blocks of the labels are torn apart, and two seeds of DMTG agree hardly better
-# than chance. Settled, useful, and different every time: with forty tasks many groupings are apparently
-# about equally good. So *which* tasks share a group in one run is no finding.
+# **What to notice.** The blocks of the labels are torn apart, and two seeds of DMTG agree hardly
+# better than chance. Settled, useful, and different every time: with forty tasks many groupings are
+# apparently about equally good. So *which* tasks share a group in one run is no finding.
 
 # %% [markdown]
 # ## 5.6 What do N and K cost?
@@ -278,44 +286,47 @@ def build(n_tasks, n_groups):
 
 
 macs = {n: {k: count_macs(build(n, k), (3, 64, 64)) for k in range(1, 6)} for n in (9, 20, 40)}
-costs = pd.DataFrame({f"N = {n}": {k: m["total"] / 1e9 for k, m in row.items()} for n, row in macs.items()})
+costs = pd.DataFrame()
 for n, row in macs.items():
-    print(f"N = {n:2}: all heads together are {100 * row[1]['heads'] / row[1]['total']:.2f} % of the network")
+    costs[f"N = {n}"] = pd.DataFrame(row).loc["total"] / 1e9
+    share = 100 * row[1]["heads"] / row[1]["total"]
+    print(f"N = {n:2}: all heads together are {share:.2f} % of the network")
 costs.rename_axis("K (giga multiply-adds)").round(3)
 
 # %% [markdown]
-# **What to notice.** Down a column the cost grows with K; along a row it hardly moves, because a head is
-# one small matrix product. (Forty *dense* tasks, with decoders, would be another story.)
+# **What to notice.** Down a column the cost grows with K; along a row it hardly moves, because a
+# head is one small matrix product. (Forty *dense* tasks, with decoders, would be another story.)
 #
-# Counting is not timing. **Predict:** how much longer does a training step take with 40 tasks than with 9,
-# at K = 2?
+# Counting is not timing. **Predict:** how much longer does a training step take with 40 tasks than
+# with 9, at K = 2?
 
 # %%
 probe = replace(config, encoder="resnet", pretrain=0, steps=6, batch_size=32)
 both = [data.celeba(prepared, "celeba9", limit=3000), celeba]
 runs = [train_steps(branch_out(build_network(each, probe), 2, probe), each, probe) for each in both]
 ratios = []
-for _ in range(6):  # in turns, so that a slow moment hits both
+for _ in range(6):  # in turns, so that a slow moment hits both; the first only warms up
     seconds = []
     for run in runs:
         begin = time.process_time()  # CPU seconds: other programs count less
         next(run).task_losses.sum().item()
         seconds.append(time.process_time() - begin)
     ratios.append(seconds[1] / seconds[0])
-print("step with 40 tasks / with 9:", sorted(round(ratio, 2) for ratio in ratios[1:]))  # first: warm-up
+print("step with 40 tasks / with 9:", sorted(round(ratio, 2) for ratio in ratios[1:]))
 
 # %% [markdown]
-# Measured here, now; on a busy machine it wobbles, so look at the middle one. The paper reports 1.7 hours
-# for nine tasks and 2.9 for forty, at K = 5 on one RTX 4090 (Appendix D).
+# Measured here, now; on a busy machine it wobbles, so look at the middle one. The paper reports 1.7
+# hours for nine tasks and 2.9 for forty, at K = 5 on one RTX 4090 (Appendix D).
 #
-# **What to notice.** The published hours grow far more than the count. The paper does not say why; its
-# released code computes N x K losses one by one, which takes time though little arithmetic. Here they are
-# one product per branch.
+# **What to notice.** The published hours grow far more than the count. The paper does not say why;
+# its released code computes N x K losses one by one, which takes time though little arithmetic.
+# Here they are one product per branch.
 
 # %% [markdown]
 # ### Exercise 5.3
 #
-# HOA, an earlier method, first trains a network for every *pair* of tasks. For 9 tasks that is 36. For 40?
+# HOA, an earlier method, first trains a network for every *pair* of tasks. For 9 tasks that is 36.
+# For 40?
 
 # %% tags=["exercise"]
 pairs = None  # your turn: a number
@@ -334,8 +345,8 @@ pairs = 40 * 39 // 2
 # %% [markdown]
 # ## 5.7 What the paper shows, and how to run it
 #
-# Figure A2 shows the gain of each of the forty tasks at K = 5: most gain, less than with nine tasks (Table
-# 3); the paper blames the 2^N possible groups. No table gives numbers to hold ours against.
+# Figure A2 shows the gain of each of the forty tasks at K = 5: most gain, less than with nine tasks
+# (Table 3); the paper blames the 2^N possible groups. No table gives numbers to hold ours against.
 #
 # The paper's setting, for a GPU and some hours:
 #
@@ -344,7 +355,8 @@ pairs = 40 * 39 // 2
 # %% [markdown]
 # ## You can now
 #
-# - read accuracies over forty tasks against their constant answers, and gains against random groups;
+# - read accuracies over forty tasks against their constant answers, and gains against random
+#   groups;
 # - say what more tasks cost and what more groups cost, by counting and by the clock;
 # - tell a grouping that helps from a grouping that can be found again.
 #

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 6 · Who else could choose?
 #
-# **Question.** DMTG learns its groups while it trains. Older methods *measure* first and choose afterwards.
-# What do they measure, what would they choose, and is it worth its price?
+# **Question.** DMTG learns its groups while it trains. Older methods *measure* first and choose
+# afterwards. What do they measure, what would they choose, and is it worth its price?
 #
 # *25 minutes · CPU · no download · needs notebook 2*
 
@@ -28,11 +28,11 @@ from dmtg_lite.views.widgets import Dashboard
 # %% [markdown]
 # ## 6.1 Choosing, on paper
 #
-# Three tasks and invented losses: a row is a task, a column its only partner; on the diagonal the task is
-# alone.
+# Three tasks and invented losses: a row is a task, a column its only partner; on the diagonal the
+# task is alone.
 #
-# In a group of three, a task's loss is *estimated* as the mean over its two partners. We can afford two
-# encoders, that is two groups. They may overlap; a task in both is served by the better one.
+# In a group of three, a task's loss is *estimated* as the mean over its two partners. We can afford
+# two encoders, that is two groups. They may overlap; a task in both is served by the better one.
 
 # %%
 names = ["hair", "moustache", "hat"]
@@ -42,13 +42,14 @@ pd.DataFrame(values, index=names, columns=[f"with {name}" for name in names])
 # %% [markdown]
 # ### Exercise 6.1
 #
-# Which two groups make the sum of the three losses smallest? Hint: being good company need not be mutual.
+# Which two groups make the sum of the three losses smallest? Hint: being good company need not be
+# mutual.
 
 # %% tags=["exercise"]
 my_groups = None  # your turn: a list of two lists of names
 
 # %% tags=["check"]
-candidates = methods.pairwise_candidates(values, names, singles="diagonal")  # all 7 groups and their losses
+candidates = methods.pairwise_candidates(values, names, singles="diagonal")  # all 7 groups
 best = methods.select_groups(candidates, budget=2)
 if my_groups is None:
     print("6.1 is still open; the rest of the notebook runs without it")
@@ -64,8 +65,8 @@ else:
 my_groups = [["hair", "moustache"], ["moustache", "hat"]]
 
 # %% [markdown]
-# `select_groups` makes this choice exactly, for up to 15 tasks. **Predict:** what does it choose for a budget
-# of one group, and of three?
+# `select_groups` makes this choice exactly, for up to 15 tasks. **Predict:** what does it choose
+# for a budget of one group, and of three?
 
 # %%
 for budget in (1, 2, 3):
@@ -74,12 +75,13 @@ for budget in (1, 2, 3):
     print(f"{budget} encoders, sum of losses {chosen.total:.3f}, served by {served}")
 
 # %% [markdown]
-# **What to notice.** With two encoders, moustache trains twice: once for itself, once only to help hair.
+# **What to notice.** With two encoders, moustache trains twice: once for itself, once only to help
+# hair.
 #
 # ## 6.2 Three ways to look before choosing
 #
-# Now measure: six tasks about three parts of a face. Encoders pass on *one* number, which serves one part.
-# `look` draws a matrix and prints what would be chosen.
+# Now measure: six tasks about three parts of a face. Encoders pass on *one* number, which serves
+# one part. `look` draws a matrix and prints what would be chosen.
 #
 # **No network at all:** how closely are two labels linked, |correlation|?
 #
@@ -94,8 +96,10 @@ def look(faces, title, values, *, maximise, singles="never"):
         groups = methods.select_groups(candidates, k, maximise=maximise).groups
         print(f"K = {k}:", " | ".join(", ".join(group) for group in groups))
     heat = {"colorscale": "Cividis", "reversescale": not maximise, "texttemplate": "%{z:.2f}"}
-    fig = go.Figure(go.Heatmap(z=values, x=faces.task_names, y=faces.task_names, xgap=2, ygap=2, **heat))
-    return plots.apply_style(fig.update_yaxes(autorange="reversed", ticksuffix="  "), title, height=400)
+    names = faces.task_names
+    fig = go.Figure(go.Heatmap(z=values, x=names, y=names, xgap=2, ygap=2, **heat))
+    fig.update_yaxes(autorange="reversed", ticksuffix="  ")
+    return plots.apply_style(fig, title, height=400)
 
 
 # %%
@@ -108,25 +112,29 @@ print("K = 4, alone if it likes:", methods.select_groups(candidates, 4, maximise
 look(faces, "|correlation| of the labels", by_labels, maximise=True)
 
 # %% [markdown]
-# **What to notice.** K = 3 gives the planted groups, K = 4 no fourth: nobody would gain. A label correlates
-# with itself by 1, so tasks prefer to sit alone; hence `singles="never"`: only if nothing else serves them.
+# **What to notice.** K = 3 gives the planted groups, K = 4 no fourth: nobody would gain. A label
+# correlates with itself by 1, so tasks prefer to sit alone; hence `singles="never"`: only if
+# nothing else serves them.
 #
-# **Gradients:** train Naive MTL once; every ten steps, ask in which direction each task pulls the encoder.
-# **TAG** goes on: take a step for one task, and see what it saves the others.
+# **Gradients:** train Naive MTL once; every ten steps, ask in which direction each task pulls the
+# encoder. **TAG** goes on: take a step for one task, and see what it saves the others.
 #
 # **Predict:** will the two agree?
 
 # %%
 cosine = affinity.gradient_cosine(faces, config)
-look(faces, "cosine of two tasks' gradients: 1 same direction, -1 opposite", cosine.matrix, maximise=True)
+title = "cosine of two tasks' gradients: 1 same direction, -1 opposite"
+look(faces, title, cosine.matrix, maximise=True)
 
 # %%
 tag = affinity.tag_affinity(faces, config)
-look(faces, "TAG: loss of the row saved by a step of the column, %", 100 * tag.matrix.T, maximise=True)
+title = "TAG: loss of the row saved by a step of the column, %"
+look(faces, title, 100 * tag.matrix.T, maximise=True)
 
 # %% [markdown]
-# **What to notice.** Compare with the planted groups. Both look at one *shared* network, which here has one
-# number for three parts: who wins that number decides whom a step helps. These faces are an extreme case.
+# **What to notice.** Compare with the planted groups. Both look at one *shared* network, which here
+# has one number for three parts: who wins that number decides whom a step helps. These faces are an
+# extreme case.
 #
 # **HOA** really trains all singles and all pairs: 21 networks.
 #
@@ -137,13 +145,13 @@ pairs, _ = measure_pairs(faces, config)  # (N, N), validation losses
 look(faces, "HOA: loss of the row beside the column", pairs, maximise=False, singles="diagonal")
 
 # %% [markdown]
-# **What to notice.** Beside a stranger, often one of the two keeps a low loss and the other pays. Good
-# company is not mutual, as in 6.1.
+# **What to notice.** Beside a stranger, often one of the two keeps a low loss and the other pays.
+# Good company is not mutual, as in 6.1.
 #
 # ## 6.3 What HOA assumes
 #
-# Larger groups are never trained; the estimate is the mean of the pairs. Check it: one task of each part, and
-# all six.
+# Larger groups are never trained; the estimate is the mean of the pairs. Check it: one task of each
+# part, and all six.
 #
 # **Predict:** a task wins every pair. Will it win the triple?
 
@@ -160,13 +168,14 @@ check["all six, trained"] = trained[:, 1]
 check.round(2)
 
 # %% [markdown]
-# **What to notice.** Tasks that won most pairs now fight for one number. A mean of pairs cannot see that, and
-# where it is too low, HOA may choose the group. The choice is exact; what it chooses from is not.
+# **What to notice.** Tasks that won most pairs now fight for one number. A mean of pairs cannot see
+# that, and where it is too low, HOA may choose the group. The choice is exact; what it chooses from
+# is not.
 #
 # ## 6.4 TAG by hand
 #
-# The smallest network: an image of one pixel, a linear encoder to one number, two tasks. Then three lines:
-# the gradient of one loss, a step on a copy, the losses after it.
+# The smallest network: an image of one pixel, a linear encoder to one number, two tasks. Then three
+# lines: the gradient of one loss, a step on a copy, the losses after it.
 
 # %%
 torch.manual_seed(0)
@@ -179,7 +188,7 @@ answers = torch.stack([red + green + blue > 1.5, 2 * red > green + blue], dim=1)
 
 # %%
 before, lr = tiny.compute_loss_matrix(pixels, answers)[:, 0], 0.1  # L, (N,)
-gradient = torch.autograd.grad(before[0], tiny.branches.parameters())  # of is_bright alone; heads stay
+gradient = torch.autograd.grad(before[0], tiny.branches.parameters())  # is_bright alone, no heads
 stepped = deepcopy(tiny)
 for weight, slope in zip(stepped.branches.parameters(), gradient, strict=True):
     weight.data -= lr * slope
@@ -189,13 +198,14 @@ lookahead = affinity.compute_lookahead(tiny, pixels, answers, lr=lr)  # [i, j]: 
 print("library, step of is_bright:", [f"{z:+.5f}" for z in lookahead[0].tolist()])
 
 # %% [markdown]
-# **What to notice.** The same numbers; a real run averages them over many batches. For a small step they are
-# its length times the product of two gradients, over a loss: TAG and the cosine are relatives.
+# **What to notice.** The same numbers; a real run averages them over many batches. For a small step
+# they are its length times the product of two gradients, over a loss: TAG and the cosine are
+# relatives.
 #
 # ## 6.5 MTG-Net: learn to predict gains
 #
-# Train *some* groups and let a small network predict the rest. A **gain** is the share of a task's loss alone
-# that its group saves. For five tasks we can afford the truth about all 31.
+# Train *some* groups and let a small network predict the rest. A **gain** is the share of a task's
+# loss alone that its group saves. For five tasks we can afford the truth about all 31.
 
 # %%
 five = faces.select(faces.task_names[:5])
@@ -204,11 +214,12 @@ groups = [[five.task_names[n] for n in mask.nonzero()[:, 0]] for mask in masks]
 losses = try_groups(five, groups, config)[0].T  # (31, 5), nan where a task is not in the group
 alone = losses[:5].diagonal()
 truth = (alone - losses) / alone  # gains, harm is negative
-print(f"{len(groups)} groups trained; median gain {truth[5:].nanmedian():.2f}, best {truth[masks].max():.2f}")
+median, best = truth[5:].nanmedian(), truth[masks].max()
+print(f"{len(groups)} groups trained; median gain {median:.2f}, best {best:.2f}")
 
 # %% [markdown]
-# It begins with all tasks together. Then tasks take turns, and each asks for the group where it *expects the
-# largest gain or harm*. After each answer the predictor is trained anew.
+# It begins with all tasks together. Then tasks take turns, and each asks for the group where it
+# *expects the largest gain or harm*. After each answer the predictor is trained anew.
 #
 # **Predict:** will it ask for pairs, or for large groups?
 
@@ -230,10 +241,11 @@ for turn, group in enumerate(asked[1:]):
 groups_left = ~table.is_measured & (masks.sum(1) > 1)
 shown = masks & groups_left[:, None]
 known = truth[masks & table.is_measured[:, None]]
-off = (table.gains - truth)[shown].abs().mean()
+measured, predicted = truth[shown], table.gains[shown]
+off, guess = (predicted - measured).abs().mean(), (measured - known.median()).abs().mean()
 print(f"{len(asked)} groups trained, {int(groups_left.sum())} predicted; mean error {off:.2f};")
-print(f"of guessing their median each time: {(truth[shown] - known.median()).abs().mean():.2f}")
-fig = go.Figure(go.Scatter(x=truth[shown], y=table.gains[shown], mode="markers", name="a task in a group"))
+print(f"of guessing their median each time: {guess:.2f}")
+fig = go.Figure(go.Scatter(x=measured, y=predicted, mode="markers", name="a task in a group"))
 fig.add_scatter(x=[-3, 0.5], y=[-3, 0.5], mode="lines", name="perfect", line={"color": plots.GREY})
 fig.update_xaxes(title="gain, measured").update_yaxes(title="gain, predicted")
 plots.apply_style(fig, "gains that MTG-Net never measured", height=420)
@@ -243,9 +255,9 @@ plots.apply_style(fig, "gains that MTG-Net never measured", height=420)
 #
 # ## 6.6 Price and quality
 #
-# All of them with K = 3, and the label groups of 6.2. The price is *counted*: 1 is one encoder trained as
-# long as Naive MTL; the search is included. A task that was trained twice is served by the encoder that does
-# better on *validation* images.
+# All of them with K = 3, and the label groups of 6.2. The price is *counted*: 1 is one encoder
+# trained as long as Naive MTL; the search is included. A task that was trained twice is served by
+# the encoder that does better on *validation* images.
 #
 # **Predict:** who is cheap, who is good?
 
@@ -267,24 +279,27 @@ for seed in range(2):
     own = replace(config, seed=seed)
     results.append(methods.train_groups(faces, label_groups, own, method="labels"))
 runs = experiments.tabulate(results)
-runs.pivot(index="method", columns="seed", values=["total_error", "agreement", "encoder_cost"]).round(2)
+columns = ["total_error", "agreement", "encoder_cost"]
+runs.pivot(index="method", columns="seed", values=columns).round(2)
 
 # %%
 fig = go.Figure()
 for n, (method, own) in enumerate(runs.groupby("method", sort=False)):
-    colour, cost, error = plots.GROUP_COLOURS[n % 8], own.encoder_cost, own.total_error
-    ring, dot = {"color": colour, "symbol": "circle-open"}, {"color": colour, "symbol": "diamond", "size": 13}
+    cost, error, colour = own.encoder_cost, own.total_error, plots.GROUP_COLOURS[n % 8]
+    ring = {"color": colour, "symbol": "circle-open"}
     fig.add_scatter(x=cost, y=error, mode="markers", marker=ring, name=method)
-    fig.add_scatter(x=[cost.mean()], y=[error.mean()], mode="markers+text", marker=dot, text=[method])
-fig.update_traces(textposition="middle right").update_layout(showlegend=False)
-fig.update_xaxes(title="encoder cost, counted", type="log", tickvals=[1, 2, 4, 8, 16, 32], range=[-0.2, 1.6])
+    dot = {"color": colour, "symbol": "diamond", "size": 13}
+    mean = {"x": [cost.mean()], "y": [error.mean()], "text": [method]}
+    fig.add_scatter(**mean, mode="markers+text", marker=dot, textposition="middle right")
+fig.update_xaxes(title="encoder cost, counted", type="log", tickvals=[1, 2, 4, 8, 16, 32])
+fig.update_xaxes(range=[-0.2, 1.6]).update_layout(showlegend=False)
 fig.update_yaxes(title="total error, points", rangemode="tozero")
 plots.apply_style(fig, "price and quality; circles: one run, diamonds: mean of two", height=520)
 
 # %% [markdown]
-# **What to notice.** Lower left is good. Two runs of one method can lie further apart than two methods, even
-# with the right groups: ten seeds are in `docs/evidence.md`. STL is good here, and cheaper than all pairs;
-# searching can pay where only three encoders fit in the end.
+# **What to notice.** Lower left is good. Two runs of one method can lie further apart than two
+# methods, even with the right groups: ten seeds are in `docs/evidence.md`. STL is good here, and
+# cheaper than all pairs; searching can pay where only three encoders fit in the end.
 #
 # ### Exercise 6.2
 #
@@ -312,8 +327,8 @@ def hoa_cost(n_tasks, n_groups):
 
 
 # %% [markdown]
-# DMTG looks *while* it trains: K encoders, and one for the pretraining. Here is its run with seed 1; for
-# seed 0 write `dmtg[0]`. A single run may settle on wrong groups; notebook 8 is about that.
+# DMTG looks *while* it trains: K encoders, and one for the pretraining. Here is its run with seed
+# 1; for seed 0 write `dmtg[0]`. A single run may settle on wrong groups; notebook 8 is about that.
 #
 # **Predict:** from the table above, does it end with the planted groups?
 
@@ -324,31 +339,34 @@ Dashboard(dmtg[1].history)
 # %% [markdown]
 # ## 6.7 Where labels cannot tell
 #
-# Here the correlation of labels is the best bargain. That says something about the *data*: these labels give
-# the groups away. With `labels="independent"` every label is a fair coin, and tasks share only what they need
-# from the image.
+# Here the correlation of labels is the best bargain. That says something about the *data*: these
+# labels give the groups away. With `labels="independent"` every label is a fair coin, and tasks
+# share only what they need from the image.
 #
 # **Predict:** what do the labels choose now, and what do HOA's pairs choose?
 
 # %%
 hidden = data.toy_faces(n_tasks=6, n_groups=3, labels="independent", size=16, seed=0)
 print("planted:", " | ".join(", ".join(group) for group in hidden.planted_groups))
-look(hidden, "|correlation| of independent labels", affinity.label_correlation(hidden), maximise=True)
+by_labels = affinity.label_correlation(hidden)
+look(hidden, "|correlation| of independent labels", by_labels, maximise=True)
 
 # %%
-bent = replace(config, heads=HeadOptions(hidden=32))  # "medium" is no straight cut: heads need hidden units
+bent = replace(config, heads=HeadOptions(hidden=32))  # "medium" is no straight cut
 hidden_pairs, _ = measure_pairs(hidden, bent)
-look(hidden, "HOA: loss of the row beside the column", hidden_pairs, maximise=False, singles="diagonal")
+title = "HOA: loss of the row beside the column"
+look(hidden, title, hidden_pairs, maximise=False, singles="diagonal")
 
 # %% [markdown]
-# **What to notice.** Off the diagonal only noise is left, and the labels' choice is arbitrary. Trained pairs
-# have seen images; compare their K = 3 with the planted groups. (One seed.) A comparison without the free
-# baseline would have missed this difference.
+# **What to notice.** Off the diagonal only noise is left, and the labels' choice is arbitrary.
+# Trained pairs have seen images; compare their K = 3 with the planted groups. (One seed.) A
+# comparison without the free baseline would have missed this difference.
 
 # %% [markdown]
 # ## You can now
 #
-# - say what HOA, TAG, the cosine and MTG-Net measure, and choose the best groups from such a matrix;
+# - say what HOA, TAG, the cosine and MTG-Net measure, and choose the best groups from such a
+#   matrix;
 # - test a method's assumption by training what it only estimates;
 # - weigh a method by price and quality, against a free baseline, with its seeds in view.
 #

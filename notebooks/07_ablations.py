@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 7 · Take one thing away
 #
-# **Question.** DMTG is a pile of choices: one shot, nothing shared, tau 2.5, Gumbel noise, tiny branches, raw
-# losses, a single run. Which of them matter?
+# **Question.** DMTG is a pile of choices: one shot, nothing shared, tau 2.5, Gumbel noise, tiny
+# branches, raw losses, a single run. Which of them matter?
 #
 # *25 minutes · CPU · no download · needs notebooks 0 to 2*
 
@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from plotly.subplots import make_subplots
 
-from dmtg_lite import data, experiments
+from dmtg_lite import Restarts, data, experiments
 from dmtg_lite.experiments import TOY
 from dmtg_lite.runs.history import compute_mean_assignment
 from dmtg_lite.views import plots
@@ -22,9 +22,9 @@ from dmtg_lite.views.widgets import Dashboard
 # %% [markdown]
 # ## 7.1 How to take something away
 #
-# An **ablation** changes one choice, leaves the others alone and looks at the result. It needs a starting
-# point, several seeds and the spread between them. Ours: drawn faces with three planted groups, and the
-# paper's optimiser in a shortened run.
+# An **ablation** changes one choice, leaves the others alone and looks at the result. It needs a
+# starting point, several seeds and the spread between them. Ours: drawn faces with three planted
+# groups, and the paper's optimiser in a shortened run.
 
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, size=16, seed=0)
@@ -39,6 +39,10 @@ def ablate(setting, method="dmtg", **changes):
 
 
 # %%
+def ring(k):
+    return {"symbol": 100 + k, "size": 11, "line_width": 2.5, "color": plots.GROUP_COLOURS[k]}
+
+
 def collect(*settings):
     """One row per run; `cost` counts encoder passes, in multiples of Naive MTL's."""
     naive, tables = runs["Naive MTL"], []
@@ -51,23 +55,23 @@ def collect(*settings):
 
 # %%
 def show(*settings):
-    """Every run a dot; in brackets the cost."""
+    """Every run a ring; in brackets the cost."""
     table, fig = collect(*settings), make_subplots(1, 2, shared_yaxes=True, horizontal_spacing=0.04)
     names = table.method + table.groupby("method").cost.transform("mean").map(" ({:.1f})".format)
     for column, value in enumerate(("total_error", "agreement"), 1):
         for seed, rows in table.groupby("seed"):
-            dot = {"symbol": 100 + seed, "size": 11, "line_width": 2.5, "color": plots.GROUP_COLOURS[seed]}
-            fig.add_scatter(x=rows[value], y=names[rows.index], mode="markers", marker=dot, row=1, col=column)
-            fig.data[-1].update(name=f"seed {seed}", showlegend=column == 1)
+            own = {"name": f"seed {seed}", "showlegend": column == 1, "marker": ring(seed)}
+            fig.add_scatter(x=rows[value], y=names[rows.index], row=1, col=column, **own)
+    fig.update_traces(mode="markers")
     fig.update_xaxes(title="total error, points", rangemode="tozero", col=1)
     fig.update_xaxes(title="agreement", range=[-0.3, 1.1], col=2).update_yaxes(autorange="reversed")
     return plots.apply_style(fig, height=36 * len(settings) + 130)
 
 
 # %% [markdown]
-# Two numbers per run: **total error** is the sum over the nine tasks; **agreement** is 1 for the planted
-# groups and about 0 for chance. The same seed has the same symbol in all figures. In brackets stands the cost
-# in **encoder passes** (one batch through one branch), Naive MTL's being 1.
+# Two numbers per run: **total error** is the sum over the nine tasks; **agreement** is 1 for the
+# planted groups and about 0 for chance. The same seed has the same symbol in all figures. In
+# brackets stands the cost in **encoder passes** (one batch through one branch), in Naive MTLs.
 #
 # **Predict:** three seeds of one recipe. How far apart will they be?
 
@@ -77,13 +81,13 @@ ablate("planted groups", "planted")
 show("Naive MTL", "DMTG", "planted groups")
 
 # %% [markdown]
-# **What to notice.** Nothing was changed but the seed. Whatever an ablation does below has to be held against
-# the distance of *these* dots.
+# **What to notice.** Nothing was changed but the seed. Whatever an ablation does below has to be
+# held against the distance of *these* dots.
 #
 # ## 7.2 One shot or two?
 #
-# **Two-shot** takes only DMTG's groups and trains them again: from scratch, or from the pretrained Naive MTL
-# weights. A third way trains each pruned branch on for a while.
+# **Two-shot** takes only DMTG's groups and trains them again: from scratch, or from the pretrained
+# Naive MTL weights. A third way trains each pruned branch on for a while.
 #
 # **Predict:** is a network better that knew its groups from the first step?
 
@@ -94,14 +98,14 @@ ablate("fine-tuned branches", "prune_finetune")
 show("DMTG", "retrained from scratch", "retrained, pretrained", "fine-tuned branches")
 
 # %% [markdown]
-# **What to notice.** On the right each symbol stands still: a second shot keeps the groups, with their
-# mistakes. On the left, compare symbol with symbol, and read the brackets: who trains twice trains
-# longer. That must be made fair before anybody wins.
+# **What to notice.** On the right each symbol stands still: a second shot keeps the groups, with
+# their mistakes. On the left, compare symbol with symbol, and read the brackets: who trains twice
+# trains longer. That must be made fair before anybody wins.
 #
 # ### Exercise 7.1
 #
-# Retraining from scratch runs pretraining and main steps again, with three branches from the first step on
-# (if three groups were found). How many main steps may DMTG take for the same passes?
+# Retraining from scratch runs pretraining and main steps again, with three branches from the first
+# step on (if three groups were found). How many main steps may DMTG take for the same passes?
 
 # %% tags=["exercise"]
 fair_steps = None  # your turn: a whole number, from quick.pretrain and quick.steps
@@ -123,13 +127,13 @@ else:
 fair_steps = 2 * quick.steps + quick.pretrain
 
 # %% [markdown]
-# Then compare seed with seed: what is left of a lead, if there was one? (On faces, whose groups are sharp. It
-# says nothing on vague ones.)
+# Then compare seed with seed: what is left of a lead, if there was one? (On faces, whose groups are
+# sharp. It says nothing on vague ones.)
 #
 # ## 7.3 Sharing the first layers
 #
-# Our encoder has three **stages**: patches, hidden units, and a last layer with one output. `shared` puts
-# the first of them into a stem that all groups use.
+# Our encoder has three **stages**: patches, hidden units, and a last layer with one output.
+# `shared` puts the first of them into a stem that all groups use.
 #
 # **Predict:** what happens to the cost, and what to the error?
 
@@ -139,9 +143,9 @@ ablate("2 stages shared", shared=2)
 show("Naive MTL", "DMTG", "1 stage shared", "2 stages shared")
 
 # %% [markdown]
-# **What to notice.** The cost falls for certain: it is counted. With two stages shared a branch is one small
-# matrix. Whether the error rises, your dots must say; do they overlap? In a photograph more may be worth
-# sharing than in a drawn face.
+# **What to notice.** The cost falls for certain: it is counted. With two stages shared a branch is
+# one small matrix. Whether the error rises, your dots must say; do they overlap? In a photograph
+# more may be worth sharing than in a drawn face.
 #
 # ## 7.4 Temperature
 #
@@ -152,7 +156,7 @@ show("Naive MTL", "DMTG", "1 stage shared", "2 stages shared")
 
 # %%
 def plot_paths(*settings, seed=0):
-    """The largest probability of each task over time, one picture a setting; colour: planted group."""
+    """The largest probability of each task over time, one picture a setting."""
     part_of = {name: k for k, part in enumerate(faces.planted_groups) for name in part}
     fig = make_subplots(1, len(settings), subplot_titles=settings, shared_yaxes=True)
     for column, setting in enumerate(settings, 1):
@@ -161,7 +165,8 @@ def plot_paths(*settings, seed=0):
             line = {"color": plots.GROUP_COLOURS[part_of[name]], "width": 1.5}
             fig.add_scatter(x=history.steps, y=path, name=name, line=line, row=1, col=column)
     fig.update_xaxes(title="step").update_yaxes(range=[0.3, 1.02]).update_traces(showlegend=False)
-    return plots.apply_style(fig, "largest probability of each task; colour: planted group", height=330)
+    title = "largest probability of each task; colour: planted group"
+    return plots.apply_style(fig, title, height=330)
 
 
 # %%
@@ -180,9 +185,10 @@ columns = ["winner's probability", "winner's weight E[Z]"]
 pd.DataFrame.from_dict(rows, orient="index", columns=columns).round(2)
 
 # %% [markdown]
-# **What to notice.** Softmax(S) is who wins, E[Z] is who gets trained. At tau 0.5 the two agree. At tau 10
-# the winner's weight stays behind: the other branches go on learning the task. Yet S climbs hardly slower:
-# tau divides its gradient, and Adam takes the factor out again. A dip is a task that changes its mind.
+# **What to notice.** Softmax(S) is who wins, E[Z] is who gets trained. At tau 0.5 the two agree. At
+# tau 10 the winner's weight stays behind: the other branches go on learning the task. Yet S climbs
+# hardly slower: tau divides its gradient, and Adam takes the factor out again. A dip is a task that
+# changes its mind.
 #
 # From inside: drag the step, then choose **E[Z]**.
 
@@ -192,8 +198,8 @@ Dashboard(runs["tau 10"][0].history)
 # %% [markdown]
 # ## 7.5 The draw itself
 #
-# **Straight-through** uses a hard draw and the gradient of the soft one. **Softmax** draws nothing: Z is
-# softmax(S). **Jitter** makes the copied branches a little unequal at the start.
+# **Straight-through** uses a hard draw and the gradient of the soft one. **Softmax** draws nothing:
+# Z is softmax(S). **Jitter** makes the copied branches a little unequal at the start.
 #
 # **Predict:** one of the three never gets anywhere. Which, and why?
 
@@ -208,9 +214,9 @@ taus = ("tau 0.5", "tau 10", "tau 10 to 0.5")
 show("Naive MTL", "DMTG", *taus, "straight-through", "softmax", "softmax, jitter")
 
 # %% [markdown]
-# **What to notice.** Softmax alone stays at one third. Equal branches get equal gradients and stay equal, so
-# S has nothing to follow: **symmetry**. Three encoders do the work of one, hence Naive MTL's error. Noise or
-# unequal copies break it; which is better, three seeds do not say.
+# **What to notice.** Softmax alone stays at one third. Equal branches get equal gradients and stay
+# equal, so S has nothing to follow: **symmetry**. Three encoders do the work of one, hence Naive
+# MTL's error. Noise or unequal copies break it; which is better, three seeds do not say.
 #
 # ## 7.6 Room
 #
@@ -226,19 +232,19 @@ rooms = [f", capacity {capacity}" for capacity in (2, 3, 4)]
 show(*[name + room for room in ("", *rooms) for name in ("Naive MTL", "DMTG")])
 
 # %%
-dots = {"capacity 1": collect("DMTG", *taus, "straight-through", "softmax, jitter")}
-dots |= {f"capacity {c}": collect(f"DMTG, capacity {c}") for c in (2, 3, 4)}
+tables = {"capacity 1": collect("DMTG", *taus, "straight-through", "softmax, jitter")}
+tables |= {f"capacity {c}": collect(f"DMTG, capacity {c}") for c in (2, 3, 4)}
 fig = make_subplots()
-for k, (name, table) in enumerate(dots.items()):
-    dot = {"symbol": 100 + k, "size": 11, "line_width": 2.5, "color": plots.GROUP_COLOURS[k]}
-    fig.add_scatter(x=table.agreement, y=table.total_error, mode="markers", name=name, marker=dot)
+for k, (name, table) in enumerate(tables.items()):
+    fig.add_scatter(x=table.agreement, y=table.total_error, name=name, marker=ring(k))
+fig.update_traces(mode="markers")
 fig.update_xaxes(title="agreement").update_yaxes(title="total error, points", rangemode="tozero")
 plots.apply_style(fig, "DMTG in sections 7.4 to 7.6, without plain softmax", height=360)
 
 # %% [markdown]
 # **What to notice.** With one number, error falls as agreement rises. With more, ask it again: is a
-# low agreement still a high error? When everybody fits everywhere, groups lose their meaning, and Naive MTL
-# loses its handicap.
+# low agreement still a high error? When everybody fits everywhere, groups lose their meaning, and
+# Naive MTL loses its handicap.
 #
 # ## 7.7 Whose loss is loud?
 #
@@ -256,14 +262,14 @@ for optimiser in (torch.optim.Adam, torch.optim.SGD):
     print(f"{optimiser.__name__:4}  loud task {loud:.6f}, quiet task {quiet:.6f}")
 
 # %% [markdown]
-# **What to notice.** Adam divides each entry of S by the size of its gradient: units cancel. By SGD the quiet
-# task hardly moves. The *encoder* is another matter: its gradient is a sum over tasks, and there the quiet
-# one is lost.
+# **What to notice.** Adam divides each entry of S by the size of its gradient: units cancel. By SGD
+# the quiet task hardly moves. The *encoder* is another matter: its gradient is a sum over tasks,
+# and there the quiet one is lost.
 #
 # ### Exercise 7.2
 #
-# The cure, `normalise_losses`: divide each task's row by its mean over the branches, where the mean counts as
-# a constant. Write it.
+# The cure, `normalise_losses`: divide each task's row by its mean over the branches, where the mean
+# counts as a constant. Write it.
 
 
 # %% tags=["exercise"]
@@ -280,7 +286,8 @@ else:
     torch.testing.assert_close(normal.mean(1), torch.ones(2), msg="the mean of a row should be 1")
     normal[:, 0].sum().backward()
     expected = torch.tensor([1 / 0.6, 1 / 0.6e-3])
-    torch.testing.assert_close(leaf.grad[:, 0], expected, msg="the mean is no constant: .detach() it")
+    own = leaf.grad[:, 0]
+    torch.testing.assert_close(own, expected, msg="the mean is no constant: .detach() it")
     print("7.2 correct: both tasks are equally loud now")
 
 
@@ -297,32 +304,34 @@ ablate("normalised losses", normalise_losses=True)
 show("DMTG", "normalised losses")
 
 # %% [markdown]
-# **What to notice.** All losses here are cross-entropies: a factor, but not thousands. So these faces can
-# show little. With five kinds of loss in five units (notebook 4) the same switch has more to do.
+# **What to notice.** All losses here are cross-entropies: a factor, but not thousands. So these
+# faces can show little. With five kinds of loss in five units (notebook 4) the same switch has more
+# to do.
 #
 # ## 7.8 Try again
 #
-# `restarts=4` trains four times, pretraining included, and keeps the lowest loss on *training* images. The
-# planted groups are not asked.
+# `Restarts(n=4)` trains four times, pretraining included, and keeps the lowest loss on *training*
+# images. The planted groups are not asked.
 #
 # **Predict:** will it keep runs of high agreement?
 
 # %%
-ablate("4 restarts", restarts=4)
+ablate("4 restarts", restarts=Restarts(n=4))
 rows = [
-    {"seed": run.config.seed, "restart": n, "training loss": r["train_loss"], "agreement": r["agreement"]}
+    (run.config.seed, n, one["train_loss"], one["agreement"])
     for run in runs["4 restarts"]
-    for n, r in enumerate(run.restarts)
+    for n, one in enumerate(run.restarts)
 ]
-tries = pd.DataFrame(rows).round(2)
+tries = pd.DataFrame(rows, columns=["seed", "restart", "training loss", "agreement"]).round(2)
 lowest = tries.groupby("seed")["training loss"].transform("min")
 tries["kept"] = (tries["training loss"] == lowest).map({True: "kept", False: ""})
 tries.pivot(index="seed", columns="restart", values=["training loss", "agreement", "kept"])
 
 # %% [markdown]
-# **What to notice.** Restart 0 is section 7.1's run again, so the training loss cannot rise, at four times
-# the cost. With so little room a failed grouping usually shows in it; if all four fail, it keeps the best
-# failure. [Notebook 8](08_finding_groups.ipynb) looks for the same at a lower price: spare branches.
+# **What to notice.** Restart 0 is section 7.1's run again, so the training loss cannot rise, at
+# four times the cost. With so little room a failed grouping usually shows in it; if all four fail,
+# it keeps the best failure. [Notebook 8](08_finding_groups.ipynb) looks for the same at a lower
+# price: spare branches.
 #
 # ## 7.9 The paper's ablations
 #
@@ -340,14 +349,14 @@ paper = [
 pd.DataFrame(paper, columns=["table", "row", "total loss"]).set_index(["table", "row"])
 
 # %% [markdown]
-# **What to notice.** No spread is printed. Table 6 goes up and down without an order, as chance does, and the
-# rows of A3 span about as much. Besides, the labels of three of the five tasks look doubtful to us
-# (`docs/taskonomy.md`).
+# **What to notice.** No spread is printed. Table 6 goes up and down without an order, as chance
+# does, and the rows of A3 span about as much. Besides, the labels of three of the five tasks look
+# doubtful to us (`docs/taskonomy.md`).
 #
 # ### Exercise 7.3
 #
-# Suppose a choice does *nothing*, and each seed comes out better or worse with probability one half. How
-# often do all three seeds agree: three times better, or three times worse?
+# Suppose a choice does *nothing*, and each seed comes out better or worse with probability one
+# half. How often do all three seeds agree: three times better, or three times worse?
 
 # %% tags=["exercise"]
 all_agree = None  # your turn: a probability
@@ -366,7 +375,7 @@ else:
 all_agree = 2 * 0.5**3
 
 # %%
-settings = [name for name in runs if name not in ("Naive MTL", *[f"Naive MTL{room}" for room in rooms])]
+settings = [name for name in runs if not name.startswith("Naive MTL")]
 table = collect(*settings)
 summary = table.groupby("method", sort=False)[["total_error", "agreement", "cost"]].mean()
 summary.insert(1, "± (std)", table.groupby("method").total_error.std())
@@ -375,9 +384,9 @@ summary["beats DMTG in seeds"] = error.lt(error.loc["DMTG"]).sum(axis=1)
 summary.round(2)
 
 # %% [markdown]
-# **What to notice.** Hold each difference against the ±, and "3" and "0" in the last column against exercise
-# 7.3. "No difference seen" is not "no difference": three seeds, drawn faces, a short run. More seeds:
-# `docs/measurements.md`.
+# **What to notice.** Hold each difference against the ±, and "3" and "0" in the last column against
+# exercise 7.3. "No difference seen" is not "no difference": three seeds, drawn faces, a short run.
+# More seeds: `docs/measurements.md`.
 #
 # ## You can now
 #

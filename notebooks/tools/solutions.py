@@ -1,8 +1,6 @@
-"""Copies of a notebook without its solutions, for students, or with them in place, to prove they
-work.
+"""Copies of a notebook without its solutions, for students, or with them put in, to prove them.
 
-Exercises are three cells in a row, tagged `exercise`, `check` and `solution`; everything else
-stays.
+Exercises are three cells in a row, tagged `exercise`, `check` and `solution`; all else stays.
 Run: python notebooks/tools/solutions.py --out FOLDER
 """
 
@@ -37,27 +35,20 @@ def solve(notebook: NotebookNode) -> NotebookNode:
         ValueError: If an exercise is not followed by its check and its solution.
     """
     copy = deepcopy(notebook)
-    kinds = [
-        {"exercise", "check", "solution"} & set(cell.metadata.get("tags", ()))
-        for cell in copy.cells
-    ]
-    for i, kind in enumerate(kinds):
-        if kind == {"exercise"}:
-            if kinds[i + 1 : i + 3] != [{"check"}, {"solution"}]:
+    for i, cell in enumerate(copy.cells):
+        if has_tag(cell, "exercise"):
+            after = zip(copy.cells[i + 1 : i + 3], ("check", "solution"), strict=False)
+            if [has_tag(*pair) for pair in after] != [True, True]:
                 raise ValueError(
-                    f"after the exercise in cell {i} must come its check and its solution."
+                    f"the exercise in cell {i} must be followed by check and solution."
                 )
-            copy.cells[i].source = copy.cells[i + 2].source
+            cell.source = copy.cells[i + 2].source
     return strip_solutions(copy)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description="Write the notebooks without their solutions, in seconds."
-    )
-    parser.add_argument(
-        "--out", required=True, type=Path, help="folder for the students' notebooks"
-    )
+    parser = argparse.ArgumentParser(description="Write the notebooks without their solutions.")
+    parser.add_argument("--out", required=True, type=Path, help="folder for students' notebooks")
     out = parser.parse_args(arguments).out
     out.mkdir(parents=True, exist_ok=True)
     for source in sorted(SOURCES.glob("[0-9]*.ipynb")):

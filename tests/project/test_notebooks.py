@@ -20,15 +20,10 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
-LIVE_FIGURES = {
-    "Dashboard",
-    "TauExplorer",
-    "FigureWidget",
-}  # each holds one FigureWidget: 5 MB in a browser
+LIVE_FIGURES = {"Dashboard", "TauExplorer", "FigureWidget"}  # each holds one FigureWidget
 
-_spec = importlib.util.spec_from_file_location(
-    "solutions", ROOT / "notebooks" / "tools" / "solutions.py"
-)
+_tool = ROOT / "notebooks" / "tools" / "solutions.py"
+_spec = importlib.util.spec_from_file_location("solutions", _tool)
 solutions = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(solutions)
 
@@ -54,15 +49,13 @@ def printed(notebook: NotebookNode, tag: str | None = None) -> list[str]:
 
 
 def execute(notebook: NotebookNode, folder: Path, monkeypatch: pytest.MonkeyPatch) -> NotebookNode:
-    """Run all cells as a student's Run All does, in a folder of its own, with nobody to press
-    Start."""
+    """Run all cells as a student does, in a folder of its own, with nobody to press Start."""
     monkeypatch.setenv("DMTG_HEADLESS", "1")
     monkeypatch.delenv("DMTG_CELEBA", raising=False)
     monkeypatch.delenv("DMTG_TASKONOMY", raising=False)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    shutil.copytree(
-        ROOT / "notebooks", folder, ignore=shutil.ignore_patterns("prepared", ".*", "*.ipynb")
-    )
+    leave_out = shutil.ignore_patterns("prepared", ".*", "*.ipynb")
+    shutil.copytree(ROOT / "notebooks", folder, ignore=leave_out)
     notebook = notebook.copy()
     start = time.perf_counter()
     client = NotebookClient(
@@ -86,10 +79,8 @@ def test_run_all_works_with_the_exercises_open(
     done = execute(solutions.strip_solutions(read(path)), tmp_path / "run", monkeypatch)
     complaints = [o for c in code_cells(done) for o in c.outputs if o.get("name") == "stderr"]
     assert not complaints, complaints
-    assert all(
-        "is still open; the rest of the notebook runs without it" in t
-        for t in printed(done, "check")
-    )
+    still_open = "is still open; the rest of the notebook runs without it"
+    assert all(still_open in text for text in printed(done, "check"))
 
 
 @pytest.mark.slow
@@ -108,12 +99,9 @@ def test_the_solutions_are_right(
 def test_the_notebook_on_celeba_says_that_its_faces_are_fake(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without prepared images, notebook 3 says FAKE where it loads them and NOT COMPARABLE at the
-    table."""
-    path = ROOT / "notebooks" / "03_celeba9.py"
-    said = "".join(
-        printed(execute(solutions.strip_solutions(read(path)), tmp_path / "run", monkeypatch))
-    )
+    """Without prepared images, it says FAKE where it loads them, NOT COMPARABLE at the table."""
+    notebook = solutions.strip_solutions(read(ROOT / "notebooks" / "03_celeba9.py"))
+    said = "".join(printed(execute(notebook, tmp_path / "run", monkeypatch)))
     assert "FAKE, NOT CelebA" in said
     assert "NOT COMPARABLE with the paper" in said
 
@@ -131,30 +119,28 @@ def test_the_notebook_on_taskonomy_says_that_its_rooms_are_drawn(
 
 def test_run_all_never_starts_days_of_training() -> None:
     """The paper's run on Taskonomy waits until somebody says that it is meant in earnest."""
-    (cell,) = [
-        c.source
-        for c in code_cells(read(ROOT / "notebooks" / "04_taskonomy5.py"))
-        if "PAPER" in c.source
-    ]
+    notebook = read(ROOT / "notebooks" / "04_taskonomy5.py")
+    (cell,) = [c.source for c in code_cells(notebook) if "PAPER" in c.source]
     assert cell.startswith("in_earnest = False")
     assert "if in_earnest and prepared and torch.cuda.is_available():" in cell
 
 
 @each_notebook
 def test_a_notebook_is_short_and_in_small_pieces(path: Path) -> None:
-    """25 to 45 cells (notebook 0 may be shorter), 12 lines of code or 80 words of prose in one."""
-    notebook = read(path)
+    """25 to 45 cells (notebook 0 may be shorter), 12 lines of code or 80 words of prose in one.
+
+    Nothing is wider than a screen: 100 columns, in prose too.
+    """
+    notebook, words = read(path), re.compile(r"\w[\w'-]*")
     assert (15 if path.stem.startswith("00") else 25) <= len(notebook.cells) <= 45
     assert not [c.source for c in code_cells(notebook) if len(c.source.splitlines()) > 12]
-    assert not [
-        c.source for c in prose_cells(notebook) if len(re.findall(r"\w[\w'-]*", c.source)) > 80
-    ]
+    assert not [c.source for c in prose_cells(notebook) if len(words.findall(c.source)) > 80]
+    assert not [line for line in path.read_text("utf-8").splitlines() if len(line) > 100]
 
 
 @each_notebook
 def test_a_notebook_has_the_rhythm(path: Path) -> None:
-    """A question first, predictions and things to notice on the way, three skills and a link at
-    the end."""
+    """A question first, predictions and things to notice, three skills and a link at the end."""
     prose = [cell.source for cell in prose_cells(read(path))]
     assert "**Question.**" in prose[0]
     assert sum("Predict" in text for text in prose) >= 1
@@ -171,9 +157,8 @@ def test_every_exercise_has_a_number_a_check_and_a_solution(path: Path) -> None:
     notebook = read(path)
     solutions.solve(notebook)  # raises if one of the three is missing
     tagged = [cell for cell in code_cells(notebook) if solutions.has_tag(cell, "exercise")]
-    numbers = re.findall(
-        r"### Exercise (\d)\.(\d)", "\n".join(c.source for c in prose_cells(notebook))
-    )
+    prose = "\n".join(cell.source for cell in prose_cells(notebook))
+    numbers = re.findall(r"### Exercise (\d)\.(\d)", prose)
     assert numbers == [(str(int(path.stem[:2])), str(n + 1)) for n in range(len(tagged))]
     for cell in code_cells(notebook):
         if solutions.has_tag(cell, "solution"):
@@ -183,10 +168,8 @@ def test_every_exercise_has_a_number_a_check_and_a_solution(path: Path) -> None:
 @each_notebook
 def test_a_notebook_makes_one_live_figure(path: Path) -> None:
     """Each FigureWidget costs the browser 5 MB, so there is exactly one."""
-    trees = [ast.parse(cell.source) for cell in code_cells(read(path))]
-    calls = [
-        ast.unparse(n.func) for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Call)
-    ]
+    tree = ast.parse("\n".join(cell.source for cell in code_cells(read(path))))
+    calls = [ast.unparse(n.func) for n in ast.walk(tree) if isinstance(n, ast.Call)]
     assert sum(call.rpartition(".")[2] in LIVE_FIGURES for call in calls) == 1
 
 
