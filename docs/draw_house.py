@@ -21,8 +21,8 @@ PICTURE = DOCS / "house.svg"
 PLACES = {
     "cli": (1, 4),
     "studies": (1, 3),
-    "methods": (0.35, 2),
-    "views": (1.9, 2),
+    "methods": (0.25, 2),
+    "views": (2.3, 2),
     "runs": (1.1, 1),
     "encoders": (0, 1),
     "data": (2.2, 1),
@@ -72,18 +72,32 @@ def place(room: str) -> tuple[float, float]:
     return 20 + column * DX, 20 + (4 - floor) * DY
 
 
+def is_implied(start: str, end: str, arrows: set[tuple[str, str]]) -> bool:
+    """Whether other arrows lead there too, so that this one is drawn faintly."""
+    seen, ahead = set(), {b for a, b in arrows if a == start and b != end}
+    while ahead:
+        room = ahead.pop()
+        seen.add(room)
+        ahead |= {b for a, b in arrows if a == room} - seen
+    return end in seen
+
+
 def draw() -> str:
     """The picture as SVG text."""
     lines, parts = count_lines(), []
-    for start, end in sorted(find_arrows()):
+    arrows = find_arrows()
+    for start, end in sorted(arrows):
         (x1, y1), (x2, y2) = place(start), place(end)
-        a, b = x1 + WIDTH / 2, x2 + WIDTH / 2
-        middle = (a + b) / 2 + (60 if abs(y2 - y1) > DY and abs(a - b) < 90 else 0)
-        bend = f"M{a:.0f},{y1 + HEIGHT} Q{middle:.0f},{(y1 + y2 + HEIGHT) / 2:.0f} {b:.0f},{y2 - 3}"
+        lean = max(
+            -0.35, min(0.35, (x2 - x1) / 900)
+        )  # leaves and arrives on the side it comes from
+        path = f"M{x1 + WIDTH * (0.5 + lean):.0f},{y1 + HEIGHT} "
+        path += f"L{x2 + WIDTH * (0.5 - lean):.0f},{y2 - 3}"
         if y1 == y2:  # side by side
             left = x1 < x2
-            bend = f"M{x1 + WIDTH * left:.0f},{y1 + 37} L{x2 + WIDTH * (not left):.0f},{y2 + 37}"
-        parts.append(f'<path class="arrow" data-arrow="{start} {end}" d="{bend}"/>')
+            path = f"M{x1 + WIDTH * left:.0f},{y1 + 37} L{x2 + WIDTH * (not left):.0f},{y2 + 37}"
+        also = " also" if is_implied(start, end, arrows) else ""
+        parts.append(f'<path class="arrow{also}" data-arrow="{start} {end}" d="{path}"/>')
     for room, words in WORDS.items():
         x, y = place(room)
         size = lines.get(room, 0)
@@ -97,13 +111,14 @@ def draw() -> str:
     style = (
         "text{font:13px sans-serif;fill:#333}.name{font:bold 18px sans-serif}"
         ".size{text-anchor:end;fill:#666}rect{fill:#f4f7fb;stroke:#4a6785;stroke-width:1.5}"
-        ".arrow{fill:none;stroke:#8aa1b8;stroke-width:1.5;marker-end:url(#tip)}"
+        ".arrow{fill:none;stroke:#8aa1b8;stroke-width:1.8;marker-end:url(#tip)}"
+        ".also{opacity:.3;stroke-dasharray:4 4}"
     )
     tip = (
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0,0 L8,4 L0,8 z" fill="#8aa1b8"/></marker></defs>'
     )
-    width, height = 40 + 2.2 * DX + WIDTH, 40 + 4 * DY + HEIGHT
+    width, height = 40 + 2.3 * DX + WIDTH, 40 + 4 * DY + HEIGHT
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height}" '
         f'width="{width:.0f}"><style>{style}</style><rect width="100%" height="100%" '
