@@ -2,7 +2,7 @@
 step.
 
 A step needs memory rather than patience: each is taken in a process of its own, on the device
-    given.
+given.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """Five dense tasks on drawn rooms: DMTG beside Naive MTL, STL and random groups, over seeds.
 
 Every seed has its own rooms, weights, batches and noise, shared by the methods of that seed. Nobody
-planted
-groups here, so there is no agreement to report: only losses, errors and which groups came out. A
-    finished
-seed is kept in a table of its own and not run again.
+planted groups here, so there is no agreement to report: only losses, errors and which groups came
+out. A finished seed is kept in a table of its own and not run again.
 """
 
 from __future__ import annotations

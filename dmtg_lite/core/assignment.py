@@ -54,7 +54,7 @@ def sample_assignment(
         raise ValueError(f"`estimator` must be one of {ESTIMATORS}, got {estimator!r}.")
     if estimator == "softmax":
         return logits.softmax(-1)
-    # log of an exponential variable is minus a Gumbel variable; the call order is torch's own
+    # minus the log of an exponential variable is a Gumbel one: drawn as F.gumbel_softmax draws
     gumbel = -torch.empty_like(logits).exponential_(generator=generator).log()  # (N, K)
     relaxed = ((logits + gumbel) / tau).softmax(-1)  # (N, K)
     if estimator == "gumbel":

@@ -23,9 +23,8 @@ class Split:
         images: uint8, shape (n, 3, H, W); may be a memory-mapped tensor of any memory layout.
         targets: ``{task name: tensor}``. Classes of whole images: int64 (n,). Classes of pixels:
             int8 (n, H, W). Numbers of pixels: float16 (n, C, H, W) in the task's unit; or int8, the
-                components
-            of unit vectors times 127. Where there is no label (-1; nan; -128), neither losses nor
-            errors count the image or pixel.
+            components of unit vectors times 127. Where there is no label (-1; nan; -128), neither
+            losses nor errors count the image or pixel.
 
     Raises:
         ValueError: If the images are not uint8 (n, 3, H, W), there is none, or a target has another
@@ -87,8 +86,8 @@ class TaskData:
     Raises:
         ValueError: If a split lacks a task or any label of it, a class number is out of range, a
             target is of another type or shape, only some tasks are dense, or the planted groups are
-            not a partition of
-            the tasks. Values of pictures are not looked at: they may lie in a mapped file.
+            not a partition of the tasks. Values of pictures are not looked at: they may lie in a
+            mapped file.
     """
 
     name: str
@@ -138,7 +137,7 @@ class TaskData:
         images.
 
         Pictures are many, and may lie in a file: of those the first 16 of each task and split must
-            do.
+        do.
         """
         content = repr(self.tasks).encode()
         for split in (self.train, self.val, self.test):

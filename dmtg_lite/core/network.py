@@ -70,7 +70,7 @@ class GroupedNetwork(nn.Module):
         Args:
             tasks: The N tasks, in row order.
             encoder: Its first ``shared`` stages become the stem, the others the branch.
-            head_hidden: Hidden units of each head; see `FlatHeads`.
+            head_hidden: Hidden units of each head; see `heads.FlatHeads`.
 
         Raises:
             ValueError: If no stage is left for the branch, or features do not suit the tasks.

@@ -9,7 +9,7 @@ def compute_objective(
     loss_matrix: Tensor,
     assignment: Tensor,
     *,
-    active: Tensor | None = None,
+    normalise_among: Tensor | None = None,
     head_losses: Tensor | None = None,
 ) -> Tensor:
     """The number whose gradient trains encoders, heads and S together.
@@ -17,9 +17,9 @@ def compute_objective(
     Args:
         loss_matrix: L, shape (N, K): the mean loss of every head on the batch.
         assignment: Z, shape (N, K): one draw.
-        active: Heads that exist, bool (N, K), to divide each task's loss by its mean over them, so
-            that a task with a small loss trains the encoder as much as the others. ``None``, the
-            paper: losses as they are.
+        normalise_among: Heads that exist, bool (N, K): divide each task's loss by its mean over
+            them, so that a task with a small loss trains the encoder as much as the others.
+            ``None``, the paper: losses as they are.
         head_losses: L again, shape (N, K), with the features held still: every head then learns
             from every batch. ``None``, the paper: the draw weighs heads and encoders alike.
 
@@ -29,8 +29,8 @@ def compute_objective(
     Source:
         Equation (6), summed over its entries. Both options are ours.
     """
-    if active is not None:
-        means = (loss_matrix.detach() * active).sum(1) / active.sum(1)  # (N,)
+    if normalise_among is not None:
+        means = (loss_matrix.detach() * normalise_among).sum(1) / normalise_among.sum(1)  # (N,)
         loss_matrix = loss_matrix / means.clamp_min(1e-12)[:, None]  # a loss may reach 0
     total = (loss_matrix * assignment).sum()
     return total if head_losses is None else total + head_losses.sum()

@@ -40,8 +40,8 @@ def take_step(
             else:
                 loss_matrix = network.compute_loss_matrix(images, targets)  # L, (N, K)
         z = assignment.sample(tau, estimator=config.estimator, generator=state.noise)  # Z, (N, K)
-        active = assignment.active if config.normalise_losses else None
-        total = compute_objective(loss_matrix, z, active=active, head_losses=head_losses)
+        among = assignment.active if config.normalise_losses else None
+        total = compute_objective(loss_matrix, z, normalise_among=among, head_losses=head_losses)
         for optimizer in state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         total.backward()

@@ -23,11 +23,9 @@ def dmtg(
 ) -> MethodResult:
     """Learn which tasks share an encoder, in one run from a pretrained Naive MTL network.
 
-    With ``config.spare`` more branches are opened than K and closed again while training,
-    each
-    time the one that is missed least on the training images: see `runs.spare`. What the
-        closings
-    cost is in ``result.closings`` and ``result.elbow`` (`views.plots.plot_closing_costs` draws it).
+    With ``config.spare`` more branches are opened than K and closed again while training, each time
+    the one that is missed least on the training images: see `runs.spare`. What the closings cost is
+    in ``result.closings`` and ``result.elbow`` (`views.plots.plot_closing_costs` draws it).
 
     With ``config.restarts.n`` > 1 all is repeated, pretraining included, and the run with the
     lowest total loss on the *training* images is kept: neither test images nor planted groups take

@@ -39,8 +39,8 @@ def prune_finetune(
 
     Source:
         Not in the paper: the released code has such a stage, and its test configs use it. There the
-            stem,
-        if there is one, is frozen with its batch norm, and so it is here. How long it lasts is not
+        stem, if there is one, is frozen with its batch norm, and so it is here. How long it lasts
+        is not
         known: here every group gets as many steps as the pretraining had.
     """
     stopwatch, saving = Stopwatch(), saving.below("prune_finetune")

@@ -3,8 +3,8 @@ host.
 
 A value is that of all images together, however they fall into batches. Predictions arrive in
 natural units (the target's, or logits); undoing a task's center and spread is the caller's. The
-definitions of mIoU, of
-the aligned RMSE and of F1 are ours where they say so: for Table A2 no recipe is published.
+definitions of mIoU, of the aligned RMSE and of F1 are ours where they say so: for Table A2 no
+recipe is published.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ class MeanIoU:
 
     Source:
         Ours where classes are absent: the released code always divides by 18, Taskonomy's uncertain
-            class
-        and absent ones included, so that its best value is 17/18 or less.
+        class and absent ones included, so that its best value is 17/18 or less.
     """
 
     def __init__(self, n_classes: int, device: torch.device | str = "cpu") -> None:
@@ -132,8 +131,7 @@ class NormalsUnder30:
     """Percent of surface normals less than 30 degrees away from the true one.
 
     `update` takes prediction and target (B, 3, H, W), of any length: only directions count, and a
-        vector of
-    length 0 points nowhere, so it is never right. NaN in the target is no label.
+    vector of length 0 points nowhere, so it is never right. NaN in the target is no label.
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:

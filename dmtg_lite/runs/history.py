@@ -335,8 +335,7 @@ def compute_entropy(probabilities: np.ndarray) -> np.ndarray:
     one-hot.
 
     K counts all columns, closed branches too: with one unit for the whole run a fall of the curve
-        is
-    a fall of entropy. The most it can be is then log(open branches) / log K, which plots draw
+    is a fall of entropy. The most it can be is then log(open branches) / log K, which plots draw
     beside it.
     """
     p = np.asarray(probabilities)

@@ -1,6 +1,6 @@
 """How a grouping is judged: sums over tasks, and NormGain against Naive MTL (section 4.1).
 
-Plain numbers in and out; the loop that collects losses and errors is `train.evaluate`.
+Plain numbers in and out; the loop that collects losses and errors is `runs.evaluate.evaluate`.
 """
 
 from __future__ import annotations

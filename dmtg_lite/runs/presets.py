@@ -39,8 +39,8 @@ PAPER = {
     "taskonomy5_vit": replace(_TASKONOMY, encoder="vit_base", shared=7),
 }
 """What the paper states (section 4.1): S = 1/K, one Gumbel draw a step, Adam on weights and S
-alike,
-fixed tau, plateau decay by 0.5, 100 epochs from pretrained Naive MTL weights, argmax at the end.
+alike, fixed tau, plateau decay by 0.5, 100 epochs from pretrained Naive MTL weights, argmax at the
+end.
 
 Where the paper is silent we had to choose: batches of 256, as in the released code; 100 epochs of
 pretraining; patience 3 and any improvement counted for the plateau, in pretraining too; whole
@@ -54,15 +54,13 @@ Where the released code differs from the paper on CelebA: it halves the rate eve
 weights; the FLOPs of Table A1 fit ``shared=1``.
 
 On Taskonomy the paper is silent about batches (16, within the released code's 12 to 24) and about
-what its
-main table shares: the first 6 stages, since Table 6 gives its numbers for that, and the released
-    code's ViT
-shares as many blocks (``shared=7``: the patches come first). There the released code has a rate of
-1e-3, and SGD at 0.1 for Naive MTL; ``scale_gradients`` (with the wrong n between branch and heads);
-the tolerant l1 on depth and normals (`core.tasks.make_tolerant`); and a plateau of training loss.
-Its labels are not what they should be (class ids blended by resizing, 16-bit values scaled away,
-missing ones replaced by the view
-before), so the absolute numbers of Tables 1 and 2 are no target: see the docs."""
+what its main table shares: the first 6 stages, since Table 6 gives its numbers for that, and the
+released code's ViT shares as many blocks (``shared=7``: the patches come first). There the released
+code has a rate of 1e-3, and SGD at 0.1 for Naive MTL; ``scale_gradients`` (with the wrong n between
+branch and heads); the tolerant l1 on depth and normals (`core.tasks.make_tolerant`); and a plateau
+of training loss. Its labels are not what they should be (class ids blended by resizing, 16-bit
+values scaled away, missing ones replaced by the view before), so the absolute numbers of Tables 1
+and 2 are no target: see the docs."""
 
 _PLAIN = TrainConfig(
     tau=2.5, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=900, batch_size=64, capacity=1
@@ -94,7 +92,7 @@ ten times larger. It finds the planted groups in some seeds only.
 ``"faces"`` opens twice as many branches and closes one after another, the one that is missed least
 (see `runs.spare`). Its S moves by SGD, its heads all learn from every batch, and it
 branches out after 100 steps: an encoder that has long served all tasks has settled on some of them.
-    All of this is ours.
+All of this is ours.
 
 ``"rooms"`` is the paper's optimiser again, with the small Xception: about two minutes on one core,
 most of them spent in the 15 decoders.

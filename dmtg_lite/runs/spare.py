@@ -34,7 +34,7 @@ def compute_closing_costs(loss_matrix: Tensor, group_of: Tensor) -> Tensor:
 
     A duplicate costs about 0, since the other copy serves its tasks as well; so does an empty
     branch. A branch that alone can serve its tasks is dear. Negative: its tasks are better off
-        elsewhere.
+    elsewhere.
 
     Args:
         loss_matrix: L, shape (N, K): mean training loss of every head, K >= 2.
@@ -102,12 +102,10 @@ def read_n_groups(costs: Sequence[float]) -> int:
         costs: Of the closings from M to M-1, ..., from 2 to 1 branches: M-1 numbers.
 
     Returns:
-        K: the number of branches that were open before the first dear closing. M where the very
-            first
+        K: the number of branches that were open before the first dear closing. M where the first
         closing is the one that costs; 1 for an empty sequence. The rule cannot say 1 otherwise:
         some rise is always the largest, so look at the costs themselves before believing in two
-        groups.
-        Of equal rises the last counts: the fewest groups.
+        groups. Of equal rises the last counts: the fewest groups.
     """
     steps = [0.0, *(max(cost, 0.0) for cost in costs)]
     rises = [after - before for before, after in pairwise(steps)]
@@ -149,10 +147,10 @@ def check_closings(config: TrainConfig, n_branches: int, n_spare: int | None, n_
     last = config.spare.close_from + (n_closings - 1) * config.spare.close_every
     if n_closings and last > n_steps:
         raise ValueError(
-            f"{n_closings} branches are to close, the last after step {last} (`close_from` "
+            f"{n_closings} branches are to close, the last after step {last} (`spare.close_from` "
             f"{config.spare.close_from}, one every {config.spare.close_every}), but the run has "
             f"{n_steps} steps. Train longer, close earlier or more often, or open fewer "
-            "`spare_branches`."
+            "`spare.branches`."
         )
 
 

@@ -53,10 +53,9 @@ class LiveSession:
     Args:
         data: What to train on.
         n_groups: K, a number: the one thing that a live run is not asked to find.
-        config: Spare branches are opened, and close while one watches. ``restarts`` is ignored:
-            a live run is a single run. ``None``: a recipe for toy faces that settles within a
-                minute at
-            the default speed.
+        config: Spare branches are opened, and close while one watches. ``restarts`` is ignored: a
+            live run is a single run. ``None``: a recipe for toy faces that settles within a minute
+            at the default speed.
         name: Of the session, see above.
         steps_per_second: So that a class can watch; ``None``: as fast as the machine can.
 

@@ -27,7 +27,7 @@ def test_plain_it_is_the_sum_of_the_products() -> None:
 
 def test_normalised_each_row_is_divided_by_its_mean() -> None:
     """Means 2 and 4; the divisor carries no gradient, so L still learns by Z, divided."""
-    total, by_losses, by_draw = minimise(active=ALL)
+    total, by_losses, by_draw = minimise(normalise_among=ALL)
     assert total == 0.125 + 1.125 + 0.25 + 0.75
     assert by_losses == [[0.125, 0.375], [0.125, 0.125]]
     assert by_draw == [[0.5, 1.5], [0.5, 1.5]]
@@ -37,19 +37,19 @@ def test_the_mean_is_over_the_heads_that_exist() -> None:
     """Without its second head the mean of row 1 is 2, not 1 and not 4."""
     active = torch.tensor([[True, True], [True, False]])
     lone = torch.tensor([[1.0, 3.0], [2.0, 0.0]]), torch.tensor([[0.25, 0.75], [1.0, 0.0]])
-    assert minimise(*lone, active=active)[0] == 1.25 + 1
+    assert minimise(*lone, normalise_among=active)[0] == 1.25 + 1
 
 
 def test_a_fixed_row_of_one_head_counts_1_and_still_moves_weights() -> None:
     """Divided by itself; the gradient is that of log L."""
     one_hot = torch.eye(2)
-    total, by_losses, _ = minimise(draw=one_hot, active=one_hot.bool())
+    total, by_losses, _ = minimise(draw=one_hot, normalise_among=one_hot.bool())
     assert total == 2
     torch.testing.assert_close(torch.tensor(by_losses), torch.diag(torch.tensor([1.0, 1 / 6])))
 
 
 def test_a_loss_of_zero_is_not_divided_by_zero() -> None:
-    total, by_losses, _ = minimise(torch.zeros(2, 2), active=ALL)
+    total, by_losses, _ = minimise(torch.zeros(2, 2), normalise_among=ALL)
     assert total == 0
     assert torch.tensor(by_losses).isfinite().all()
 
@@ -60,7 +60,7 @@ def test_head_losses_count_in_full_beside_the_draw() -> None:
     total = compute_objective(L, Z, head_losses=heads)
     assert total == 6.5 + 12
     assert torch.autograd.grad(total, heads)[0].tolist() == [[1, 1], [1, 1]]
-    assert compute_objective(L, Z, active=ALL, head_losses=heads) == 2.25 + 12
+    assert compute_objective(L, Z, normalise_among=ALL, head_losses=heads) == 2.25 + 12
 
 
 def test_task_losses_are_rows_weighed_by_the_draw() -> None:

@@ -32,8 +32,7 @@ class Cake:
     """A cake.
 
     Args:
-        tiers: How many,
-            one on the other.
+        tiers: How many, one on the other.
         sweet, sour: Spoons.
         name: What is written on it.
 

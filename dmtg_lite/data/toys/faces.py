@@ -97,7 +97,7 @@ def toy_faces(
         size: Height and width in pixels: 16, 32 or 64. Labels do not depend on it.
         n_train, n_val, n_test: Images per split, independent draws.
         labels: ``"cuts"`` (`plan_cuts`), ``"independent"`` (`plan_bits`; needs heads that cut a
-            number more than once, ``TrainConfig(head_hidden=32)``) or ``"planes"`` (`plan_planes`).
+            number more than once, ``HeadOptions(hidden=32)``) or ``"planes"`` (`plan_planes`).
         labels_per_image: A training image carries the labels of this many tasks, drawn for each
             image, and -1 for the others; val and test carry all. With 1, no two labels are ever
             seen together. ``None``: all N.
