@@ -34,6 +34,7 @@ UNSET = 0.0  # full speed, or a knob that follows the config: a list cannot have
 SPEEDS = {f"{n} steps/s": float(n) for n in (2, 10, 30, 100)} | {"full speed": UNSET}
 SPARE = {"none": 0, "as many as K": "double"}
 PAINT_EVERY = 0.2  # seconds
+ANSWER_WITHIN = 1.0  # seconds that a frame may take in the browser before another is sent
 COMMANDS = "start pause step reset n_groups spare seed speed".split()
 KNOBS = "tau lr_assignment".split()
 CONTROLS = (*COMMANDS, *KNOBS, *"matrix task play scrub head_graph figure config_line".split())
@@ -213,6 +214,7 @@ class Dashboard:
         # test) nothing waits.
         self._drawn = isinstance(self.figure.comm, DummyComm)
         self._patience = time.monotonic() + 20.0
+        self._sent = -inf  # when the frame went out that the browser has not answered yet
         self.figure.observe(self._on_drawn, names="_js2py_traceDeltas")
         self.figure.observe(self._on_views, names="_view_count")
         self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
@@ -257,8 +259,11 @@ class Dashboard:
             self._wake.clear()
             started = time.monotonic()
             try:
-                self._advance()
-                self._paint()
+                if time.monotonic() - self._sent < ANSWER_WITHIN:  # a busy browser: when it asks
+                    self._wake.set()
+                else:
+                    self._advance()
+                    self._paint()
             except Exception as error:  # noqa: BLE001  a thread's traceback is seen by nobody
                 self.error.value = _alert(f"drawing failed: {type(error).__name__}: {error}")
             self._closed.wait(max(0.02, PAINT_EVERY - (time.monotonic() - started)))
@@ -275,7 +280,7 @@ class Dashboard:
 
     def _on_drawn(self, change: Any) -> None:
         if change["new"]:
-            self._drawn = True
+            self._drawn, self._sent = True, -inf
             self._wake.set()
 
     def _on_views(self, change: Any) -> None:
@@ -312,6 +317,8 @@ class Dashboard:
         is_shown = session is None or session.state != "closed"
         if is_shown and (self._drawn or time.monotonic() > self._patience):
             self._update_figure(self.figure, index)
+            if not isinstance(self.figure.comm, DummyComm):
+                self._sent = time.monotonic()
 
         state, error, n_groups, line = "recorded", "", None, history.about.config
         if session is not None:
