@@ -260,4 +260,4 @@ def test_closings_that_do_not_fit_the_run_are_said() -> None:
             session.reset(spare_branches=branches)
             session.start()
             assert session.wait(60) == outcome
-            assert ("`close_from`" in session.error) == (outcome == "failed")
+            assert ("`spare.close_from`" in session.error) == (outcome == "failed")
