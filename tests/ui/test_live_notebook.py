@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, run_lab
+from lab import ROOT, run_lab
 from playwright.sync_api import Locator, Page, expect
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
