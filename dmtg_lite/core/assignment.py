@@ -11,6 +11,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from dmtg_lite.core.arrays import as_tensor
+from dmtg_lite.core.checks import describe
 from dmtg_lite.core.groups import Groups, groups_from_labels
 
 Estimator = Literal["gumbel", "straight_through", "softmax"]
@@ -45,9 +47,9 @@ def sample_assignment(
         >>> sample_assignment(torch.tensor([[50.0, 0.0]]), tau=1.0).round()
         tensor([[1., 0.]])
     """
+    logits = as_tensor("logits", logits)
     if logits.ndim != 2:
-        got = tuple(logits.shape)
-        raise ValueError(f"`logits` must have shape (n_tasks, n_groups), got {got}.")
+        raise ValueError(f"`logits` must have shape (n_tasks, n_groups), got {describe(logits)}.")
     if not tau > 0:  # written this way so that NaN is refused too
         raise ValueError(f"`tau` must be > 0, got {tau}. Typical values are 0.5 to 5.")
     if estimator not in ESTIMATORS:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from math import isfinite
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 from dmtg_lite.core.assignment import ESTIMATORS, Estimator
+from dmtg_lite.core.checks import as_number, as_whole, describe
 
 NGroups: TypeAlias = int | Literal["auto"]
 """K, or the word that leaves it to the closing costs."""
@@ -52,10 +52,10 @@ class Spare:
     __repr__ = _print
 
     def __post_init__(self) -> None:
-        if self.branches != "double":
-            _check_whole("spare.branches", self.branches, 0, ' or "double"')
-        _check_whole("spare.close_from", self.close_from, 1)
-        _check_whole("spare.close_every", self.close_every, 1)
+        if not (isinstance(self.branches, str) and self.branches == "double"):
+            _settle_whole(self, "branches", 0, "spare.", ' or "double"')
+        _settle_whole(self, "close_from", 1, "spare.")
+        _settle_whole(self, "close_every", 1, "spare.")
         _check_choice("spare.rule", self.rule, get_args(CloseRule))
 
 
@@ -75,8 +75,8 @@ class Restarts:
     __repr__ = _print
 
     def __post_init__(self) -> None:
-        _check_whole("restarts.n", self.n, 1)
-        _check_whole("restarts.halve_every", self.halve_every, 0)
+        _settle_whole(self, "n", 1, "restarts.")
+        _settle_whole(self, "halve_every", 0, "restarts.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -95,9 +95,11 @@ class Pruning:
     __repr__ = _print
 
     def __post_init__(self) -> None:
-        if not (_is_number(self.below) and 0 <= self.below < 1):
-            raise ValueError(f"`pruning.below` must be in [0, 1), got {self.below!r}.")
-        _check_whole("pruning.start", self.start, 0)
+        below = as_number(self.below)
+        if below is None or not 0 <= below < 1:
+            raise ValueError(f"`pruning.below` must be in [0, 1), got {describe(self.below)}.")
+        _settle(self, "below", below)
+        _settle_whole(self, "start", 0, "pruning.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -117,7 +119,7 @@ class HeadOptions:
     __repr__ = _print
 
     def __post_init__(self) -> None:
-        _check_whole("heads.hidden", self.hidden, 0)
+        _settle_whole(self, "hidden", 0, "heads.")
         _check_flag("heads.train_all", self.train_all)
 
 
@@ -190,20 +192,19 @@ class TrainConfig:
     __repr__ = _print
 
     def __post_init__(self) -> None:
-        _check_tau(self.tau)
+        _settle(self, "tau", _as_tau(self.tau))
         _check_choice("estimator", self.estimator, ESTIMATORS)
         _check_choice("optimiser_assignment", self.optimiser_assignment, get_args(Optimiser))
         _check_choice("schedule", self.schedule, get_args(Schedule))
         _check_choice("precision", self.precision, get_args(Precision))
-        _check_rate("lr", self.lr)
-        _check_rate("lr_assignment", self.lr if self.lr_assignment is None else self.lr_assignment)
-        _check_rate("jitter", self.jitter)
-        _check_length(self.steps, self.epochs)
-        _check_whole("pretrain", self.pretrain, 0)
-        _check_whole("batch_size", self.batch_size, 1)
-        _check_whole("shared", self.shared, 0)
-        _check_whole("capacity", self.capacity, 1)
-        _check_whole("seed", self.seed, 0)
+        for name in ("lr", "lr_assignment", "jitter"):
+            _settle_rate(self, name)
+        for name, least in _LEAST.items():
+            _settle_whole(self, name, least)
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError(
+                f"give `steps` or `epochs`, not both (got {self.steps} and {self.epochs})."
+            )
         _check_flag("normalise_losses", self.normalise_losses)
         for name, kind in _GROUPED.items():
             _check_kind(name, getattr(self, name), kind)
@@ -253,11 +254,10 @@ class TrainConfig:
             ValueError: If ``n_groups`` is neither a whole number >= 1 nor ``"auto"``.
         """
         spare = self.spare.branches
+        n_groups = as_n_groups(n_groups)
         if n_groups == "auto":
             given = spare + 1 if isinstance(spare, int) and spare else None
             return given or min(n_tasks, _MOST_BRANCHES), None
-        if type(n_groups) is not int or n_groups < 1:
-            raise ValueError(f'`n_groups` must be >= 1 or "auto", got {n_groups!r}.')
         if spare == "double":
             spare = max(0, min(n_groups, n_tasks - n_groups))
         return n_groups + spare, spare
@@ -285,6 +285,10 @@ class TrainConfig:
         return max(1, n_images // self.batch_size)
 
 
+_LEAST = {
+    "steps": 1, "epochs": 1, "pretrain": 0, "batch_size": 1, "shared": 0, "capacity": 1, "seed": 0
+}  # fmt: skip
+_MAY_BE_NONE = {"steps", "epochs", "lr_assignment"}
 _GROUPED = {"spare": Spare, "restarts": Restarts, "pruning": Pruning, "heads": HeadOptions}
 _MOVED = {  # names of the flat configs of old, and where they are now
     "spare_branches": ("spare", "branches"),
@@ -316,27 +320,46 @@ def _regroup(settings: Mapping[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+def as_n_groups(n_groups: Any) -> NGroups:
+    """K as a number of Python's own, or ``"auto"``.
+
+    Raises:
+        ValueError: If it is neither a whole number >= 1 nor ``"auto"``.
+    """
+    if isinstance(n_groups, str) and n_groups == "auto":
+        return "auto"
+    return as_whole("n_groups", n_groups, 1, ' or "auto"')
 
 
-def _check_whole(name: str, value: object, least: int, hint: str = "") -> None:
-    if type(value) is not int or value < least:
-        raise ValueError(f"`{name}` must be a whole number >= {least}{hint}, got {value!r}.")
+def _settle(config: Any, name: str, value: object) -> None:
+    """Set a field of a frozen config, while it is being made."""
+    object.__setattr__(config, name, value)
 
 
-def _check_tau(tau: Any) -> None:
-    taus = tau if isinstance(tau, tuple) else (tau, tau)
-    if len(taus) != 2 or not all(_is_number(one) and one > 0 for one in taus):
-        raise ValueError(f"`tau` must be a number > 0 or (start, end), both > 0; got {tau!r}.")
+def _settle_whole(config: Any, name: str, least: int, group: str = "", hint: str = "") -> None:
+    given = getattr(config, name)
+    if given is not None or name not in _MAY_BE_NONE:
+        _settle(config, name, as_whole(f"{group}{name}", given, least, hint))
 
 
-def _check_length(steps: object, epochs: object) -> None:
-    for name, value in (("steps", steps), ("epochs", epochs)):
-        if value is not None:
-            _check_whole(name, value, 1)
-    if steps is not None and epochs is not None:
-        raise ValueError(f"give `steps` or `epochs`, not both (got {steps} and {epochs}).")
+def _settle_rate(config: Any, name: str) -> None:
+    given = getattr(config, name)
+    if given is not None or name not in _MAY_BE_NONE:
+        rate = as_number(given)
+        if rate is None or rate < 0:
+            raise ValueError(f"`{name}` must be a finite number >= 0, got {describe(given)}.")
+        _settle(config, name, rate)
+
+
+def _as_tau(given: Any) -> float | tuple[float, float]:
+    is_pair = isinstance(given, (tuple, list)) and len(given) == 2
+    taus = [as_number(one) for one in (given if is_pair else [given])]
+    if any(tau is None or tau <= 0 for tau in taus):
+        raise ValueError(
+            f"`tau` must be a number > 0 or (start, end), both > 0; got {describe(given)}."
+        )
+    found: Any = tuple(taus)
+    return found if is_pair else found[0]
 
 
 def _check_text(name: str, value: object, meant: str) -> None:
@@ -347,11 +370,6 @@ def _check_text(name: str, value: object, meant: str) -> None:
 def _check_kind(name: str, value: object, kind: type) -> None:
     if not isinstance(value, kind):
         raise ValueError(f"`{name}` must be a {kind.__name__}(...), got {value!r}.")
-
-
-def _check_rate(name: str, value: float) -> None:
-    if not (_is_number(value) and value >= 0):
-        raise ValueError(f"`{name}` must be a finite number >= 0, got {value!r}.")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

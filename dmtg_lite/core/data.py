@@ -8,10 +8,13 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from dmtg_lite.core.arrays import as_labels, as_tensor
+from dmtg_lite.core.checks import describe
 from dmtg_lite.core.tasks import Task, check_unique
 
 
@@ -20,11 +23,13 @@ class Split:
     """Images and their targets.
 
     Args:
-        images: uint8, shape (n, 3, H, W); may be a memory-mapped tensor of any memory layout.
-        targets: ``{task name: tensor}``. Classes of whole images: int64 (n,). Classes of pixels:
-            int8 (n, H, W). Numbers of pixels: float16 (n, C, H, W) in the task's unit; or int8, the
-            components of unit vectors times 127. Where there is no label (-1; nan; -128), neither
-            losses nor errors count the image or pixel.
+        images: uint8, shape (n, 3, H, W); may be a memory-mapped tensor of any memory layout, or
+            an array of numpy.
+        targets: ``{task name: tensor}``, or arrays, columns or lists. Classes of whole images:
+            whole numbers (n,), kept as int64. Classes of pixels: int8 (n, H, W). Numbers of pixels:
+            float16 (n, C, H, W) in the task's unit; or int8, the components of unit vectors times
+            127. Where there is no label (-1; nan; -128), neither losses nor errors count the image
+            or pixel.
 
     Raises:
         ValueError: If the images are not uint8 (n, 3, H, W), there is none, or a target has another
@@ -35,14 +40,12 @@ class Split:
     targets: dict[str, Tensor]
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4 or self.images.shape[1] != 3:
-            raise ValueError(
-                f"`images` must be uint8 of shape (n, 3, H, W), got {self.images.dtype} of shape "
-                f"{tuple(self.images.shape)}."
-            )
-        if not len(self.images):
-            raise ValueError("`images` is empty: every split needs at least one image.")
-        for name, target in self.targets.items():
+        object.__setattr__(self, "images", _as_images(self.images))
+        targets = {
+            name: as_labels(f"targets[{name!r}]", value) for name, value in self.targets.items()
+        }
+        object.__setattr__(self, "targets", targets)
+        for name, target in targets.items():
             if len(target) != len(self.images):
                 raise ValueError(
                     f"target {name!r} has {len(target)} rows for {len(self.images)} images; every "
@@ -100,7 +103,7 @@ class TaskData:
     streamed_to: torch.device | None = None
 
     def __post_init__(self) -> None:
-        check_unique(self.tasks)
+        object.__setattr__(self, "tasks", check_unique(self.tasks))
         if len({task.is_dense for task in self.tasks}) > 1:
             dense = [task.name for task in self.tasks if task.is_dense]
             raise ValueError(
@@ -189,6 +192,25 @@ class TaskData:
         )
 
 
+def _as_images(given: Any) -> Tensor:
+    """Images as a tensor, or a word on how theirs differ from ours."""
+    images = as_tensor("images", given)
+    if images.dtype == torch.uint8 and images.ndim == 4 and images.shape[1] == 3:
+        if not len(images):
+            raise ValueError("`images` is empty: every split needs at least one image.")
+        return images
+    hint = "uint8 holds brightness from 0 to 255"
+    if images.ndim == 4 and images.shape[-1] == 3:
+        hint = "bring the channels forward: images.transpose(0, 3, 1, 2) in numpy"
+    elif images.ndim == 3:
+        hint = "grey pictures: repeat the channel three times"
+    elif images.is_floating_point():
+        hint = "numbers from 0 to 1 become uint8 by (255 * images).round()"
+    raise ValueError(
+        f"`images` must be uint8 of shape (n, 3, H, W), got {describe(given)}; {hint}."
+    )
+
+
 def _check_picture(target: Tensor, task: Task, images: Tensor, split_name: str) -> None:
     """Refuse what no loss could read; the values themselves may lie in a file."""
     size = tuple(images.shape[-2:])
@@ -203,8 +225,8 @@ def _check_picture(target: Tensor, task: Task, images: Tensor, split_name: str) 
         )
     if not fits or tuple(target.shape) != shape:
         raise ValueError(
-            f"target {task.name!r} of split `{split_name}` must be {wanted}, got {target.dtype} "
-            f"{tuple(target.shape)}."
+            f"target {task.name!r} of split `{split_name}` must be {wanted}, got "
+            f"{describe(target)}."
         )
 
 
@@ -213,7 +235,7 @@ def _check_classes(target: Tensor, task: Task, split_name: str) -> None:
     where = f"target {task.name!r} of split `{split_name}`"
     if target.dtype != torch.int64 or target.ndim != 1:
         raise ValueError(
-            f"{where} must be int64 of shape (n,), got {target.dtype} {tuple(target.shape)}."
+            f"{where} must be one class number an image, shape (n,), got {describe(target)}."
         )
     lowest, highest = int(target.min()), int(target.max())
     if lowest < -1 or highest >= task.n_outputs:

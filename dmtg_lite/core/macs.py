@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dmtg_lite.core.network import GroupedNetwork
 
+_counted: WeakKeyDictionary[GroupedNetwork, tuple[tuple, dict[str, int]]] = WeakKeyDictionary()
 
-@torch.no_grad()
+
 def count_macs(network: GroupedNetwork, image_shape: Sequence[int]) -> dict[str, int]:
-    """Multiply-adds of one image through each part.
+    """Multiply-adds of one image through each part: counted once, and again when heads have left.
 
     Args:
         network: Any grouped network.
@@ -25,6 +27,15 @@ def count_macs(network: GroupedNetwork, image_shape: Sequence[int]) -> dict[str,
         stem + branches, and everything. Convolutions and matrix products only, as the paper's
         Table A1 counts them (its "FLOPs" are multiply-adds).
     """
+    what = (*image_shape, *(tuple(task.name for task in head.tasks) for head in network.heads))
+    known = _counted.get(network)
+    if known is None or known[0] != what:
+        known = _counted[network] = what, _count(network, image_shape)
+    return known[1]
+
+
+@torch.no_grad()
+def _count(network: GroupedNetwork, image_shape: Sequence[int]) -> dict[str, int]:
     was_training = network.training
     network.eval()  # a counting pass must not move batch-norm statistics
 

@@ -12,7 +12,7 @@ def compute_objective(
     normalise_among: Tensor | None = None,
     head_losses: Tensor | None = None,
 ) -> Tensor:
-    """The number whose gradient trains encoders, heads and S together.
+    """The scalar whose gradient trains encoders, heads and S together.
 
     Args:
         loss_matrix: L, shape (N, K): the mean loss of every head on the batch.
@@ -22,9 +22,6 @@ def compute_objective(
             ``None``, the paper: losses as they are.
         head_losses: L again, shape (N, K), with the features held still: every head then learns
             from every batch. ``None``, the paper: the draw weighs heads and encoders alike.
-
-    Returns:
-        A scalar.
 
     Source:
         Equation (6), summed over its entries. Both options are ours.

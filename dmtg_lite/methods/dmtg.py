@@ -9,6 +9,7 @@ from typing import Any
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.groups import compute_agreement
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
@@ -18,6 +19,7 @@ from dmtg_lite.runs.saving import UNSAVED, Saving
 _KEEP_ONE_OF = 4  # successive halving, with quarters: 8 restarts become 2, then 1
 
 
+@sealed()
 def dmtg(
     data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:

@@ -15,12 +15,14 @@ from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.runs.evaluate import evaluate_heads
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
+@sealed()
 def train_groups(
     data: TaskData,
     groups: Sequence[Sequence[str]],

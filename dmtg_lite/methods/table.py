@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from dmtg_lite.core.config import NGroups, TrainConfig
+from dmtg_lite.core.config import NGroups, TrainConfig, as_n_groups
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.hoa import hoa
@@ -55,6 +55,7 @@ class Method:
                 are no planted groups where they are needed.
         """
         config.count_branches(n_groups, len(data.tasks))
+        n_groups = as_n_groups(n_groups)
         if n_groups == "auto" and self.needs_k and not self.finds_k:
             finders = ", ".join(one.name for one in METHODS.values() if one.finds_k)
             raise ValueError(f'{self.name} needs a number of groups; "auto" is for {finders}.')

@@ -9,6 +9,7 @@ from dmtg_lite.core.assignment import Assignment
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import train_groups
@@ -32,6 +33,7 @@ def two_shot_pretrained(
     return _retrain("two_shot_pretrained", data, n_groups, config, saving, from_scratch=False)
 
 
+@sealed()
 def prune_finetune(
     data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dmtg_lite.core.sealed import find_widest_float
 from dmtg_lite.core.tasks import Task
 
 
@@ -85,7 +86,8 @@ class MeanIoU:
         _at_least_one(self._confusion.sum(), "pixel with a label")
         both, true, guessed = self._confusion.diag(), self._confusion.sum(1), self._confusion.sum(0)
         present = true > 0
-        return 100 * (both / (true + guessed - both))[present].double().mean().item()
+        iou = (both / (true + guessed - both))[present].tolist()
+        return 100 * math.fsum(iou) / len(iou)
 
 
 class AlignedRMSE:
@@ -102,7 +104,7 @@ class AlignedRMSE:
     """
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._square, self._seen = _zeros(2, device, torch.float64)
+        self._square, self._seen = _zeros(2, device, find_widest_float(device))
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         _check_shape(target, prediction.shape)
@@ -110,7 +112,7 @@ class AlignedRMSE:
         seen = labelled.sum(1, keepdim=True)  # (B, 1)
 
         def center(values: Tensor) -> Tensor:
-            values = torch.where(labelled, values.flatten(1).double(), 0)
+            values = torch.where(labelled, values.flatten(1).to(self._square.dtype), 0)
             return torch.where(
                 labelled, values - values.sum(1, keepdim=True) / seen.clamp(min=1), 0
             )

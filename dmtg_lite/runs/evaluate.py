@@ -12,7 +12,8 @@ from dmtg_lite.core.batches import Batches, count_labels
 from dmtg_lite.core.data import Split
 from dmtg_lite.core.losses import sum_loss
 from dmtg_lite.core.network import GroupedNetwork
-from dmtg_lite.runs.dense_metrics import build_metric
+from dmtg_lite.core.sealed import choose_threads, find_widest_float, sealed
+from dmtg_lite.runs.dense_metrics import Metric, build_metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ def evaluate_heads(
     size = 16 if batches.is_dense else 512
     parts = parts or (slice(start, start + size) for start in range(0, len(batches), size))
     network.eval()
-    total, n_labels = torch.zeros(2, 1, dtype=torch.float64, device=network.device)
+    widest = find_widest_float(network.device)
+    total, n_labels = torch.zeros(2, 1, dtype=widest, device=network.device)
     for part in parts:
         images, targets = batches.take(part)
         own = count_labels(targets, batches.tasks)[:, None]  # of each task in this batch, (N, 1)
@@ -53,7 +55,6 @@ def evaluate_heads(
     return (total / n_labels.clamp_min(1)).float()
 
 
-@torch.no_grad()
 def evaluate(
     network: GroupedNetwork,
     split: Split,
@@ -72,23 +73,31 @@ def evaluate(
         batch_size: Images at a time; ``None``: 512, or 16 of dense tasks.
         with_errors: False leaves ``errors`` empty and saves their time.
     """
-    pruned = network.prune().eval()  # only the N heads that count
-    network.eval()
     batches = Batches(split, network.tasks, network.device)
-    batch_size = batch_size or (16 if batches.is_dense else 512)
+    size = batch_size or (16 if batches.is_dense else 512)
+    with sealed(choose_threads(network, split.images.shape[1:], size)), torch.no_grad():
+        pruned = network.prune().eval()  # only the N heads that count
+        network.eval()
+        sums, metrics = _add_up(pruned, batches, size, with_errors)
+        losses = (sums[:, 0] / sums[:, 1]).tolist()
+        errors = [metric.compute() for metric in metrics]
     names = [task.name for task in network.tasks]
-    losses = torch.zeros(len(names), 2, dtype=torch.float64, device=network.device)  # sum, count
-    metrics = [build_metric(task, network.device) for task in network.tasks]
-    for start in range(0, len(split), batch_size):
-        images, targets = batches.take(slice(start, start + batch_size))
-        predictions = pruned(images)
-        for n, task in enumerate(network.tasks):
+    return Evaluation(dict(zip(names, losses, strict=True)), dict(zip(names, errors, strict=False)))
+
+
+def _add_up(
+    network: GroupedNetwork, batches: Batches, size: int, with_errors: bool
+) -> tuple[Tensor, list[Metric]]:
+    """Of each task the sum of its losses and how many labels it is over, (N, 2); and its metric."""
+    device, tasks = network.device, network.tasks
+    sums = torch.zeros(len(tasks), 2, dtype=find_widest_float(device), device=device)
+    metrics = [build_metric(task, device) for task in tasks] if with_errors else []
+    for start in range(0, len(batches), size):
+        images, targets = batches.take(slice(start, start + size))
+        predictions = network(images)
+        for n, task in enumerate(tasks):
             target = targets[:, n] if isinstance(targets, Tensor) else targets[n]
-            losses[n] += torch.stack(sum_loss(task, predictions[task.name], target))
-            if with_errors:
+            sums[n] += torch.stack(sum_loss(task, predictions[task.name], target))
+            if metrics:
                 metrics[n].update(predictions[task.name], target)
-    mean_losses = (losses[:, 0] / losses[:, 1]).tolist()
-    errors = [metric.compute() for metric in metrics] if with_errors else []
-    return Evaluation(
-        dict(zip(names, mean_losses, strict=True)), dict(zip(names, errors, strict=False))
-    )
+    return sums, metrics

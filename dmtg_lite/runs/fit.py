@@ -14,6 +14,7 @@ from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.record import Knobs, StepRecord
+from dmtg_lite.core.sealed import choose_threads, sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.step import take_steps
@@ -25,6 +26,7 @@ from dmtg_lite.runs.history import History
 _MAX_RECORDS = 5000  # about as many as a history keeps of a long run
 
 
+@sealed()
 def build_network(
     data: TaskData, config: TrainConfig, *, seed: int | None = None
 ) -> GroupedNetwork:
@@ -47,6 +49,7 @@ def build_network(
     return network.to(data.device, **layout)
 
 
+@sealed()
 def branch_out(
     naive: GroupedNetwork, n_groups: NGroups, config: TrainConfig, *, seed: int | None = None
 ) -> GroupedNetwork:
@@ -94,9 +97,17 @@ def continue_steps(
 ) -> Iterator[StepRecord]:
     """The same from where a state stands, which owns network, config and seed."""
     callbacks = choose_callbacks(state, data, n_steps)
-    return take_steps(state, data, n_steps, knobs=knobs, between=callbacks)
+    steps = take_steps(state, data, n_steps, knobs=knobs, between=callbacks)
+    n_threads = choose_threads(state.network, data.image_shape, state.config.batch_size)
+    while True:
+        with sealed(n_threads):  # a step at a time: between two, the caller's settings are back
+            record = next(steps, None)
+        if record is None:
+            return
+        yield record
 
 
+@sealed()
 def fit(
     network: GroupedNetwork,
     data: TaskData,

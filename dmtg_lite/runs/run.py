@@ -8,6 +8,7 @@ from typing import Any
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs.evaluate import evaluate
@@ -118,6 +119,7 @@ class Run:
         return total(evaluate(self.network, self.data.train, with_errors=False).losses)
 
 
+@sealed()
 def pretrain(
     data: TaskData, config: TrainConfig, *, seed: int | None = None
 ) -> tuple[GroupedNetwork, TrainState]:

@@ -4,12 +4,14 @@ the end. The one place where processes are started."""
 from __future__ import annotations
 
 import json
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -96,6 +98,8 @@ def run_jobs(
     """What a function gives for each tuple of arguments, in order; an error ends it all."""
     if jobs == 1:
         return [function(*arguments) for arguments in _show(work, len(work), progress)]
+    if getattr(current_process(), "_inheriting", False):  # a child that reads the caller's script
+        sys.exit(1)  # and would start children of its own; its parent says what to write
     # spawn: a forked child of a process that has used torch's threads can hang;
     # one thread each: processes share the cores
     with ProcessPoolExecutor(
@@ -105,6 +109,12 @@ def run_jobs(
         try:
             for future in _show(as_completed(futures), len(work), progress):
                 future.result()
+        except BrokenProcessPool:
+            raise RuntimeError(
+                f"`jobs={jobs}`: a worker process ended before its work. In a script, put the call "
+                'below `if __name__ == "__main__":`, since each worker reads the script anew; or '
+                "memory ran out: use fewer jobs."
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

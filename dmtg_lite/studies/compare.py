@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dmtg_lite.core.config import NGroups, TrainConfig
+from dmtg_lite.core.config import NGroups, TrainConfig, as_n_groups
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods import METHODS, MethodResult
 from dmtg_lite.runs.presets import TOY
@@ -124,7 +124,8 @@ def compare(
         ValueError: If a method is unknown or cannot be asked for that.
     """
     config = config or TOY.get(data.name.removeprefix("toy_"), TOY["faces"])
-    groups: list[NGroups] = [n_groups] if isinstance(n_groups, (int, str)) else list(n_groups)
+    several = isinstance(n_groups, Iterable) and not isinstance(n_groups, str)
+    groups = [as_n_groups(k) for k in (n_groups if several else [n_groups])]
     cells = plan_comparison(data, methods, groups, seeds, config)
     results = run_cells(
         cells, data, folder=folder, jobs=jobs, progress=progress, keep_checkpoints=keep_checkpoints

@@ -80,7 +80,7 @@ def test_a_pruned_head_has_no_weight_and_no_gradient(estimator) -> None:
         ((LOGITS, 0), "`tau` must be > 0, got"),
         ((LOGITS, -1), "`tau` must be > 0, got"),
         ((LOGITS, float("nan")), "`tau` must be > 0, got"),
-        ((LOGITS[0], 1.0), r"`logits` must have shape \(n_tasks, n_groups\), got \(3,\)"),
+        ((LOGITS[0], 1.0), r"`logits` must have shape \(n_tasks, n_groups\), got .* shape \(3,\)"),
     ],
 )
 def test_a_bad_draw_is_refused(arguments: tuple, complaint: str) -> None:

@@ -435,5 +435,5 @@ def test_too_many_tasks_are_refused_before_any_training(
     monkeypatch.setattr("dmtg_lite.runs.fit.continue_steps", None)
     with pytest.raises(ValueError, match="there are 16 tasks"):
         METHODS[name](many, 3, CONFIG)
-    with pytest.raises(ValueError, match="`n_groups` must be >= 1"):
+    with pytest.raises(ValueError, match="`n_groups` must be a whole number >= 1"):
         METHODS[name](FACES, 0, CONFIG)

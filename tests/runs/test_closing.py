@@ -338,7 +338,7 @@ def test_a_run_too_short_to_close_them_all_is_refused(refused) -> None:
 @pytest.mark.parametrize("n_groups", [0, -1, "three", 2.5, True, None])
 def test_a_number_of_groups_that_is_none_is_refused(n_groups) -> None:
     """Before the pretraining, not after; and K is not found by several runs."""
-    with pytest.raises(ValueError, match="`n_groups` must be >= 1"):
+    with pytest.raises(ValueError, match="`n_groups` must be a whole number >= 1"):
         methods.dmtg(DATA, n_groups, SHORT)
     with pytest.raises(ValueError, match="do not go together"):
         methods.dmtg(DATA, "auto", replace(SHORT, restarts=Restarts(n=2)))

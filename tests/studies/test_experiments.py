@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from math import isnan
@@ -109,7 +111,7 @@ def test_data_without_planted_groups_have_no_agreement() -> None:
     [
         (["naive", "tga"], 3, r"unknown methods \['tga'\]"),
         (["naive", "random"], "auto", 'random needs a number of groups; "auto" is for dmtg, two_'),
-        (["naive", "dmtg"], 0, "`n_groups` must be >= 1"),
+        (["naive", "dmtg"], 0, "`n_groups` must be a whole number >= 1"),
         (["naive", "random"], 10, "`n_groups` must be in 1..9 for random, got 10"),
     ],
 )
@@ -245,3 +247,20 @@ def test_a_reference_that_failed_leaves_the_numbers_without_gains(results: list)
     assert isnan(table["norm_gain_loss"].iloc[3])
     assert table["total_loss"].iloc[3] == table["total_loss"].iloc[1]
     assert summarise(table)["seeds"].to_dict() == {"naive": 1, "dmtg": 2}
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard_is_told_what_to_write(tmp_path: Path) -> None:
+    """Each worker reads the script anew: no storm of processes, and one error that says so."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from dmtg_lite import data, experiments\n"
+        "from dmtg_lite.core.config import TrainConfig\n"
+        "faces = data.toy_faces(n_train=48, n_val=8, n_test=8)\n"
+        "config = TrainConfig(steps=2, batch_size=16)\n"
+        "experiments.compare(faces, methods=['stl'], seeds=[0], config=config, jobs=2)\n"
+    )
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 1
+    assert ran.stderr.count("Traceback") == 1
+    assert 'put the call below `if __name__ == "__main__":`' in ran.stderr

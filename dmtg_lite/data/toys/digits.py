@@ -13,6 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import Task
 
 # Which digits count as 1: three tasks about size, three about divisors, three about the shape.
@@ -29,6 +30,7 @@ DIGIT_TASKS = {
 }
 
 
+@sealed()
 def digits(*, seed: int = 0) -> TaskData:
     """Load real handwritten digits with nine yes/no tasks about the digit.
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.data.toys.drawing import Canvas, mix
 
@@ -67,6 +68,7 @@ class Cut:
     weights: tuple[float, ...] = (1.0,)
 
 
+@sealed()
 def toy_faces(
     n_tasks: int = 9,
     n_groups: int = 3,

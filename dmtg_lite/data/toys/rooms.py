@@ -9,12 +9,14 @@ import torch
 from numpy import ndarray
 
 from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import TASKONOMY_5
 from dmtg_lite.data.toys.image_cues import compute_edges, compute_keypoints
 from dmtg_lite.data.toys.room_render import render_room
 from dmtg_lite.data.toys.room_scene import draw_room
 
 
+@sealed()
 def toy_rooms(
     *, n_train: int = 1000, n_val: int = 100, n_test: int = 300, size: int = 64, seed: int = 0
 ) -> TaskData:

@@ -14,12 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dmtg_lite.core.arrays import as_tensor
 from dmtg_lite.core.batches import Batches, Targets
+from dmtg_lite.core.checks import as_whole
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.groups import groups_from_labels
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.sealed import choose_threads, sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs.fit import build_network, continue_steps
@@ -188,6 +191,7 @@ def tag_affinity(
     return _measure(data, config, every, measure, passes=(1 + 3 * len(data.tasks)) / 3)
 
 
+@sealed()
 def _measure(
     data: TaskData,
     config: TrainConfig,
@@ -196,14 +200,14 @@ def _measure(
     passes: float,
 ) -> Affinity:
     """Train as Naive MTL does and average the measurements, each as dear as so many steps."""
-    if type(every) is not int or every < 1:
-        raise ValueError(f"`every` must be a whole number >= 1, got {every!r}.")
+    every = as_whole("every", every, 1)
     split, n_steps = data.train, sum(config.count_steps(len(data.train)))
     batch_size = min(config.batch_size, len(split))
     network = build_network(data, config)
     # the run of `methods.naive`; measurements draw from none of its streams
     state = TrainState(network, config, seed=derive_seed(config.seed, Stream.TRAINING))
     steps = continue_steps(state, data, n_steps)
+    n_threads = choose_threads(network, data.image_shape, batch_size)
     batches = Batches(split, data.tasks, network.device)
     rng = torch.Generator().manual_seed(derive_seed(config.seed, Stream.AFFINITY))
     total = torch.zeros(len(data.tasks), len(data.tasks), device=network.device)
@@ -211,7 +215,8 @@ def _measure(
     diverged = torch.zeros((), dtype=torch.bool, device=network.device)
     while state.step < n_steps:
         rows = torch.randperm(len(split), generator=rng)[:batch_size].to(split.images.device)
-        one = measure(network, *batches.take(rows), config.lr * state.lr_scale)  # (N, N)
+        with sealed(n_threads):
+            one = measure(network, *batches.take(rows), config.lr * state.lr_scale)  # (N, N)
         total += one.where(~one.isnan(), 0.0)
         count += ~one.isnan()
         n_measured += 1
@@ -251,14 +256,15 @@ def cluster_affinity(matrix: Tensor, n_groups: int, task_names: Sequence[str]) -
     Source:
         scikit-learn's ``SpectralClustering``: k-means on eigenvectors of the normalised Laplacian.
     """
-    n_tasks = len(task_names)
+    n_tasks, matrix = len(task_names), as_tensor("matrix", matrix)
+    n_groups = as_whole("n_groups", n_groups, 1)
     if tuple(matrix.shape) != (n_tasks, n_tasks) or not torch.isfinite(matrix).all():
         raise ValueError(
             f"`matrix` must be finite and of shape ({n_tasks}, {n_tasks}) for {n_tasks} tasks, got "
             f"shape {tuple(matrix.shape)} with {int((~torch.isfinite(matrix)).sum())} entries not "
             "finite."
         )
-    if type(n_groups) is not int or not 1 <= n_groups <= n_tasks:
+    if n_groups > n_tasks:
         raise ValueError(
             f"`n_groups` must be a whole number from 1 to {n_tasks}, got {n_groups!r}."
         )

@@ -14,6 +14,9 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from dmtg_lite.core.checks import as_whole
+from dmtg_lite.core.sealed import sealed
+
 MAX_TASKS = 12
 _EPOCHS = 200  # steps of Adam for one learner
 _N_LEARNERS = 4  # a prediction is their mean
@@ -86,7 +89,7 @@ class _Layer(nn.Module):
         return self.norm_feed_forward(tokens + self.feed_forward(tokens))
 
 
-@torch.enable_grad()  # callers predict, and may have turned gradients off
+@sealed(1)
 def fit_meta_learner(masks: Tensor, gains: Tensor, *, seed: int) -> MetaLearner:
     """Train a meta-learner on known combinations: mean absolute error, all rows at once.
 
@@ -162,7 +165,8 @@ def list_combinations(n_tasks: int) -> Tensor:
     Raises:
         ValueError: If ``n_tasks`` is not in 1..12.
     """
-    if type(n_tasks) is not int or not 1 <= n_tasks <= MAX_TASKS:
+    n_tasks = as_whole("n_tasks", n_tasks, 1)
+    if n_tasks > MAX_TASKS:
         raise ValueError(
             f"`n_tasks` must be a whole number from 1 to {MAX_TASKS}, got {n_tasks!r}. N tasks "
             "have 2^N - 1 combinations, and of more the few that are measured say too little."
@@ -172,6 +176,7 @@ def list_combinations(n_tasks: int) -> Tensor:
     return torch.tensor([[task in group for task in tasks] for group in groups])
 
 
+@sealed(1)
 def learn_gains(
     measure: Callable[[tuple[int, ...]], Sequence[float]],
     n_tasks: int,
@@ -203,8 +208,7 @@ def learn_gains(
     if n_tasks == 1:
         raise ValueError("`n_tasks` is 1: one task has nobody to gain from.")
     n_rounds = n_tasks * (n_tasks - 1) // 2 if n_rounds is None else n_rounds
-    if type(n_rounds) is not int or n_rounds < 0:
-        raise ValueError(f"`n_rounds` must be a whole number >= 0 or None, got {n_rounds!r}.")
+    n_rounds = as_whole("n_rounds", n_rounds, 0, " or None")
     is_single = masks.sum(1) == 1
     known = torch.where(masks & is_single[:, None], 0.0, torch.nan).double()
     is_measured = torch.zeros_like(is_single)

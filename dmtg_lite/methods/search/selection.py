@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dmtg_lite.core.checks import as_whole
+
 MAX_TASKS = 15  # 3^15 is 14 million splits of a task set in two
 _MAX_LAYERS = 200  # pairs (number of groups, cost) that the dynamic programme keeps apart
 _COST_STEPS = 1_000_000  # costs are added as whole numbers of this fraction
@@ -174,8 +176,7 @@ def check_selectable(tasks: Sequence[str], n_groups: int, *, most: int = MAX_TAS
     Raises:
         ValueError: If there are more than ``most`` tasks, or ``n_groups`` is no whole number >= 1.
     """
-    if type(n_groups) is not int or n_groups < 1:
-        raise ValueError(f"`n_groups` must be >= 1, got {n_groups!r}.")
+    as_whole("n_groups", n_groups, 1)
     if len(tasks) > most:
         raise ValueError(
             f"there are {len(tasks)} tasks, and all their groups are looked at: 2^N - 1, up to N "

@@ -15,6 +15,7 @@ from torch import Tensor
 from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.methods.fixed import find_members
 from dmtg_lite.runs.evaluate import evaluate_heads
@@ -24,6 +25,7 @@ from dmtg_lite.runs.saving import UNSAVED, Saving
 _AT_ONCE = 12  # branches in memory
 
 
+@sealed()
 def try_groups(
     data: TaskData,
     groups: Sequence[Sequence[str]],
@@ -70,7 +72,7 @@ def _train(
         _, state = fit(network, part, config, n_steps=n_steps, seed=seed, **run)
         spent += state.encoder_macs
         matrix = evaluate_heads(network, Batches(part.val, network.tasks, network.device))
-        matrix = matrix.masked_fill(~network.assignment.active, torch.nan).double().cpu()
+        matrix = matrix.masked_fill(~network.assignment.active, torch.nan).cpu().double()
         rows = [data.task_names.index(name) for name in names]
         losses[rows, first:last] = matrix
     return losses.tolist(), spent

@@ -1,0 +1,61 @@
+"""Arrays in, whoever made them: of numpy, pandas and torch, or plain lists."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmtg_lite.core.checks import describe
+
+
+def as_tensor(name: str, value: Any) -> Tensor:
+    """The tensor that a value is or holds; numpy's memory is shared, mapped files stay mapped.
+
+    Args:
+        name: Of the argument, for the message.
+        value: A tensor, a numpy array, a column or table of pandas (missing values become nan), or
+            nested lists of numbers.
+
+    Raises:
+        ValueError: If it holds no numbers.
+    """
+    if isinstance(value, Tensor):
+        return value
+    try:
+        array = np.asarray(value)
+        if array.dtype == object and hasattr(value, "to_numpy"):  # a nullable column of pandas
+            array = value.to_numpy(dtype=np.float64, na_value=np.nan)
+        with warnings.catch_warnings():  # nobody here writes into what is given
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
+            return torch.from_numpy(array if array.ndim else array[None])
+    except (TypeError, ValueError) as error:  # text, objects, rows of different lengths
+        raise ValueError(
+            f"`{name}` must be a tensor, an array or lists of numbers, got {describe(value)}: "
+            f"{error}."
+        ) from None
+
+
+def as_labels(name: str, value: Any) -> Tensor:
+    """Targets as they are stored: class numbers of whole images int64 (n,), pictures as given.
+
+    Class numbers may come in any type, as floats too, nan where there is no label: that becomes -1.
+
+    Raises:
+        ValueError: If numbers of classes are not whole.
+    """
+    labels = as_tensor(name, value)
+    if labels.ndim != 1:
+        return labels
+    if labels.is_floating_point():
+        whole = labels.nan_to_num(nan=-1.0)
+        if not (whole == whole.round()).all():
+            raise ValueError(
+                f"`{name}` must hold whole class numbers, got {describe(labels)} with "
+                f"{float(labels[(whole != whole.round()).nonzero()[0, 0]]):g} among them."
+            )
+        labels = whole
+    return labels.long()

@@ -1,0 +1,60 @@
+"""One number in, whoever made it: numpy's, torch's and Python's own are the same to a setting."""
+
+from __future__ import annotations
+
+from math import isfinite
+from operator import index
+from typing import Any, SupportsFloat
+
+
+def as_whole(name: str, value: Any, least: int, hint: str = "") -> int:
+    """The whole number that a value is, of Python's own type, so that it prints and saves alike.
+
+    Args:
+        name: Of the argument, for the message.
+        value: An int, numpy's or torch's integer, or an array of one; no bool and no float.
+        least: Smallest number allowed.
+        hint: What else would be allowed, e.g. `` or "auto"``.
+
+    Raises:
+        ValueError: If it is none, or smaller.
+    """
+    try:
+        number = None if _is_flag(value) else index(value)
+    except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
+        number = None
+    if number is None or number < least:
+        raise ValueError(
+            f"`{name}` must be a whole number >= {least}{hint}, got {describe(value)}."
+        )
+    return number
+
+
+def as_number(value: Any) -> float | int | None:
+    """The finite number that a value is, of Python's own type; None if it is none."""
+    if _is_flag(value) or not isinstance(value, SupportsFloat):
+        return None
+    if type(value) is int:
+        return value if abs(value) < 1e300 else None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+    return number if isfinite(number) else None
+
+
+def describe(value: Any) -> str:
+    """A value for a message: as it prints if that is short, else its type and shape."""
+    text = repr(value)
+    if len(text) <= 80 and "\n" not in text and getattr(value, "shape", ()) == ():
+        return text
+    kind = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
+    kind, shape = kind.removeprefix("builtins."), getattr(value, "shape", None)
+    if shape is None:
+        return kind
+    dtype = str(getattr(value, "dtype", "mixed types")).removeprefix("torch.")
+    return f"{kind} of {dtype} and shape {tuple(shape)}"
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))
