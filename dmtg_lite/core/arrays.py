@@ -39,6 +39,29 @@ def as_tensor(name: str, value: Any) -> Tensor:
         ) from None
 
 
+def as_floats(name: str, value: Any) -> Tensor:
+    """The same with a floating type: numbers one can train on or draw from."""
+    tensor = as_tensor(name, value)
+    return tensor if tensor.is_floating_point() else tensor.float()
+
+
+def scale_images(images: Any) -> Tensor:
+    """Images as a network takes them: uint8 from 0 to 255, or floats from 0 to 1 -> float32.
+
+    Raises:
+        ValueError: If they are whole numbers of another type, which says nothing of their scale.
+    """
+    images = as_tensor("images", images)
+    if images.dtype == torch.uint8:
+        return images.to(torch.float32).mul_(1 / 255)
+    if not images.is_floating_point():
+        raise ValueError(
+            f"`images` must be uint8, or floats from 0 to 1, got {describe(images)}; uint8 holds "
+            "brightness from 0 to 255."
+        )
+    return images.to(torch.float32)
+
+
 def as_labels(name: str, value: Any) -> Tensor:
     """Targets as they are stored: class numbers of whole images int64 (n,), pictures as given.
 

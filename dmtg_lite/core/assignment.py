@@ -11,8 +11,8 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from dmtg_lite.core.arrays import as_tensor
-from dmtg_lite.core.checks import describe
+from dmtg_lite.core.arrays import as_floats
+from dmtg_lite.core.checks import as_number, as_whole, describe
 from dmtg_lite.core.groups import Groups, groups_from_labels
 
 Estimator = Literal["gumbel", "straight_through", "softmax"]
@@ -47,11 +47,11 @@ def sample_assignment(
         >>> sample_assignment(torch.tensor([[50.0, 0.0]]), tau=1.0).round()
         tensor([[1., 0.]])
     """
-    logits = as_tensor("logits", logits)
+    logits = as_floats("logits", logits)
     if logits.ndim != 2:
         raise ValueError(f"`logits` must have shape (n_tasks, n_groups), got {describe(logits)}.")
-    if not tau > 0:  # written this way so that NaN is refused too
-        raise ValueError(f"`tau` must be > 0, got {tau}. Typical values are 0.5 to 5.")
+    if not (as_number(tau) or 0) > 0:
+        raise ValueError(f"`tau` must be > 0, got {tau!r}. Typical values are 0.5 to 5.")
     if estimator not in ESTIMATORS:
         raise ValueError(f"`estimator` must be one of {ESTIMATORS}, got {estimator!r}.")
     if estimator == "softmax":
@@ -90,8 +90,7 @@ class Assignment(nn.Module):
         members: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        if n_tasks < 1 or n_groups < 1:
-            raise ValueError(f"`n_tasks` and `n_groups` must be >= 1, got {n_tasks}, {n_groups}.")
+        n_tasks, n_groups = as_whole("n_tasks", n_tasks, 1), as_whole("n_groups", n_groups, 1)
         if group_of is not None:
             members = _list_members(group_of, n_tasks, n_groups)
         if members is None:

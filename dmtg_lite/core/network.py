@@ -13,6 +13,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
+from dmtg_lite.core.arrays import scale_images
 from dmtg_lite.core.assignment import Assignment
 from dmtg_lite.core.batches import Targets
 from dmtg_lite.core.dense import build_heads
@@ -132,9 +133,7 @@ class GroupedNetwork(nn.Module):
 
     def _run_branches(self, images: Tensor) -> list[Tensor]:
         """Features of every branch: (B, 3, H, W) -> K tensors (B, D) or maps."""
-        if images.dtype == torch.uint8:
-            images = images.to(torch.float32).mul_(1 / 255)
-        shared = self.stem(images)
+        shared = self.stem(scale_images(images))
         return [branch(shared) for branch in self.branches]
 
     def compute_loss_matrix(self, images: Tensor, targets: Targets) -> Tensor:

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dmtg_lite.core.arrays import as_floats, as_tensor
 from dmtg_lite.core.assignment import drop_column
 from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import TrainConfig
@@ -54,7 +56,7 @@ def compute_closing_costs(loss_matrix: Tensor, group_of: Tensor) -> Tensor:
         >>> compute_closing_costs(matrix, torch.tensor([0, 1]))
         tensor([0.6000, 0.1000, 0.0000])
     """
-    _check(loss_matrix, group_of)
+    loss_matrix, group_of = _as_tensors(loss_matrix, group_of)
     own = loss_matrix.gather(1, group_of[:, None])[:, 0]  # (N,)
     second = loss_matrix.scatter(1, group_of[:, None], torch.inf).amin(1)  # (N,)
     return torch.zeros(loss_matrix.shape[1], dtype=loss_matrix.dtype).index_add(
@@ -64,7 +66,7 @@ def compute_closing_costs(loss_matrix: Tensor, group_of: Tensor) -> Tensor:
 
 def find_next_best(loss_matrix: Tensor, branch: int) -> Tensor:
     """The branch that would serve each task best if ``branch`` closed: int64 of shape (N,)."""
-    without = loss_matrix.clone()
+    without = as_floats("loss_matrix", loss_matrix).clone()
     without[:, branch] = torch.inf
     return without.argmin(1)
 
@@ -76,6 +78,7 @@ def imagine_closings(loss_matrix: Tensor, group_of: Tensor) -> Elbow:
         loss_matrix: L, shape (N, M).
         group_of: Branch of each task, int64 of shape (N,).
     """
+    loss_matrix, group_of = as_floats("loss_matrix", loss_matrix), as_tensor("group_of", group_of)
     open_ = list(range(loss_matrix.shape[1]))
     n_branches, branches, costs = [], [], []
     while len(open_) > 1:
@@ -114,7 +117,9 @@ def read_n_groups(costs: Sequence[float]) -> int:
     return len(costs) + 1 - max(range(len(rises)), key=lambda index: (rises[index], index))
 
 
-def _check(loss_matrix: Tensor, group_of: Tensor) -> None:
+def _as_tensors(loss_matrix: Any, group_of: Any) -> tuple[Tensor, Tensor]:
+    loss_matrix = as_floats("loss_matrix", loss_matrix)
+    group_of = as_tensor("group_of", group_of).long()
     if loss_matrix.ndim != 2 or loss_matrix.shape[1] < 2:
         raise ValueError(
             "`loss_matrix` must have shape (n_tasks, n_groups) with 2 groups or more, got "
@@ -130,6 +135,7 @@ def _check(loss_matrix: Tensor, group_of: Tensor) -> None:
             f"`group_of` must hold numbers from 0 to {loss_matrix.shape[1] - 1}, got "
             f"{group_of.tolist()}."
         )
+    return loss_matrix, group_of
 
 
 def check_closings(config: TrainConfig, n_branches: int, n_spare: int | None, n_steps: int) -> None:

@@ -15,6 +15,9 @@ from dmtg_lite import data, methods, sample_assignment
 from dmtg_lite.core.config import HeadOptions, Pruning, Restarts, Spare, TrainConfig
 from dmtg_lite.data import Split
 from dmtg_lite.experiments import compare
+from dmtg_lite.methods.search.affinity import cluster_affinity
+from dmtg_lite.runs.fit import build_network
+from dmtg_lite.runs.spare import compute_closing_costs, imagine_closings
 
 FACES = data.toy_faces(n_train=48, n_val=8, n_test=8)
 NAME = FACES.task_names[0]
@@ -161,3 +164,32 @@ def test_a_draw_takes_numpy_and_lists() -> None:
         assert sample_assignment(logits, 1.0).round().tolist() == [[1.0, 0.0]]
     with pytest.raises(ValueError, match="`logits` must be a tensor"):
         sample_assignment([["a"]], 1.0)  # pyright: ignore[reportArgumentType]
+
+
+def test_closing_costs_take_numpy_and_lists() -> None:
+    """A matrix of losses somebody measured elsewhere."""
+    matrix, groups = [[0.1, 0.7, 0.7], [0.7, 0.2, 0.3]], [0, 1]
+    expected = compute_closing_costs(torch.tensor(matrix), torch.tensor(groups))
+    for own in (matrix, np.array(matrix, np.float32)):
+        costs = compute_closing_costs(own, np.array(groups))
+        torch.testing.assert_close(costs.float(), expected)
+        assert imagine_closings(own, groups)["n_groups"] == 2
+    assert cluster_affinity(np.eye(3) + 0.5, 3, list("abc")) == [["a"], ["b"], ["c"]]
+
+
+def test_a_network_takes_numpy_and_floats() -> None:
+    """The same predictions; whole numbers of another type than uint8 have no scale."""
+    network = build_network(FACES, CONFIG).eval()
+    images = FACES.test.images
+    expected = network(images)[NAME]
+    assert network(images.numpy())[NAME].equal(expected)
+    for dtype in (torch.float32, torch.float64):
+        torch.testing.assert_close(network(images.to(dtype) / 255)[NAME], expected)
+    with pytest.raises(ValueError, match="`images` must be uint8, or floats from 0 to 1"):
+        network(images.long())
+
+
+@pytest.mark.parametrize("tau", ["1", None, np.nan, 0, -1, [1]])
+def test_a_draw_refuses_what_is_no_temperature(tau: Any) -> None:
+    with pytest.raises(ValueError, match="`tau` must be > 0"):
+        sample_assignment(torch.zeros(2, 2), tau)

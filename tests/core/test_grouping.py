@@ -137,7 +137,7 @@ def test_a_bad_assignment_is_refused(group_of: list[int]) -> None:
     with pytest.raises(ValueError, match=r"`group_of` must hold 2 integers in 0\.\.1"):
         Assignment(2, 2, group_of=group_of)
     for shape in ((0, 2), (2, 0)):
-        with pytest.raises(ValueError, match="must be >= 1"):
+        with pytest.raises(ValueError, match="must be a whole number >= 1"):
             Assignment(*shape)
 
 

@@ -183,7 +183,7 @@ def test_a_bad_record_is_refused(record: tuple, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         history.append(*record)
     assert len(history) == 0
-    with pytest.raises(ValueError, match="`n_groups` must be a whole number >= 1"):
+    with pytest.raises(ValueError, match="`n_groups` must be >= 1"):
         History(NAMES, 0)
 
 

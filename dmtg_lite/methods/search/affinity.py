@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dmtg_lite.core.arrays import as_tensor
+from dmtg_lite.core.arrays import as_floats
 from dmtg_lite.core.batches import Batches, Targets
 from dmtg_lite.core.checks import as_whole
 from dmtg_lite.core.config import TrainConfig
@@ -256,7 +256,7 @@ def cluster_affinity(matrix: Tensor, n_groups: int, task_names: Sequence[str]) -
     Source:
         scikit-learn's ``SpectralClustering``: k-means on eigenvectors of the normalised Laplacian.
     """
-    n_tasks, matrix = len(task_names), as_tensor("matrix", matrix)
+    n_tasks, matrix = len(task_names), as_floats("matrix", matrix)
     n_groups = as_whole("n_groups", n_groups, 1)
     if tuple(matrix.shape) != (n_tasks, n_tasks) or not torch.isfinite(matrix).all():
         raise ValueError(
