@@ -337,7 +337,7 @@ def test_what_cannot_be_done_is_refused() -> None:
     digits = data.digits()
     with pytest.raises(ValueError, match="has no planted groups"):
         methods.planted(digits, 3, CONFIG)
-    with pytest.raises(ValueError, match="must be >= 1"):
+    with pytest.raises(ValueError, match="must be a whole number >= 1"):
         methods.dmtg(FACES, 0, CONFIG)
     with pytest.raises(ValueError, match=r"`n_groups` must be in 1\.\.9"):
         methods.random_groups(FACES, 10, CONFIG)
