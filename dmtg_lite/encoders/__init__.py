@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dmtg_lite.core.encoder import Encoder
+from dmtg_lite.encoders.own import Build, Own, as_encoder, make_builder, name_of
 from dmtg_lite.encoders.pretrained import load_pretrained, save_encoder
 from dmtg_lite.encoders.resnet import resnet
 from dmtg_lite.encoders.toy import toy
@@ -15,6 +16,34 @@ from dmtg_lite.encoders.xception import xception, xception_small
 ENCODERS: dict[str, Callable[..., Encoder]] = {
     build.__name__: build for build in (resnet, toy, vit_base, vit_small, xception, xception_small)
 }
+
+
+_BUILT_IN = frozenset(ENCODERS)
+
+
+def register(name: str, encoder: Own | Build) -> str:
+    """Give an encoder of your own a name, which configs, checkpoints and results then hold.
+
+    Args:
+        name: Returned; another call with it replaces the encoder, unless it is one of the library.
+        encoder: A module, a list of stages (so that ``shared=m`` is a slice), or a function that
+            builds either, and may take ``image_shape`` and ``capacity``.
+
+    Raises:
+        ValueError: If the name is one of the library's, or no text.
+
+    Example:
+        >>> from torch import nn
+        >>> register("linear", lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(8)))
+        'linear'
+    """
+    if not isinstance(name, str) or not name or name in _BUILT_IN:
+        raise ValueError(
+            f"`name` must be a text, and none of {sorted(_BUILT_IN)}, which are the library's; got "
+            f"{name!r}."
+        )
+    ENCODERS[name] = make_builder(name, encoder)
+    return name
 
 
 def build_encoder(
@@ -29,7 +58,7 @@ def build_encoder(
     Args:
         name: ``"resnet"`` (the paper's on CelebA), ``"xception"`` and ``"vit_base"`` (the paper's
             on Taskonomy), ``"xception_small"`` and ``"vit_small"`` (their siblings for 64x64
-            pictures on a CPU), or ``"toy"``.
+            pictures on a CPU), ``"toy"``, or one that was registered.
         image_shape: (3, H, W) of the images it will see.
         capacity: Numbers at the bottleneck of the toy encoder; ignored by the others.
         pretrained: A local safetensors file to start from, see `load_pretrained`.
@@ -39,7 +68,10 @@ def build_encoder(
         ValueError: If the name is unknown, or image size or ``pretrained`` do not fit it.
     """
     if name not in ENCODERS:
-        raise ValueError(f"`encoder` must be one of {sorted(ENCODERS)}, got {name!r}.")
+        raise ValueError(
+            f"`encoder` must be one of {sorted(ENCODERS)}, got {name!r}. If that is one of your "
+            f"own, say so first: dmtg_lite.encoders.register({name!r}, your_module)."
+        )
     encoder = ENCODERS[name](image_shape, capacity=capacity)
     if pretrained is not None:
         load_pretrained(encoder, pretrained)
@@ -47,6 +79,7 @@ def build_encoder(
 
 
 __all__ = [
-    "ENCODERS", "Encoder", "build_encoder", "load_pretrained", "resnet", "save_encoder", "toy",
-    "vit_base", "vit_small", "xception", "xception_small",
+    "ENCODERS", "Encoder", "Own", "as_encoder", "build_encoder", "load_pretrained", "name_of",
+    "register", "resnet", "save_encoder", "toy", "vit_base", "vit_small", "xception",
+    "xception_small",
 ]  # fmt: skip
