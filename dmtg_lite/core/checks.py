@@ -56,5 +56,11 @@ def describe(value: Any) -> str:
     return f"{kind} of {dtype} and shape {tuple(shape)}"
 
 
+def check_kind(name: str, value: Any, kind: type, hint: str) -> None:
+    """Refuse an argument that is something else altogether: TypeError, with what would do."""
+    if not isinstance(value, kind):
+        raise TypeError(f"`{name}` must be a {kind.__name__} ({hint}), got {describe(value)}.")
+
+
 def _is_flag(value: Any) -> bool:
     return isinstance(value, bool) or "bool" in str(getattr(value, "dtype", ""))

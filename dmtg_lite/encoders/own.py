@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -35,16 +36,13 @@ def make_builder(name: str, given: Own | Build) -> Callable[..., Encoder]:
     A module is copied with the weights it has; a function is called anew for each network, and may
     take ``image_shape`` and ``capacity``.
     """
-    makes = callable(given) and not isinstance(given, nn.Module)
-    if makes:
-        takes = signature(given).parameters
 
     def build(image_shape: tuple[int, int, int], *, capacity: int) -> Encoder:
-        made: Any = given
-        if makes:
-            known = {"image_shape": image_shape, "capacity": capacity}
-            made = given(**{key: value for key, value in known.items() if key in takes})
-        return as_encoder(made, image_shape, name=name)
+        if isinstance(given, (nn.Module, Sequence, Encoder)) or not callable(given):
+            return as_encoder(given, image_shape, name=name)
+        known = {"image_shape": image_shape, "capacity": capacity}
+        asked = {key: known[key] for key in signature(given).parameters if key in known}
+        return as_encoder(given(**asked), image_shape, name=name)
 
     return build
 
@@ -62,8 +60,8 @@ def as_encoder(given: Own, image_shape: Sequence[int], *, name: str = "encoder")
         ValueError: If it is no such thing, has nothing to learn, or its copies share weights.
     """
     if isinstance(given, Encoder):
-        return given
-    stages = list(given) if isinstance(given, (list, tuple)) else [given]
+        return replace(given, stages=list(_copy(name, nn.ModuleList(given.stages))))
+    stages: list[Any] = list(given) if isinstance(given, (list, tuple)) else [given]
     if not stages or not all(isinstance(stage, nn.Module) for stage in stages):
         raise ValueError(
             f"`{name}` must be a torch module or a list of them, got {describe(given)}."

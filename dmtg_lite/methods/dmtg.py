@@ -9,9 +9,9 @@ from typing import Any
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.groups import compute_agreement
-from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.files import write_atomically
+from dmtg_lite.methods.door import method
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
 from dmtg_lite.runs.saving import UNSAVED, Saving
@@ -19,7 +19,7 @@ from dmtg_lite.runs.saving import UNSAVED, Saving
 _KEEP_ONE_OF = 4  # successive halving, with quarters: 8 restarts become 2, then 1
 
 
-@sealed()
+@method
 def dmtg(
     data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
@@ -40,6 +40,8 @@ def dmtg(
             closing costs; see `runs.spare` and `TrainConfig.count_branches`.
         config: See `TrainConfig`; presets in `dmtg_lite.experiments`.
         saving: Checkpoints and progress bar.
+        encoder: Of every method: a name, a module or a list of stages in place of the config's; see
+            `encoders.register`.
 
     Raises:
         ValueError: If ``n_groups`` is below 1, or the run is too short to close all spare branches.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
-from dmtg_lite.core.sealed import sealed
+from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.search.selection import check_selectable, pairwise_candidates, select_groups
 from dmtg_lite.methods.search.trials import try_groups
@@ -18,7 +18,7 @@ from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
-@sealed()
+@method
 def hoa(
     data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
-from dmtg_lite.core.sealed import sealed
+from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.search.meta_learner import MAX_TASKS, learn_gains
 from dmtg_lite.methods.search.selection import Candidate, check_selectable, select_groups
@@ -15,7 +15,7 @@ from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
-@sealed()
+@method
 def mtg_net(
     data: TaskData,
     n_groups: int,

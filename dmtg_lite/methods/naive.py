@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
+@method
 def naive(
     data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
@@ -21,6 +23,7 @@ def naive(
     )
 
 
+@method
 def stl(
     data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:

@@ -7,6 +7,7 @@ import torch
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import UNSAVED, Saving
@@ -28,6 +29,7 @@ def draw_groups(task_names: list[str], n_groups: int, *, seed: int) -> list[list
     return [[task_names[n] for n in sorted(order[k::n_groups])] for k in range(n_groups)]
 
 
+@method
 def random_groups(
     data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
@@ -36,6 +38,7 @@ def random_groups(
     return train_groups(data, groups, config, method="random", saving=saving)
 
 
+@method
 def planted(
     data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:

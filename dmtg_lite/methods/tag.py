@@ -10,6 +10,7 @@ import numpy as np
 
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.search.affinity import Affinity, gradient_cosine, tag_affinity
 from dmtg_lite.methods.search.selection import check_selectable, pairwise_candidates, select_groups
@@ -17,6 +18,7 @@ from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
+@method
 def tag(
     data: TaskData,
     n_groups: int,
@@ -45,6 +47,7 @@ def tag(
     return _train_best("tag", data, n_groups, config, measure, saving, stopwatch)
 
 
+@method
 def cosine(
     data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED, every: int = 10
 ) -> MethodResult:

@@ -9,15 +9,16 @@ from dmtg_lite.core.assignment import Assignment
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
-from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.methods.dmtg import dmtg
+from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.runs.fit import fit
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
+@method
 def two_shot(
     data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
@@ -26,6 +27,7 @@ def two_shot(
     return _retrain("two_shot", data, n_groups, config, saving, from_scratch=True)
 
 
+@method
 def two_shot_pretrained(
     data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
@@ -33,7 +35,7 @@ def two_shot_pretrained(
     return _retrain("two_shot_pretrained", data, n_groups, config, saving, from_scratch=False)
 
 
-@sealed()
+@method
 def prune_finetune(
     data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from inspect import signature
 
 import pytest
 import torch
@@ -155,3 +156,26 @@ def test_names_are_kept_apart() -> None:
     assert name_of(make_module()) == name_of(make_module())
     assert name_of(make_module()) != name_of(make_map())
     assert name_of(make_module()).startswith("Sequential-")
+
+
+def test_every_method_takes_it_at_the_door() -> None:
+    """A module, a list or a name; the config of the result names it, so that it resumes."""
+    result = methods.stl(FACES, 1, CONFIG, encoder=make_module())
+    assert result.config.encoder == name_of(make_module())
+    assert methods.stl(FACES, 1, result.config).task_losses == result.task_losses
+    assert methods.dmtg(FACES, 2, CONFIG, encoder="resnet").config.encoder == "resnet"
+    assert "encoder" in signature(methods.dmtg).parameters
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"data": FACES.train}, "`data` must be a TaskData .*got Split"),
+        ({"config": {"steps": 3}}, "`config` must be a TrainConfig"),
+        ({"saving": "runs"}, "`saving` must be a Saving"),
+    ],
+)
+def test_a_mixed_up_argument_is_refused_at_the_door(change: dict, complaint: str) -> None:
+    asked = {"data": FACES, "n_groups": 2, "config": CONFIG} | change
+    with pytest.raises(TypeError, match=complaint):
+        methods.dmtg(**asked)

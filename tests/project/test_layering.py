@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "encoders": {"core", "files"},
     "data": {"core", "files"},
     "runs": {"core", "encoders", "files"},
-    "methods": {"core", "runs", "files"},
+    "methods": {"core", "encoders", "runs", "files"},
     "views.plots": {"core", "runs"},
     "views": {"core", "runs", "files"},
     "studies": {"core", "encoders", "runs", "methods", "data", "views.plots", "files"},

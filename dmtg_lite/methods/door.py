@@ -1,0 +1,72 @@
+"""The door of every method: what is asked for is checked once, before anything trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any, Protocol
+
+from dmtg_lite.core.checks import check_kind
+from dmtg_lite.core.config import NGroups, TrainConfig
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.sealed import sealed
+from dmtg_lite.encoders import Own, name_of, register
+from dmtg_lite.runs.result import MethodResult
+from dmtg_lite.runs.saving import UNSAVED, Saving
+
+
+class Train(Protocol):
+    """What every method is to its caller."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        data: TaskData,
+        n_groups: NGroups,
+        config: TrainConfig,
+        *,
+        saving: Saving = UNSAVED,
+        encoder: str | Own | None = None,
+        **more: Any,
+    ) -> MethodResult:
+        """See `methods.dmtg`; ``encoder`` stands in for ``config.encoder``, by name or itself."""
+        ...
+
+
+def method(train: Callable[..., MethodResult]) -> Train:
+    """Make a method of ``(data, n_groups, config, *, saving, ...) -> MethodResult``.
+
+    It has its own torch settings then, and takes ``encoder=``: a name, a module, or a list of
+    stages, which is registered under a name of its architecture, so that checkpoints know it.
+
+    Raises:
+        TypeError: If data, config or saving are something else.
+    """
+
+    @wraps(train)
+    @sealed()
+    def call(
+        data: TaskData,
+        n_groups: NGroups,
+        config: TrainConfig,
+        *,
+        saving: Saving = UNSAVED,
+        encoder: str | Own | None = None,
+        **more: Any,
+    ) -> MethodResult:
+        check_kind("data", data, TaskData, "what `dmtg_lite.data` makes, e.g. data.toy_faces()")
+        check_kind("config", config, TrainConfig, "e.g. dmtg_lite.experiments.TOY['faces']")
+        check_kind("saving", saving, Saving, "e.g. methods.Saving('runs/mine')")
+        if encoder is not None:
+            own = encoder if isinstance(encoder, str) else register(name_of(encoder), encoder)
+            config = replace(config, encoder=own)
+        return train(data, n_groups, config, saving=saving, **more)
+
+    known = signature(train)
+    keyword = Parameter("encoder", Parameter.KEYWORD_ONLY, default=None, annotation="str | Own")
+    shown = known.replace(parameters=[*known.parameters.values(), keyword])
+    vars(call)["__signature__"] = shown  # for help(): that of `train`, and `encoder`
+    return call
