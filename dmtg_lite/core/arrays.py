@@ -62,6 +62,23 @@ def scale_images(images: Any) -> Tensor:
     return images.to(torch.float32)
 
 
+def as_device(device: torch.device | str) -> torch.device:
+    """A device that holds numbers here, by its whole name: "cuda" is "cuda:0".
+
+    Raises:
+        ValueError: If torch has none of that name, or cannot use it on this machine.
+    """
+    try:
+        there = torch.zeros(1, device=device)
+        there.cpu()  # and back, which "meta" cannot
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise ValueError(
+            f"`device` {device!r} cannot be used here: {reason}. Try 'cpu', 'cuda' or 'mps'."
+        ) from None
+    return there.device
+
+
 def as_labels(name: str, value: Any) -> Tensor:
     """Targets as they are stored: class numbers of whole images int64 (n,), pictures as given.
 

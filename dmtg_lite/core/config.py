@@ -208,7 +208,8 @@ class TrainConfig:
         _check_flag("normalise_losses", self.normalise_losses)
         for name, kind in _GROUPED.items():
             _check_kind(name, getattr(self, name), kind)
-        _check_text("encoder", self.encoder, "the name of an encoder")
+        hint = "the name of an encoder (a module of your own: methods.dmtg(..., encoder=module))"
+        _check_text("encoder", self.encoder, hint)
         if self.pretrained is not None:
             _check_text("pretrained", self.pretrained, "a path as text, or None")
 
@@ -364,7 +365,7 @@ def _as_tau(given: Any) -> float | tuple[float, float]:
 
 def _check_text(name: str, value: object, meant: str) -> None:
     if not (isinstance(value, str) and value):
-        raise ValueError(f"`{name}` must be {meant}, got {value!r}.")
+        raise ValueError(f"`{name}` must be {meant}, got {describe(value)}.")
 
 
 def _check_kind(name: str, value: object, kind: type) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmtg_lite.core.arrays import as_labels, as_tensor
+from dmtg_lite.core.arrays import as_device, as_labels, as_tensor
 from dmtg_lite.core.checks import describe
 from dmtg_lite.core.tasks import Task, check_unique
 
@@ -67,6 +67,7 @@ class Split:
 
     def to(self, device: torch.device | str) -> Split:
         """The same split on a device; nothing is copied when it is there already."""
+        device = as_device(device)
         return Split(
             self.images.to(device),
             {name: target.to(device) for name, target in self.targets.items()},
@@ -163,8 +164,9 @@ class TaskData:
         channels, height, width = self.train.images.shape[1:]
         return channels, height, width
 
-    def select(self, names: Sequence[str]) -> TaskData:
+    def select(self, names: Sequence[str] | str) -> TaskData:
         """The same images with only the named tasks, in the order given."""
+        names = [names] if isinstance(names, str) else names
         unknown = [name for name in names if name not in self.task_names]
         if unknown:
             raise ValueError(f"unknown tasks {unknown}; {self.name!r} has {self.task_names}.")
@@ -182,8 +184,7 @@ class TaskData:
     def stream_to(self, device: torch.device | str) -> TaskData:
         """The same data for training on a device that cannot hold it: only batches are copied
         there."""
-        # an empty tensor knows the whole name: "cuda" is "cuda:0"
-        return replace(self, streamed_to=torch.empty(0, device=device).device)
+        return replace(self, streamed_to=as_device(device))
 
     def to(self, device: torch.device | str) -> TaskData:
         """The same data with all three splits on a device."""

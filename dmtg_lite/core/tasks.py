@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from dmtg_lite.core.checks import as_number, as_whole, describe
+
 LOSSES = ("cross_entropy", "l1", "tolerant_l1")
 METRIC_LABELS = {
     "error_percent": "error, %",
@@ -51,12 +53,10 @@ class Task:
     spread: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.name:
-            raise ValueError("`name` of a task must not be empty.")
-        if self.n_outputs < 1:
-            raise ValueError(
-                f"`n_outputs` of task {self.name!r} must be >= 1, got {self.n_outputs}."
-            )
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"`name` of a task must be a text, got {describe(self.name)}.")
+        n_outputs = as_whole(f"n_outputs` of task `{self.name}", self.n_outputs, 1)
+        object.__setattr__(self, "n_outputs", n_outputs)
         if self.loss not in LOSSES:
             raise ValueError(
                 f"`loss` of task {self.name!r} must be one of {LOSSES}, got {self.loss!r}."
@@ -65,8 +65,14 @@ class Task:
             raise ValueError(
                 f"`metric` of task {self.name!r} must be one of {METRICS}, got {self.metric!r}."
             )
-        if not self.spread > 0:
-            raise ValueError(f"`spread` of task {self.name!r} must be > 0, got {self.spread}.")
+        center, spread = as_number(self.center), as_number(self.spread)
+        if center is None or not (spread or 0) > 0:
+            raise ValueError(
+                f"`center` of task {self.name!r} must be a number and `spread` one > 0, got "
+                f"{describe(self.center)} and {describe(self.spread)}."
+            )
+        object.__setattr__(self, "center", center)
+        object.__setattr__(self, "spread", spread)
 
     @property
     def higher_is_better(self) -> bool:
@@ -76,6 +82,8 @@ class Task:
 
 def check_unique(tasks: Sequence[Task]) -> tuple[Task, ...]:
     """Return ``tasks`` as a tuple, refusing an empty suite and two tasks of one name."""
+    if others := [one for one in tasks if not isinstance(one, Task)]:
+        raise ValueError(f"`tasks` must hold Task(...) only, got {describe(others[0])}.")
     names = [task.name for task in tasks]
     if not names:
         raise ValueError("`tasks` is empty: a suite needs at least one task.")

@@ -13,6 +13,7 @@ import torch
 
 from dmtg_lite import data, methods, sample_assignment
 from dmtg_lite.core.config import HeadOptions, Pruning, Restarts, Spare, TrainConfig
+from dmtg_lite.core.tasks import Task
 from dmtg_lite.data import Split
 from dmtg_lite.experiments import compare
 from dmtg_lite.methods.search.affinity import cluster_affinity
@@ -193,3 +194,35 @@ def test_a_network_takes_numpy_and_floats() -> None:
 def test_a_draw_refuses_what_is_no_temperature(tau: Any) -> None:
     with pytest.raises(ValueError, match="`tau` must be > 0"):
         sample_assignment(torch.zeros(2, 2), tau)
+
+
+@pytest.mark.parametrize("device", ["gpu", "meta", "privateuseone", "cuda:99", None, 3.5])
+def test_a_device_that_is_none_here_is_refused(device: Any) -> None:
+    """Before anything is copied to it, by name."""
+    for move in (FACES.to, FACES.stream_to, FACES.train.to):
+        with pytest.raises(ValueError, match="`device` .* cannot be used here"):
+            move(device)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"name": 3}, "`name` of a task must be a text"),
+        ({"n_outputs": 2.0}, "`n_outputs` of task `a` must be a whole number >= 1"),
+        ({"spread": "1"}, "`center` of task 'a' must be a number and `spread` one > 0"),
+        ({"center": np.nan}, "`center` of task 'a' must be a number"),
+    ],
+)
+def test_a_task_of_another_form_is_refused(given: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Task(**{"name": "a"} | given)
+
+
+def test_tasks_take_numbers_of_other_libraries_and_lists_of_tasks() -> None:
+    """And a single name where a list of names is meant."""
+    assert Task("a", np.int64(3), spread=np.float32(0.5)) == Task("a", 3, spread=0.5)
+    whole = replace(FACES, tasks=list(FACES.tasks))
+    assert whole.tasks == FACES.tasks
+    assert FACES.select(NAME).task_names == [NAME]
+    with pytest.raises(ValueError, match=r"`tasks` must hold Task\(...\) only, got 'a'"):
+        replace(FACES, tasks=["a"])
