@@ -69,9 +69,9 @@ def as_device(device: torch.device | str) -> torch.device:
         ValueError: If torch has none of that name, or cannot use it on this machine.
     """
     try:
-        there = torch.zeros(1, device=device)
+        there = torch.zeros(1, device=torch.device(device))
         there.cpu()  # and back, which "meta" cannot
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, TypeError, ImportError) as error:
         reason = str(error).splitlines()[0][:120]
         raise ValueError(
             f"`device` {device!r} cannot be used here: {reason}. Try 'cpu', 'cuda' or 'mps'."

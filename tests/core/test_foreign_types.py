@@ -200,7 +200,7 @@ def test_a_draw_refuses_what_is_no_temperature(tau: Any) -> None:
 def test_a_device_that_is_none_here_is_refused(device: Any) -> None:
     """Before anything is copied to it, by name."""
     for move in (FACES.to, FACES.stream_to, FACES.train.to):
-        with pytest.raises(ValueError, match="`device` .* cannot be used here"):
+        with pytest.raises(ValueError, match=r"`device` .* cannot be used here"):
             move(device)
 
 
