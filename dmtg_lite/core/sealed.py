@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 
 import torch
 
@@ -62,8 +63,14 @@ def choose_threads(network: GroupedNetwork, image_shape: Sequence[int], batch_si
     # a backward pass costs two forward ones
     work = 3 * count_macs(network, image_shape)["total"] * batch_size
     chosen = there if work >= _MANY else 1
-    _log.info("%.2g multiply-adds a step: %d of %d threads", work, chosen, there)
+    _say(chosen, there)
     return chosen
+
+
+@lru_cache  # once a process, not once a network
+def _say(chosen: int, there: int) -> None:
+    size = "small" if chosen < there else "large"
+    _log.info("steps of this network are %s: they take %d of %d threads", size, chosen, there)
 
 
 def find_widest_float(device: torch.device | str) -> torch.dtype:
