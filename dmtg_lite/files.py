@@ -6,11 +6,33 @@ import os
 from pathlib import Path
 
 
+def check_is_file(path: str | Path, what: str = "file") -> Path:
+    """Refuse what cannot be read like a file: a folder, a pipe that never ends, a device.
+
+    Args:
+        what: Word for what it should be, in messages.
+
+    Raises:
+        FileNotFoundError: If there is nothing.
+        ValueError: If it is something else.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"no {what} at {path}.")
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no regular file"
+        raise ValueError(f"{path} is {kind}, where a {what} is due.")
+    return path
+
+
 def write_atomically(path: str | Path, content: bytes) -> Path:
     """Replace ``path`` by ``content`` in one step: temporary file, fsync, rename.
 
     Killed at any moment, ``path`` holds what it held before or all of ``content``. The folder is
     made if it is missing.
+
+    Raises:
+        OSError: With the file's name, also if the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -21,8 +43,10 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:  # what writing itself says
+            error.filename = str(path)
         raise
     if os.name == "posix":  # the rename itself must reach the disk; Windows cannot open a folder
         folder = os.open(path.parent, os.O_RDONLY)

@@ -9,22 +9,33 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self, TypedDict
 
 import numpy as np
 
-from dmtg_lite.files import write_atomically
-
-if TYPE_CHECKING:
-    from dmtg_lite.core.groups import Groups
-    from dmtg_lite.core.record import Closing, Elbow
+from dmtg_lite.core.groups import Groups
+from dmtg_lite.core.record import Closing, Elbow
+from dmtg_lite.files import check_is_file, write_atomically
+from dmtg_lite.schema import AnyFloat, FieldError, check_value, parse_json
 
 FORMAT = "dmtg-run/2"
-_READABLE = {FORMAT, "dmtg-run/1"}  # the first held no loss matrices
+_READABLE = (FORMAT, "dmtg-run/1")  # the first held no loss matrices
 _FULL = 65535  # probabilities are stored as uint16: error <= 0.5 / 65535, half the bytes of float32
+_MAX_BYTES = 4 << 30  # of a recording unpacked: 40 tasks, 10 groups and 5,000 records are 9 MB
+
+
+class Outline(TypedDict):
+    """What a recording says of itself beside `About`; older ones know nothing of spare branches."""
+
+    format: str
+    task_names: list[str]
+    n_groups: int
+    closings: list[Closing] | None
+    elbow: Elbow | None
+    has_loss_matrices: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,8 +61,8 @@ class About:
     config: str = ""
     planted_groups: Groups | None = None
     groups: Groups | None = None
-    task_losses: dict[str, float] | None = None
-    task_errors: dict[str, float] | None = None
+    task_losses: dict[str, AnyFloat] | None = None
+    task_errors: dict[str, AnyFloat] | None = None
     encoder_cost: float | None = None
     agreement: float | None = None
     versions: dict[str, str] | None = None
@@ -281,7 +292,8 @@ class History:
         }
         p, arrays = run.probabilities, {name: getattr(run, name) for name in self.ARRAYS}
         # a head that is still there never rounds to 0, which is how a pruned one is written
-        arrays["probabilities"] = np.maximum(np.round(p * _FULL), p > 0).astype(np.uint16)
+        codes = np.where(np.isnan(p), 1, np.maximum(np.round(p * _FULL), p > 0))
+        arrays["probabilities"] = codes.astype(np.uint16)
         content = io.BytesIO()
         np.savez_compressed(content, meta=np.array(json.dumps(meta)), **arrays)
         return write_atomically(path, content.getvalue())
@@ -294,34 +306,86 @@ class History:
             FileNotFoundError: If there is no such file.
             ValueError: If it is not a recorded run, or of a format this version cannot read.
         """
-        path = Path(path)
+        path = check_is_file(path, "recorded run")
         try:
             # opened here, since numpy would leave half a file open
             with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
-                meta = json.loads(str(file["meta"]))
-                if meta.get("format") not in _READABLE:
-                    raise ValueError(f"format {meta.get('format')!r}, expected {FORMAT!r}")
-                history = cls(meta["task_names"], meta["n_groups"], about=About.from_json(meta))
-                history.has_loss_matrices = meta.get("has_loss_matrices", False)
-                history.elbow = meta.get("elbow")
-                history._closings = meta.get("closings") or []
-                history.append(
-                    file["steps"],
-                    file["probabilities"].astype(np.float32) / _FULL,
-                    file["task_losses"],
-                    file["tau"],
-                    file["lr_assignment"],
-                    file.get("loss_matrices"),
-                )
-        except FileNotFoundError:
-            raise FileNotFoundError(f"no recorded run at {path}.") from None
+                if sum(member.file_size for member in file.zip.infolist()) > _MAX_BYTES:
+                    raise FieldError(f"unpacked it has more than {_MAX_BYTES:,} bytes")
+                return cls._from_file(file)
         except Exception as error:
             # numpy's own words would advise to load the file unsafely
+            reason = error if isinstance(error, FieldError) else type(error).__name__
             raise ValueError(
-                f"{path} is not a recorded run of format {FORMAT!r} ({type(error).__name__}). "
+                f"{path} is not a recorded run of format {FORMAT!r} ({reason}). "
                 "Recordings are the .npz files that `History.save` or `dmtg-lite demo` write."
             ) from error
+
+    @classmethod
+    def _from_file(cls, file: Mapping[str, np.ndarray]) -> History:
+        nothing = {"closings": [], "elbow": None, "has_loss_matrices": False}
+        meta = nothing | parse_json(str(file["meta"]), dict[str, Any])
+        if meta.get("format") not in _READABLE:
+            raise FieldError(f"format {meta.get('format')!r}, expected {FORMAT!r}")
+        check_value(meta, Outline)
+        check_value(meta, About)
+        history = cls(meta["task_names"], meta["n_groups"], about=About.from_json(meta))
+        arrays = {name: file[name] for name in cls.ARRAYS if name in file}
+        if (p := arrays.get("probabilities")) is not None and p.dtype == np.uint16:
+            arrays["probabilities"] = p.astype(np.float32) / _FULL
+        history.restore(arrays, meta["closings"] or [], meta["elbow"])
+        history.has_loss_matrices = meta["has_loss_matrices"]
         return history
+
+    def restore(
+        self, arrays: Mapping[str, np.ndarray], closings: list[Closing], elbow: Elbow | None
+    ) -> None:
+        """Fill an empty history with what a file holds of one.
+
+        Args:
+            arrays: By name, of the types that this class keeps; ``loss_matrices`` may be missing.
+            closings, elbow: As a `Closing` and an `Elbow` should be, whoever wrote them.
+
+        Raises:
+            FieldError: If a value is not what a run could have left; nothing is kept then.
+        """
+        steps = np.atleast_1d(arrays.get("steps", 0))
+        for name, own in self._arrays.items():
+            given, shape = arrays.get(name), own.shape[1:]
+            if given is None and name == "loss_matrices":
+                continue
+            wanted = f"{own.dtype} of shape {(len(steps), *shape)}"
+            if given is None or (given.dtype, given.shape) != (own.dtype, (len(steps), *shape)):
+                got = "nothing" if given is None else f"{given.dtype} of shape {given.shape}"
+                raise FieldError(f"`{name}` must be {wanted}, got {got}.")
+        _check_records(arrays)
+        check_value({"closings": closings, "elbow": elbow}, _SPARE)
+        for closing in closings:
+            named = [closing["branch"], *closing["branches"], *closing["moved"].values()]
+            if max(named) >= self.n_groups or not set(closing["moved"]) <= set(self.task_names):
+                raise FieldError(f"`closings` names a branch or task that is not there: {closing}.")
+        if elbow and not len(elbow["n_branches"]) == len(elbow["branches"]) == len(elbow["costs"]):
+            raise FieldError("`elbow` must hold as many costs as branches.")
+        *first, matrices = self.ARRAYS
+        self.append(*(arrays[name] for name in first), arrays.get(matrices))
+        self.elbow, self._closings = elbow, list(closings)
+
+
+_SPARE = {"closings": list[Closing], "elbow": Elbow | None}
+
+
+def _check_records(arrays: Mapping[str, np.ndarray]) -> None:
+    """Refuse steps that do not go up, what is no probability, and losses that no run could have."""
+    steps, p, losses = (arrays[name] for name in ("steps", "probabilities", "task_losses"))
+    if (np.diff(steps, prepend=0) < 1).any():
+        raise FieldError("`steps` must go up from 1.")
+    if not ((p >= 0) & (p <= 1) | np.isnan(p)).all():
+        raise FieldError("`probabilities` must lie between 0 and 1.")
+    if not np.isfinite(losses[:1]).all():  # a run that blew up began well
+        raise FieldError("`task_losses` must be finite, at least in the first record.")
+    for name in ("tau", "lr_assignment"):
+        if not (np.isfinite(arrays[name]) & (arrays[name] >= 0)).all():
+            raise FieldError(f"`{name}` must be finite and not negative.")
 
 
 def compute_is_open(probabilities: np.ndarray) -> np.ndarray:

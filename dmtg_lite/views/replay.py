@@ -36,16 +36,21 @@ def write_replay(history: History, path: str | Path, *, max_frames: int = 200) -
     path = Path(path)
     if path.suffix != ".html":
         raise ValueError(f"`path` must end in .html, got {path}.")
-    return write_atomically(path, render_replay(history, max_frames=max_frames).encode())
+    page = render_replay(history, max_frames=max_frames)
+    return write_atomically(path, page.encode(errors="replace"))  # half a character is "?"
 
 
 def render_replay(history: History, *, max_frames: int = 200) -> str:
     """The page of `write_replay` as text."""
+    is_finite = np.isfinite(history.task_losses).all(1)
+    blew_up = None if is_finite.all() else int(history.steps[is_finite.argmin()])
+    if blew_up is not None:  # nothing after that can be drawn
+        history = history.slice(stop=int(is_finite.argmin()))
     check_records(history)
     n_tasks, n_groups = history.n_tasks, history.n_groups
     parts = {
         "TITLE": html.escape(history.about.title or "A recorded run"),
-        "ABOUT": _describe(history.about),
+        "ABOUT": _describe(history.about, blew_up),
         "GROUPS": _list_groups(history),
         # pixels of the table's letters: forty rows end where the head graph beside them does
         "FONT": "10.5" if n_tasks > 32 else "16" if n_tasks <= 12 and n_groups <= 8 else "12",
@@ -106,11 +111,14 @@ def _pack_weights(frames: np.ndarray) -> str:
     return base64.b64encode(codes.tobytes()).decode()
 
 
-def _describe(about: About) -> str:
-    """Method, data and seed; the note; the pasteable line: as far as they are known."""
+def _describe(about: About, blew_up: int | None) -> str:
+    """Method, data and seed; the note; where losses ended; the pasteable line: as far as known."""
     seed = "" if about.seed is None else f"seed {about.seed}"
     facts = " · ".join(filter(None, (about.method, about.data and f"data {about.data}", seed)))
     texts = {'<p class="faint">{}</p>': facts, "<p>{}</p>": about.note}
+    if blew_up is not None:
+        words = f"Shown up to the step before {blew_up}, from which on a loss is not finite."
+        texts['<p class="faint">{}</p>'] = words
     texts["<p><code>{}</code></p>"] = about.config
     return "\n".join(tag.format(html.escape(text)) for tag, text in texts.items() if text)
 

@@ -20,14 +20,15 @@ PACKAGE = Path(dmtg_lite.__file__).parent
 # One row a folder: what its files may import besides each other. The longest row that fits counts.
 ALLOWED: dict[str, set[str]] = {
     "files": set(),
+    "schema": {"files"},
     "core": set(),
     "encoders": {"core", "files"},
-    "data": {"core", "files"},
-    "runs": {"core", "encoders", "files"},
-    "methods": {"core", "encoders", "runs", "files"},
+    "data": {"core", "files", "schema"},
+    "runs": {"core", "encoders", "files", "schema"},
+    "methods": {"core", "encoders", "runs", "files", "schema"},
     "views.plots": {"core", "runs"},
     "views": {"core", "runs", "files"},
-    "studies": {"core", "encoders", "runs", "methods", "data", "views.plots", "files"},
+    "studies": {"core", "encoders", "runs", "methods", "data", "views.plots", "files", "schema"},
     "experiments": {"runs", "studies"},  # the front door: names only
     "cli": set("experiments core runs methods data studies views.plots views.replay files".split()),
     "__main__": {"cli"},

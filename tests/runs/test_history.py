@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import sys
 import threading
@@ -159,6 +160,67 @@ def test_what_is_no_recording_is_refused(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ValueError, match=r"run\.npz is not a recorded run"):
         History.load(path)
     assert not executed.exists()
+
+
+CLOSING = {"step": 2, "branch": 1, "cost": 0.1, "branches": [0, 1], "costs": [1, 0.1], "moved": {}}
+ELBOW = {"n_branches": [2], "branches": [1], "costs": [0.1], "n_groups": 2}
+
+
+def save_with(path: Path, **change: object) -> Path:
+    """A good recording with another value in its description, or another array."""
+    with np.load(make_history(9).save(path)) as file:
+        arrays = dict(file)
+    meta = json.loads(str(arrays["meta"])) | {
+        name: value for name, value in change.items() if not isinstance(value, np.ndarray)
+    }
+    arrays |= {name: value for name, value in change.items() if isinstance(value, np.ndarray)}
+    np.savez(path, **arrays | {"meta": np.array(json.dumps(meta))})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"closings": [{"step": "x"}]}, r"`closings\[0\]\.step` must be a whole number >= 0, got"),
+        ({"closings": [{"step": 1, "branch": 0}]}, r"`closings\[0\]\.cost` is missing"),
+        ({"closings": [CLOSING | {"branch": 7}]}, "names a branch or task that is not there"),
+        ({"elbow": {"n_branches": [1]}}, r"`elbow\.branches` is missing"),
+        ({"elbow": ELBOW | {"costs": [0.1, 2.0]}}, "as many costs as branches"),
+        ({"elbow": ELBOW | {"n_groups": float("nan")}}, r"`elbow\.n_groups` must be a whole"),
+        ({"planted_groups": 5}, "`planted_groups` must be a list, got 5"),
+        ({"seed": "7"}, "`seed` must be a whole number >= 0, got '7'"),
+        ({"task_names": [1, 2]}, r"`task_names\[0\]` must be text, got 1"),
+        ({"n_groups": 2}, r"`probabilities` must be float32 of shape \(9, 2, 2\), got"),
+        ({"task_losses": np.full((9, 2), np.nan, np.float32)}, "`task_losses` must be finite"),
+        ({"steps": np.arange(9, 0, -1, np.int32)}, "`steps` must go up from 1"),
+        ({"steps": np.array(3, np.int32)}, r"`steps` must be int32 of shape \(1,\), got"),
+        ({"tau": np.full(9, np.nan, np.float32)}, "`tau` must be finite"),
+    ],
+)
+def test_a_recording_with_a_wrong_field_is_refused_by_its_name(
+    change: dict, words: str, tmp_path: Path
+) -> None:
+    """One line: the file, the field, what was expected and what is there."""
+    path = save_with(tmp_path / "run.npz", **change)
+    with pytest.raises(ValueError, match=rf"run\.npz is not a recorded run .*{words}"):
+        History.load(path)
+
+
+def test_a_run_that_blew_up_is_no_damage(tmp_path: Path) -> None:
+    """Losses and probabilities may end in nan, so that one can look at how it came to that."""
+    history = make_history(9)
+    history.append(10, np.full((2, 3), np.nan), [np.nan, 1.0], 1.0, 1.0)
+    back = History.load(history.save(tmp_path / "run.npz"))
+    assert np.isnan(back.task_losses[-1]).tolist() == [True, False]
+    assert back.closed_branches() == []
+
+
+def test_neither_a_folder_nor_a_pipe_is_opened(tmp_path: Path) -> None:
+    """A pipe would be waited for until the end of days."""
+    os.mkfifo(tmp_path / "pipe.npz")
+    for path, kind in ((tmp_path, "a folder"), (tmp_path / "pipe.npz", "no regular file")):
+        with pytest.raises(ValueError, match=f"{path} is {kind}, where a recorded run is due"):
+            History.load(path)
 
 
 def test_a_missing_file_and_a_wrong_ending_say_so(tmp_path: Path) -> None:

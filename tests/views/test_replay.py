@@ -86,6 +86,26 @@ def test_names_and_descriptions_are_text_never_markup() -> None:
     assert page.count("</script>") == 2  # the data and the program
 
 
+def test_half_a_character_in_a_name_breaks_no_page(tmp_path: Path) -> None:
+    """A lone surrogate, as a file name of another encoding leaves: UTF-8 has no bytes for it."""
+    history = make_history(4, 2)
+    history.task_names[0] = "hair\udc80"
+    history.about.groups = [history.task_names]
+    page = write_replay(history, tmp_path / "run.html").read_text("utf-8")
+    assert "<li>hair?, " in page
+    assert read_film(page)["tasks"][0] == "hair\udc80"
+
+
+def test_a_run_that_blew_up_is_shown_up_to_there() -> None:
+    """With a word on where that was; the page's program sees finite numbers only."""
+    history = make_history(4, 2, 20)
+    for step in (21, 22):
+        history.append(step, np.full((4, 2), np.nan), [1.0, np.nan, 1.0, 1.0], 2.5, 0.03)
+    page = render_replay(history)
+    assert "before 21, from which on a loss is not finite." in page
+    assert read_film(page)["steps"][-1] == 20
+
+
 def test_page_says_what_was_found_of_what_was_planted() -> None:
     """Groups found and planted stand in the page as text, so they need no JavaScript."""
     history = make_history(4, 2)
