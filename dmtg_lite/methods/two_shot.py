@@ -70,6 +70,7 @@ def prune_finetune(
         )
         spent += state.encoder_macs
     network.index()  # its heads have stood in networks of fewer tasks
+    network.requires_grad_(True)
     return make_result(
         "prune_finetune",
         data,
@@ -86,7 +87,7 @@ class _Frozen(nn.Module):
 
     def __init__(self, stem: nn.Module) -> None:
         super().__init__()
-        self.stem = stem.eval()
+        self.stem = stem.eval().requires_grad_(False)
 
     def train(self, mode: bool = True) -> _Frozen:  # torch's signature
         return self

@@ -1,27 +1,47 @@
-"""A run as one atomic file and back: tensors and a JSON description in safetensors, no pickle.
+"""A run as one atomic file and back.
 
-A reader never sees half of one. What a run is, is `core.state`'s business.
+All of a file is checked against the run before any of it is loaded: a fused optimiser reads raw
+memory, where an average one element short is a crash, or other numbers. What a run is, is
+`core.state`'s business.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
+from dmtg_lite.core.record import Closing, Elbow
 from dmtg_lite.core.state import TrainState
-from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.cutting import close_branch, drop_heads
 from dmtg_lite.runs.history import History
+from dmtg_lite.runs.tensors import check_finite, check_tensors, load_tensors, save_tensors
+from dmtg_lite.schema import FieldError, check_value
 
-FORMAT = "dmtg-checkpoint/4"
+FORMAT = "dmtg-checkpoint/5"
+
+
+class Meta(TypedDict):
+    """The numbers of a run that are no tensors."""
+
+    settings: dict[str, Any]
+    step: int
+    encoder_macs: int
+    lr_scale: float
+    best_val_loss: float | None
+    bad_epochs: int
+    branches: list[int]
+    n_spare: int | None
+    heads: list[list[int]]
+    data: str
+    closings: list[Closing]
+    elbow: Elbow | None
 
 
 def save_run(path: str | Path, state: TrainState, history: History, data: str) -> None:
@@ -32,23 +52,31 @@ def save_run(path: str | Path, state: TrainState, history: History, data: str) -
     save_checkpoint(path, tensors, meta)
 
 
-def restore_run(path: str | Path, state: TrainState, history: History, data: str) -> None:
+def restore_run(
+    path: str | Path, state: TrainState, history: History, data: str, n_steps: int
+) -> None:
     """Bring a fresh state and an empty history to where `save_run` left them.
 
     Raises:
-        ValueError: If the checkpoint belongs to other data, config, seed, suite or grouping.
+        ValueError: If the checkpoint belongs to other data, config, seed, suite or grouping, or
+            holds what this run cannot have left. No tensor is loaded then.
     """
     tensors, meta = load_checkpoint(path)
-    if meta.get("data") != data:
+    try:
+        check_value(meta, Meta)
+        _check_origin(state, meta, data, path)
+        _check_numbers(state, meta, n_steps)
+        _cut_to_size(state, meta)
+        check_tensors(tensors, _list_tensors(state, history, tensors))
+        _check_values(state, tensors, meta["step"])
+        arrays = {name: tensors[f"history.{name}"].numpy() for name in History.ARRAYS}
+        history.restore(arrays, meta["closings"], meta["elbow"])
+    except FieldError as error:
         raise ValueError(
-            f"the checkpoint {path} was made on {meta.get('data')}; this run has {data}. Resume "
-            "with the same data, or start in a new folder."
-        )
+            f"{path} is not a checkpoint that this run can have left ({error}). Delete it, or "
+            "start in a new folder."
+        ) from None
     unpack(state, tensors, meta)
-    history.append(*(tensors[f"history.{name}"].numpy() for name in History.ARRAYS))
-    history.tell(None, meta["elbow"])
-    for closing in meta["closings"]:
-        history.tell(closing, None)
 
 
 def pack(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -78,20 +106,7 @@ def pack(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def unpack(state: TrainState, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-    """Continue where `pack` left off, in a state that has not taken a step.
-
-    Raises:
-        ValueError: If the checkpoint belongs to another config, seed, suite or grouping.
-    """
-    own, found = _settings(state), meta.get("settings", {})
-    if own != found:
-        other = [key for key in own | found if own.get(key) != found.get(key)]
-        was, now = (", ".join(_show(key, one.get(key)) for key in other) for one in (found, own))
-        raise ValueError(
-            f"the checkpoint was made with {was}; this run has {now}. Resume with the same "
-            "settings, or start in a new folder."
-        )
-    _cut_to_size(state, meta)
+    """Continue where `pack` left off, in a state of the same size that has not taken a step."""
     state.network.load_state_dict(_below("network.", tensors))
     for trains, optimizer in state.optimizers.items():
         _load_optimizer(optimizer, _below(f"optimizer.{trains}.", tensors))
@@ -99,6 +114,86 @@ def unpack(state: TrainState, tensors: dict[str, Tensor], meta: dict[str, Any]) 
     state.step, state.encoder_macs = meta["step"], meta["encoder_macs"]
     state.lr_scale, state.bad_epochs = meta["lr_scale"], meta["bad_epochs"]
     state.best_val_loss = inf if meta["best_val_loss"] is None else meta["best_val_loss"]
+
+
+def _check_origin(state: TrainState, meta: dict[str, Any], data: str, path: str | Path) -> None:
+    """Refuse what another run left, whatever its numbers."""
+    if meta["data"] != data:
+        raise ValueError(
+            f"the checkpoint {path} was made on {meta['data']}; this run has {data}. Resume with "
+            "the same data, or start in a new folder."
+        )
+    own, found = _settings(state), meta["settings"]
+    if own != found:
+        other = [key for key in own | found if own.get(key) != found.get(key)]
+        was, now = (", ".join(_show(key, one.get(key)) for key in other) for one in (found, own))
+        raise ValueError(
+            f"the checkpoint {path} was made with {was}; this run has {now}. Resume with the same "
+            "settings, or start in a new folder."
+        )
+
+
+def _check_numbers(state: TrainState, meta: dict[str, Any], n_steps: int) -> None:
+    """Refuse what the numbers of this run cannot be, closed branches and dropped heads included.
+
+    Raises:
+        FieldError: With the field's name.
+    """
+    network, branches, heads = state.network, meta["branches"], meta["heads"]
+    if not 1 <= meta["step"] <= n_steps:
+        raise FieldError(f"`step` must be from 1 to {n_steps}, got {meta['step']}")
+    if not 0 < meta["lr_scale"] <= 1:
+        raise FieldError(f"`lr_scale` must be above 0 and at most 1, got {meta['lr_scale']}")
+    own = network.branch_ids
+    left = [branch for branch in own if branch in branches]
+    if not left or left != branches or (network.assignment.is_fixed and left != own):
+        raise FieldError(f"`branches` must be of {own}, got {branches}")
+    served = [network.heads[own.index(branch)].served for branch in branches]
+    kept = [[n for n in all_ if n in some] for all_, some in zip(served, heads, strict=False)]
+    if heads != (served if network.heads[0].is_fused else kept) or len(heads) != len(served):
+        raise FieldError(f"`heads` must be of {served}, got {heads}")
+    spare, at_start = meta["n_spare"], network.n_spare
+    if (spare is None and at_start is not None) or (spare or 0) >= len(branches):
+        raise FieldError(f"`n_spare` must be below {len(branches)}, got {spare}")
+
+
+def _list_tensors(
+    state: TrainState, history: History, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Names, types and shapes of all that `save_run` writes of this run, by example.
+
+    An optimiser remembers something of each weight that learns, from the first step on.
+    """
+    wanted = {f"network.{name}": value for name, value in state.network.state_dict().items()}
+    for trains, optimizer in state.optimizers.items():
+        is_adam = isinstance(optimizer, torch.optim.Adam)
+        names = ("exp_avg", "exp_avg_sq") if is_adam else ("momentum_buffer",)
+        for index, weight in enumerate(optimizer.param_groups[0]["params"]):
+            if weight.requires_grad:
+                below = f"optimizer.{trains}.{index}."
+                wanted |= {below + name: weight for name in names}
+                wanted |= {below + "step": torch.tensor(0.0)} if is_adam else {}
+    n_records = tensors["history.steps"].numel() if "history.steps" in tensors else 0
+    for name in History.ARRAYS:
+        empty = torch.tensor(getattr(history, name), device="meta")
+        wanted[f"history.{name}"] = empty.new_empty((n_records, *empty.shape[1:]))
+    return wanted | {"noise": state.noise.get_state()}
+
+
+def _check_values(state: TrainState, tensors: Mapping[str, Tensor], step: int) -> None:
+    """Refuse values, of the right type and shape, that no run could have left."""
+    check_finite({name: t for name, t in tensors.items() if not name.startswith("history.")})
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer.") and name.endswith(".step") and tensor != step:
+            raise FieldError(f"`{name}` must be {step}, the steps taken, got {float(tensor)}")
+    if not tensors["network.assignment.active"].any(1).all():
+        raise FieldError("`network.assignment.active` leaves a task without a head")
+    if (tensors["history.steps"] > step).any():
+        raise FieldError(f"`history.steps` must end at step {step}")
+    try:
+        torch.Generator(state.noise.device).set_state(tensors["noise"])
+    except RuntimeError as error:  # torch's own check of what it is given
+        raise FieldError(f"`noise` is no state of a generator: {error}") from None
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -147,36 +242,10 @@ def _show(key: str, value: Any) -> str:
 
 
 def save_checkpoint(path: str | Path, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
-    """Write tensors and meta to ``path``: temporary file, fsync, rename.
-
-    Killed at any moment, ``path`` holds the previous checkpoint or the new one.
-    """
-    content = save(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()},
-        metadata={"format": FORMAT, "meta": json.dumps(meta)},
-    )
-    write_atomically(path, content)
+    """Write tensors and meta to ``path``, in this version's format; see `save_tensors`."""
+    save_tensors(path, tensors, meta, format=FORMAT)
 
 
 def load_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what `save_checkpoint` wrote, onto the CPU.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a checkpoint of this format.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise FileNotFoundError(f"no checkpoint at {path}.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise ValueError(f"format {header.get('format')!r}, expected {FORMAT!r}")
-            names = list(file.keys())
-            return {name: file.get_tensor(name) for name in names}, json.loads(header["meta"])
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(
-            f"{path} is not a checkpoint of this version ({error}). Delete it, or start in a new "
-            "folder."
-        ) from error
+    """Read what `save_checkpoint` wrote, onto the CPU; see `load_tensors`."""
+    return load_tensors(path, format=FORMAT, what="checkpoint")[:2]

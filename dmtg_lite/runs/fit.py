@@ -179,7 +179,7 @@ def continue_fit(
         )
     fingerprint = data.fingerprint()
     if not state.step and checkpoint is not None and Path(checkpoint).exists():
-        restore_run(checkpoint, state, history, fingerprint)
+        restore_run(checkpoint, state, history, fingerprint, n_steps)
     pending: list[StepRecord] = []
     steps = islice(continue_steps(state, data, n_steps), max(stop_at - state.step, 0))
     for record in _with_progress(steps, progress, state.step, stop_at):

@@ -1,0 +1,108 @@
+"""Named tensors and a JSON description as one safetensors file with a checksum: no pickle.
+
+A reader never sees half of one, and notices one flipped bit. What the tensors are is the caller's
+business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dmtg_lite.files import check_is_file, write_atomically
+from dmtg_lite.schema import FieldError, parse_json
+
+
+def save_tensors(
+    path: str | Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any], *, format: str
+) -> str:
+    """Write tensors and meta to ``path``: temporary file, fsync, rename; returns the checksum.
+
+    Killed at any moment, ``path`` holds what it held before or all of this.
+    """
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    text = json.dumps(meta)
+    checksum = compute_checksum(plain, text)
+    header = {"format": format, "meta": text, "sha256": checksum}
+    write_atomically(path, save(plain, metadata=header))
+    return checksum
+
+
+def load_tensors(
+    path: str | Path, *, format: str, what: str
+) -> tuple[dict[str, Tensor], dict[str, Any], str]:
+    """Read what `save_tensors` wrote, onto the CPU: tensors, meta and checksum.
+
+    Args:
+        format: As it was written; another is refused.
+        what: Word for such a file, in messages.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not one of this format, or not what was written.
+    """
+    path = check_is_file(path, what)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            if header.get("format") != format:
+                raise FieldError(f"format {header.get('format')!r}, expected {format!r}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text = header.get("meta", "")
+        checksum = compute_checksum(tensors, text)
+        if checksum != header.get("sha256"):
+            raise FieldError("its checksum says that it is not what was written")
+        return tensors, parse_json(text, dict[str, Any]), checksum
+    except (SafetensorError, FieldError) as error:
+        raise ValueError(
+            f"{path} is not a {what} of this version ({error}). Delete it, or start in a new "
+            "folder."
+        ) from error
+
+
+def compute_checksum(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 over names, types, shapes and bytes of all tensors, and a text.
+
+    About 0.7 ms a MB: 6 ms for a toy run, 1.5 s for the 2 GB of the largest.
+    """
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def check_tensors(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Compare names, types and shapes with examples, of which the values do not matter.
+
+    Raises:
+        FieldError: With the tensor's name.
+    """
+    if set(tensors) != set(wanted):
+        missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+        raise FieldError(f"tensors are missing: {missing[:3]}, and not of this run: {extra[:3]}")
+    for name, example in wanted.items():
+        got, own = ((one.dtype, tuple(one.shape)) for one in (tensors[name], example))
+        if got != own:
+            raise FieldError(f"`{name}` must be {own[0]} of shape {own[1]}, got {got[0]} {got[1]}")
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse a weight, an average or a variance that no number is, or below 0 where none can be.
+
+    Raises:
+        FieldError: With the tensor's name.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise FieldError(f"`{name}` must be finite")
+        if name.endswith(("exp_avg_sq", "running_var")) and (tensor < 0).any():
+            raise FieldError(f"`{name}` must not be negative")
