@@ -28,6 +28,7 @@ __all__ = [
     "data",
     "experiments",
     "fit",
+    "load_result",
     "methods",
     "norm_gain",
     "sample_assignment",
@@ -51,6 +52,7 @@ _HOME = {  # public name -> the module that defines it; the names not listed are
     "train_steps": "runs.fit",
     "fit": "runs.fit",
     "History": "runs.history",
+    "load_result": "runs.load",
     "norm_gain": "runs.metrics",
 }
 
@@ -63,6 +65,7 @@ if TYPE_CHECKING:  # what `__getattr__` does, for editors and type checkers
     from dmtg_lite.core.tasks import CELEBA_9, CELEBA_40, TASKONOMY_5, Task
     from dmtg_lite.runs.fit import fit, train_steps
     from dmtg_lite.runs.history import History
+    from dmtg_lite.runs.load import load_result
     from dmtg_lite.runs.metrics import norm_gain
 
 

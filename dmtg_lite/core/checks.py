@@ -7,17 +7,20 @@ from operator import index
 from typing import Any, SupportsFloat
 
 
-def as_whole(name: str, value: Any, least: int, hint: str = "") -> int:
+MOST = 2**31 - 1  # of whatever is counted: steps are kept in 32 bits
+
+
+def as_whole(name: str, value: Any, least: int, hint: str = "", *, most: int = MOST) -> int:
     """The whole number that a value is, of Python's own type, so that it prints and saves alike.
 
     Args:
         name: Of the argument, for the message.
         value: An int, numpy's or torch's integer, or an array of one; no bool and no float.
-        least: Smallest number allowed.
+        least, most: Smallest and largest number allowed.
         hint: What else would be allowed, e.g. `` or "auto"``.
 
     Raises:
-        ValueError: If it is none, or smaller.
+        ValueError: If it is none, smaller or larger.
     """
     try:
         number = None if _is_flag(value) else index(value)
@@ -27,6 +30,8 @@ def as_whole(name: str, value: Any, least: int, hint: str = "") -> int:
         raise ValueError(
             f"`{name}` must be a whole number >= {least}{hint}, got {describe(value)}."
         )
+    if number > most:
+        raise ValueError(f"`{name}` must be at most {most}, got {describe(value)}.")
     return number
 
 

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 from dmtg_lite.core.assignment import ESTIMATORS, Estimator
-from dmtg_lite.core.checks import as_number, as_whole, describe
+from dmtg_lite.core.checks import MOST, as_number, as_whole, describe
 
 NGroups: TypeAlias = int | Literal["auto"]
 """K, or the word that leaves it to the closing costs."""
@@ -340,7 +340,8 @@ def _settle(config: Any, name: str, value: object) -> None:
 def _settle_whole(config: Any, name: str, least: int, group: str = "", hint: str = "") -> None:
     given = getattr(config, name)
     if given is not None or name not in _MAY_BE_NONE:
-        _settle(config, name, as_whole(f"{group}{name}", given, least, hint))
+        most = 2**63 - 1 if name == "seed" else MOST
+        _settle(config, name, as_whole(f"{group}{name}", given, least, hint, most=most))
 
 
 def _settle_rate(config: Any, name: str) -> None:

@@ -18,6 +18,7 @@ from dmtg_lite.core.sealed import choose_threads, sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.step import take_steps
+from dmtg_lite.core.tasks import Task
 from dmtg_lite.encoders import build_encoder
 from dmtg_lite.runs.between import choose_callbacks
 from dmtg_lite.runs.checkpoint import restore_run, save_run
@@ -31,13 +32,24 @@ def build_network(
     data: TaskData, config: TrainConfig, *, seed: int | None = None
 ) -> GroupedNetwork:
     """A freshly initialised Naive MTL network for this data, on the data's device."""
+    return build_naive(data.tasks, data.image_shape, config, seed=seed).to(data.device)
+
+
+def build_naive(
+    tasks: Sequence[Task],
+    image_shape: tuple[int, int, int],
+    config: TrainConfig,
+    *,
+    seed: int | None = None,
+) -> GroupedNetwork:
+    """The same for tasks and images of some size, on the CPU."""
     with torch.random.fork_rng(devices=[]):  # leave the caller's random stream alone
         torch.manual_seed(derive_seed(config.seed if seed is None else seed, Stream.WEIGHTS))
         encoder = build_encoder(
-            config.encoder, data.image_shape, capacity=config.capacity, pretrained=config.pretrained
+            config.encoder, image_shape, capacity=config.capacity, pretrained=config.pretrained
         )
         network = GroupedNetwork.naive(
-            data.tasks, encoder, shared=config.shared, head_hidden=config.heads.hidden
+            tasks, encoder, shared=config.shared, head_hidden=config.heads.hidden
         )
     if config.heads.train_all and encoder.decoder:
         raise ValueError(
@@ -46,7 +58,7 @@ def build_network(
         )
     # pyright knows no memory format of modules
     layout: dict[str, Any] = {"memory_format": torch.channels_last}
-    return network.to(data.device, **layout)
+    return network.to(**layout)
 
 
 @sealed()

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save
 
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
@@ -30,6 +29,13 @@ from dmtg_lite.runs.evaluate import evaluate
 from dmtg_lite.runs.fit import build_network
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
+from dmtg_lite.runs.tensors import save_tensors
+from dmtg_lite.schema import AnyFloat
+
+WEIGHTS, RUN, NUMBERS = "network.safetensors", "run.npz", "result.json"
+NETWORK_FORMAT = "dmtg-network/1"
+Numbers = dict[str, Any]
+"""What `MethodResult.to_json` gives; `load.read_numbers` reads it back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +65,14 @@ class MethodResult:
             whom in the end.
         affinity: What HOA, TAG or cosine chose by, (N, N) numbers.
         n_trials: Combinations that MTG-Net trained.
+        image_shape: (3, H, W) of the images it was trained on.
     """
 
     method: str
     groups: list[list[str]]
-    task_losses: dict[str, float]
-    task_errors: dict[str, float]
-    train_loss: float
+    task_losses: dict[str, AnyFloat]
+    task_errors: dict[str, AnyFloat]
+    train_loss: AnyFloat
     history: History
     network: GroupedNetwork
     encoder_macs: int
@@ -79,8 +86,9 @@ class MethodResult:
     agreement: float | None = None
     restarts: list[dict[str, Any]] = field(default_factory=list)
     trained_groups: Groups = field(default_factory=list)
-    affinity: list[list[float]] | None = None
+    affinity: list[list[AnyFloat]] | None = None
     n_trials: int | None = None
+    image_shape: tuple[int, int, int] | None = None
 
     def __repr__(self) -> str:
         groups = " | ".join(", ".join(group) for group in self.groups)
@@ -137,12 +145,14 @@ class MethodResult:
         """The terms of NormGain_L, ``{task: percent}``."""
         return pair_gains(self.task_losses, reference.task_losses)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Numbers:
         """Everything but network and history, as JSON-able data."""
         plain = {f.name: getattr(self, f.name) for f in fields(self)}
         del plain["history"], plain["network"]
         return plain | {
             "config": asdict(self.config),
+            "tasks": [asdict(task) for task in self.tasks],
+            "image_shape": self.image_shape and list(self.image_shape),
             "metrics": self.metrics,
             "closings": self.closings,
             "elbow": self.elbow,
@@ -150,15 +160,16 @@ class MethodResult:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Write ``result.json``, ``run.npz`` and ``network.safetensors`` into a folder."""
+        """Write ``network.safetensors``, ``run.npz`` and ``result.json`` into a folder.
+
+        `load.load_result` reads them back.
+        """
         folder = Path(folder)
-        state = {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in self.network.state_dict().items()
-        }
-        write_atomically(folder / "network.safetensors", save(state))
-        write_atomically(folder / "result.json", json.dumps(self.to_json(), indent=1).encode())
-        self.history.save(folder / "run.npz")
+        weights = self.network.state_dict()
+        checksum = save_tensors(folder / WEIGHTS, weights, {}, format=NETWORK_FORMAT)
+        self.history.save(folder / RUN)
+        numbers = self.to_json() | {"network": checksum}  # last: it says that the others are there
+        write_atomically(folder / NUMBERS, json.dumps(numbers, indent=1).encode())
         return folder
 
 
@@ -213,6 +224,7 @@ def make_result(
         agreement=None if planted is None else compute_agreement(groups, planted),
         restarts=restarts or [],
         trained_groups=trained_groups or groups,
+        image_shape=data.image_shape,
     )
     history.about = About(
         title=history.about.title,

@@ -1,0 +1,168 @@
+"""A result saved is a result that can be loaded: its network predicts as before, its numbers are
+the same, and what does not belong together is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+import torch
+from small_runs import CONFIG, DATA, DENSE_CONFIG, PICTURES, assert_equal
+
+from dmtg_lite.core.config import HeadOptions
+from dmtg_lite.core.tasks import make_tolerant
+from dmtg_lite.methods import METHODS
+from dmtg_lite.runs.load import load_result, read_numbers
+from dmtg_lite.runs.result import MethodResult
+
+SHORT = replace(CONFIG, steps=4, pretrain=2)
+GONE = object()
+NEW_PROCESS = """
+import sys, numpy, torch
+from dmtg_lite import load_result
+images = torch.from_numpy(numpy.load(sys.argv[2]))
+with torch.no_grad():
+    told = load_result(sys.argv[1]).network(images)
+numpy.savez(sys.argv[3], **{name: values.numpy() for name, values in told.items()})
+"""
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[MethodResult, Path]:
+    result = METHODS["dmtg"](DATA, 3, SHORT)
+    return result, result.save(tmp_path_factory.mktemp("saved") / "dmtg")
+
+
+def predict(result: MethodResult, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    with torch.no_grad():
+        return result.network(images)
+
+
+def test_a_loaded_result_says_what_the_saved_one_said(saved: tuple[MethodResult, Path]) -> None:
+    """Predictions bit for bit, every number, groups, history and the line that is printed."""
+    result, folder = saved
+    back = load_result(folder)
+    assert_equal(predict(back, DATA.test.images), predict(result, DATA.test.images))
+    assert not back.network.training
+    for name in {f.name for f in fields(result)} - {"history", "network"}:
+        assert getattr(back, name) == getattr(result, name), name
+    assert back.history.about == result.history.about
+    assert back.history.steps.tolist() == result.history.steps.tolist()
+    assert (repr(back), back.tasks, back.metrics) == (repr(result), result.tasks, result.metrics)
+    assert back.norm_gain_loss(result) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "change"),
+    [
+        ("stl", {}),
+        ("two_shot", {"shared": 1, "heads": HeadOptions(hidden=4)}),
+        ("prune_finetune", {"shared": 2}),
+        ("naive", {"encoder": "resnet", "steps": 1, "pretrain": 0, "tau": (5.0, 0.5)}),
+    ],
+)
+def test_whatever_the_method_it_can_be_loaded(method: str, change: dict, tmp_path: Path) -> None:
+    result = METHODS[method](DATA, 2, replace(SHORT, **change))
+    back = load_result(result.save(tmp_path))
+    assert_equal(predict(back, DATA.test.images), predict(result, DATA.test.images))
+    assert back.config == result.config
+
+
+def test_pictures_come_back_in_their_unit(tmp_path: Path) -> None:
+    """Decoders, centre and spread of the tasks, and their losses."""
+    data = replace(PICTURES, tasks=make_tolerant(PICTURES.tasks))
+    result = METHODS["dmtg"](data, 2, replace(DENSE_CONFIG, steps=1))
+    back = load_result(result.save(tmp_path))
+    assert back.tasks == data.tasks
+    assert_equal(predict(back, data.test.images), predict(result, data.test.images))
+
+
+def test_another_process_needs_no_data(saved: tuple[MethodResult, Path], tmp_path: Path) -> None:
+    """The folder may have moved, and nothing but it and the images is there."""
+    import numpy as np
+
+    result, folder = saved
+    moved = shutil.copytree(folder, tmp_path / "elsewhere")
+    np.save(tmp_path / "images.npy", DATA.test.images.numpy())
+    told = tmp_path / "told.npz"
+    arguments = [str(moved), str(tmp_path / "images.npy"), str(told)]
+    command = [sys.executable, "-c", NEW_PROCESS, *arguments]
+    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], env=dict(os.environ))
+    with np.load(told) as file:
+        for name, values in predict(result, DATA.test.images).items():
+            np.testing.assert_array_equal(file[name], values.numpy())
+
+
+@pytest.fixture
+def folder(saved: tuple[MethodResult, Path], tmp_path: Path) -> Path:
+    """A copy of its own to spoil."""
+    return shutil.copytree(saved[1], tmp_path / "result")
+
+
+def rewrite(folder: Path, **change: object) -> None:
+    """Other values in ``result.json``; `GONE` takes one out."""
+    numbers = json.loads((folder / "result.json").read_text())
+    numbers = {name: one for name, one in (numbers | change).items() if one is not GONE}
+    (folder / "result.json").write_text(json.dumps(numbers))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"method": GONE}, r"result\.json: `method` is missing"),
+        ({"groups": "abc"}, r"result\.json: `groups` must be a list, got 'abc'"),
+        ({"groups": [["t0", "t1"]]}, "`groups` must name each task of `metrics`"),
+        ({"task_errors": {"t0": None}}, r"`task_errors\['t0'\]` must be a number, got None"),
+        ({"seconds": {"wall": 1}}, r"`seconds\.cpu` is missing"),
+        ({"n_test": -3}, "`n_test` must be a whole number >= 0, got -3"),
+        ({"final_probabilities": [[1.0], [0.5, 0.5]]}, "must have 4 rows of one length"),
+        ({"config": {"lr": "fast"}}, r"describes no network: .*`lr` must be"),
+        ({"config": {"encoder": "mine"}}, "describes no network: `encoder` must be one of"),
+        ({"image_shape": [3, 12, 12]}, "must be torch.float32 of shape"),
+        ({"network": "0" * 64}, "belongs to another result"),
+        ({"tasks": GONE, "image_shape": GONE}, "a version that did not keep what a network"),
+    ],
+)
+def test_a_result_that_is_not_right_is_refused(change: dict, words: str, folder: Path) -> None:
+    """One line with the file and what is wrong in it."""
+    rewrite(folder, **change)
+    with pytest.raises(ValueError, match=words) as error:
+        load_result(folder)
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+
+
+def test_files_of_two_results_do_not_mix(folder: Path, tmp_path: Path) -> None:
+    """Weights of another run of the same shape, a recording of other tasks, or one file missing."""
+    other = METHODS["dmtg"](DATA.select(["t0", "t1", "t2"]), 3, SHORT).save(tmp_path / "other")
+    for name in ("network.safetensors", "run.npz"):
+        mine = (folder / name).read_bytes()
+        shutil.copy(other / name, folder / name)
+        with pytest.raises(ValueError, match=f"{name} belongs to another result"):
+            load_result(folder)
+        (folder / name).write_bytes(mine)
+    (folder / "network.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no network at .*network\.safetensors"):
+        load_result(folder)
+
+
+def test_one_flipped_bit_in_a_weight_is_noticed(folder: Path) -> None:
+    path = folder / "network.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"network\.safetensors is not a network .*checksum"):
+        load_result(folder)
+
+
+def test_numbers_of_older_versions_are_read(folder: Path) -> None:
+    """Without what came later; a table needs no network."""
+    newer = ("tasks", "image_shape", "network", "affinity", "n_trials")
+    rewrite(folder, **dict.fromkeys(newer, GONE))
+    assert read_numbers(folder / "result.json")["method"] == "dmtg"
