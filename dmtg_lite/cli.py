@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dmtg_lite.files import write_atomically
+from dmtg_lite.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
     from dmtg_lite.core.config import TrainConfig
@@ -29,6 +29,13 @@ OUT = {
     "evidence": "evidence.md, evidence.json and its runs",
     "reproduce": "the table as CSV and HTML, and its runs",
 }
+GOES_ON = {  # what an interrupted command says
+    "train": "finished steps are kept in {out}/checkpoints: the same command with --resume goes on",
+    "compare": "finished runs are kept in {out}/cells: the same command goes on",
+    "evidence": "finished runs are kept in {out}/cells: the same command goes on",
+    "reproduce": "finished runs are kept in {out}/cells: the same command goes on",
+}
+PLAIN = {"±": "+-", "°": " degrees", "■": "#", "□": "o"}  # for a screen that knows ASCII only
 OTHER_SPELLINGS = {  # of options that belong to a part of the config
     "--close-from": "--spare-close-from",
     "--close-every": "--spare-close-every",
@@ -45,28 +52,31 @@ def demo(args: argparse.Namespace) -> None:
     """
     from dmtg_lite.experiments import BASICS, TOY, run_all, tabulate
     from dmtg_lite.studies.suites import open_suite
-    from dmtg_lite.studies.tables import render_summary
+    from dmtg_lite.studies.tables import render_summary, write_table
     from dmtg_lite.views.replay import write_replay
 
-    faces, out = open_suite("toy_faces", seed=args.seed), Path(args.out)
-    print(f"{faces}\n{args.seeds} seeds, {args.jobs} processes: about two minutes on two cores.")
+    out = check_writable(args.out)
+    if (out / "result.json").exists():
+        raise ValueError(f"{out} holds a trained run, which would be replaced: another --out.")
+    faces = open_suite("toy_faces", seed=args.seed)
+    _say(f"{faces}\n{args.seeds} seeds, {args.jobs} processes: about two minutes on two cores.")
     jobs, seeds = args.jobs, _list_seeds(args)
     results = run_all(faces, BASICS, 3, TOY["faces"], seeds, jobs=jobs, progress=True)
     table = tabulate(results)
-    print(render_summary(table))
     # the first seed, good or bad: a demonstration that picks its best run shows nothing
     run = next(result for result in results if result.method == "dmtg")
-    print(f"\nDMTG, seed {run.config.seed}: groups found")
-    for group in run.groups:
-        print("  " + ", ".join(group))
     numbers = json.dumps([result.to_json() for result in results], indent=1)
     written = [
-        write_atomically(out / "table.csv", table.to_csv(index=False).encode()),
+        write_table(table, out / "table.csv"),
         write_atomically(out / "results.json", numbers.encode()),
         run.history.save(out / "run.npz"),
     ]
-    print(f"\nwrote {', '.join(map(str, written))}")
-    print(f"open {write_replay(run.history, out / 'replay.html')} in a browser")
+    page = write_replay(run.history, out / "replay.html")
+    _say(render_summary(table))
+    _say(f"\nDMTG, seed {run.config.seed}: groups found")
+    for group in run.groups:
+        _say("  " + ", ".join(group))
+    _say(f"\nwrote {', '.join(map(str, written))}\nopen {page} in a browser")
 
 
 def train(args: argparse.Namespace) -> None:
@@ -80,18 +90,42 @@ def train(args: argparse.Namespace) -> None:
 
     out = Path(args.out)
     checkpoints = out / "checkpoints"
-    if checkpoints.exists() and not args.resume:
-        raise ValueError(
-            f"{checkpoints} holds an earlier run: pass --resume to continue it, or another --out."
-        )
+    _protect(out, checkpoints, args)
     config, suite = _open(args)
     METHODS[args.method].check(suite, args.groups, config)
-    print(f"{args.method} on {args.suite}, K={args.groups}: {config}\n{suite}")
+    check_writable(out)  # now, not after the hours of a training
+    _say(f"{args.method} on {args.suite}, K={args.groups}: {config}\n{suite}")
     saving = Saving(checkpoints, every=args.checkpoint_every, progress=True)
     result = METHODS[args.method](suite, args.groups, config, saving=saving)
     result.save(out)
-    print(render_result(result))
-    print(f"wrote {out / 'result.json'}, {out / 'run.npz'}, {out / 'network.safetensors'}")
+    _say(render_result(result))
+    _say(f"wrote {out / 'result.json'}, {out / 'run.npz'}, {out / 'network.safetensors'}")
+
+
+def _protect(out: Path, checkpoints: Path, args: argparse.Namespace) -> None:
+    """Refuse a folder whose result, or half of one, this command would replace."""
+    from dmtg_lite.methods import METHODS
+    from dmtg_lite.schema import read_json
+
+    result = out / "result.json"
+    found = next((path for path in (checkpoints, result) if path.exists()), None)
+    if found and not args.resume:
+        raise ValueError(
+            f"{found} holds an earlier run: pass --resume to continue it, or another --out."
+        )
+    methods = {name for name in METHODS if (checkpoints / name).exists()}
+    if result.exists():
+        methods.add(read_json(result, {"method": str})["method"])
+        if not checkpoints.exists():
+            raise ValueError(
+                f"{result} is a finished run without the checkpoints that --resume needs, and "
+                "would be replaced: give another --out."
+            )
+    if others := methods - {args.method}:
+        raise ValueError(
+            f"{out} holds a run of {', '.join(sorted(others))}, which {args.method} would replace: "
+            "give another --out."
+        )
 
 
 def compare(args: argparse.Namespace) -> None:
@@ -102,12 +136,18 @@ def compare(args: argparse.Namespace) -> None:
     """
     from dmtg_lite.experiments import plan_comparison, tabulate, tabulate_tasks
     from dmtg_lite.studies.cells import run_cells
+    from dmtg_lite.studies.compare import find_refused
     from dmtg_lite.studies.suites import EMBEDDED
-    from dmtg_lite.studies.tables import render_summary, render_tasks
+    from dmtg_lite.studies.tables import render_summary, render_tasks, write_table
 
-    (config, suite), out = _open(args), Path(args.out)
+    config, suite = _open(args)
+    cells = plan_comparison(suite, args.methods, args.groups, _list_seeds(args), config)
+    out = check_writable(args.out)
+    refused = {(cell.method, why) for cell, why in find_refused(cells, suite).items()}
+    for method, why in sorted(refused):
+        _say(f"{method} is left out, the others go on: {why}")
     results = run_cells(
-        plan_comparison(suite, args.methods, args.groups, _list_seeds(args), config),
+        cells,
         suite,
         folder=out / "cells",
         jobs=args.jobs,
@@ -118,15 +158,26 @@ def compare(args: argparse.Namespace) -> None:
     if len(failed) == len(results):
         raise ValueError(f"all runs failed, the first: {failed[0]['failed']}")
     tables = {"table.csv": tabulate(results), "tasks.csv": tabulate_tasks(results)}
-    print(render_summary(tables["table.csv"]))
-    for one in failed:
-        print(
-            f"{one['method']} with seed {one['seed']} failed, the others went on: {one['failed']}"
-        )
+    written = [write_table(table, out / name) for name, table in tables.items()]
+    _say(render_summary(tables["table.csv"]))
+    for (method, why), seeds in _gather_failures(failed).items():
+        with_ = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+        _say(f"{method} with {with_} failed, the others went on: {why}")
+    for one in results:
+        if "set_aside" in one:
+            _say(one["set_aside"])
     if suite.tasks[0].is_dense:
-        print("\n" + render_tasks(tables["tasks.csv"]))
-    for name, table in tables.items():
-        print(f"wrote {write_atomically(out / name, table.to_csv(index=False).encode())}")
+        _say("\n" + render_tasks(tables["tasks.csv"]))
+    for path in written:
+        _say(f"wrote {path}")
+
+
+def _gather_failures(failed: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[str]]:
+    """Method and reason, and the seeds with which it was so."""
+    seeds: dict[tuple[str, str], list[str]] = {}
+    for one in failed:
+        seeds.setdefault((one["method"], one["failed"]), []).append(str(one["seed"]))
+    return seeds
 
 
 def evidence(args: argparse.Namespace) -> None:
@@ -136,11 +187,12 @@ def evidence(args: argparse.Namespace) -> None:
     """
     from dmtg_lite.studies.evidence import run_evidence, write_verdicts
 
-    seeds = _list_seeds(args)
-    verdicts = run_evidence(seeds, folder=Path(args.out) / "cells", jobs=args.jobs, progress=True)
-    print("\n".join(map(str, verdicts)))
+    seeds, out = _list_seeds(args), check_writable(args.out)
+    verdicts = run_evidence(seeds, folder=out / "cells", jobs=args.jobs, progress=True)
     heading = f"Seeds {seeds[0]} to {seeds[-1]}."
-    print(f"wrote {write_verdicts(verdicts, args.out, heading=heading)}")
+    written = write_verdicts(verdicts, out, heading=heading)
+    _say("\n".join(map(str, verdicts)))
+    _say(f"wrote {written}")
 
 
 def reproduce(args: argparse.Namespace) -> None:
@@ -153,17 +205,20 @@ def reproduce(args: argparse.Namespace) -> None:
     from dmtg_lite.studies.paper import Setting, render_text, reproduce_table, write_reproduction
 
     args.seeds = args.seeds or (2 if args.toy else 1)
+    setting = Setting(args.data, is_toy=args.toy, is_quick=args.quick, device=args.device)
+    out = check_writable(args.out)
     result = reproduce_table(
         args.table,
-        Path(args.out) / "cells",
-        setting=Setting(args.data, is_toy=args.toy, is_quick=args.quick, device=args.device),
+        out / "cells",
+        setting=setting,
         seeds=_list_seeds(args),
         jobs=args.jobs,
         progress=True,
     )
-    print(render_text(result))
-    for path in write_reproduction(result, args.out):
-        print(f"wrote {path}")
+    written = write_reproduction(result, out)
+    _say(render_text(result))
+    for path in written:
+        _say(f"wrote {path}")
 
 
 def replay(args: argparse.Namespace) -> None:
@@ -174,7 +229,25 @@ def replay(args: argparse.Namespace) -> None:
     from dmtg_lite.runs.history import History
     from dmtg_lite.views.replay import write_replay
 
-    print(f"open {write_replay(History.load(args.run), args.html)} in a browser")
+    _say(f"open {write_replay(History.load(args.run), args.html)} in a browser")
+
+
+def _say(text: str) -> None:
+    """Print, after the files are written: a screen is never the reason that work is lost.
+
+    Whatever it can show: ASCII, or nothing where the reader has gone (``| head -1``).
+    """
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        for sign, plain in PLAIN.items():
+            text = text.replace(sign, plain)
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # or Python would complain of it again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _list_seeds(args: argparse.Namespace) -> range:
@@ -194,10 +267,22 @@ def _open(args: argparse.Namespace) -> tuple[TrainConfig, TaskData]:
 # ---------------------------------------------------------------------- arguments
 
 
-def _count(text: str) -> int:
-    if not (text.isdecimal() and int(text) >= 1):
-        raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text!r}")
+def _whole(text: str, least: int = 0) -> int:
+    if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) < 1 << 31):
+        most = (1 << 31) - 1
+        words = f"must be a whole number, at least {least} and at most {most}, got {text!r}"
+        raise argparse.ArgumentTypeError(words)
     return int(text)
+
+
+def _count(text: str) -> int:
+    return _whole(text, least=1)
+
+
+def _path(text: str) -> str:
+    if not text or "\0" in text:  # "" would be the folder one stands in
+        raise argparse.ArgumentTypeError(f"must be a path, got {text!r}")
+    return text
 
 
 def _device(name: str) -> str:
@@ -205,8 +290,8 @@ def _device(name: str) -> str:
     import torch
 
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        torch.zeros(1, device=name).cpu()  # there and back, which "meta" cannot
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
         reason = str(error).splitlines()[0]
         raise argparse.ArgumentTypeError(f"{name!r} cannot be used here: {reason}") from None
     return name
@@ -214,8 +299,8 @@ def _device(name: str) -> str:
 
 def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     if command == "replay":
-        parser.add_argument("run", help="a .npz recording")
-        parser.add_argument("--html", required=True, help="page to write")
+        parser.add_argument("run", type=_path, help="a .npz recording")
+        parser.add_argument("--html", type=_path, required=True, help="page to write")
         return
     if command in ("train", "compare"):
         _add_suite(parser, command)
@@ -229,13 +314,14 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--quick", action="store_true", help=about)
     if command in ("train", "compare", "reproduce"):
         script = "data_scripts/prepare_celeba.py or prepare_taskonomy.py"
-        parser.add_argument("--data", help=f"folder that {script} wrote")
+        parser.add_argument("--data", type=_path, help=f"folder that {script} wrote")
         about = "cpu (default), cuda, ..."
         parser.add_argument("--device", type=_device, default="cpu", help=about)
     default = "demo" if command == "demo" else None
     about = f"folder for {OUT[command]}"
-    parser.add_argument("--out", default=default, required=default is None, help=about)
-    parser.add_argument("--seed", type=int, default=0, help="the first one (%(default)s)")
+    is_due = default is None
+    parser.add_argument("--out", type=_path, default=default, required=is_due, help=about)
+    parser.add_argument("--seed", type=_whole, default=0, help="the first one (%(default)s)")
     if command != "train":
         seeds = {"demo": 3, "compare": 3, "evidence": 10}.get(command)
         about = "number of seeds " + ("(%(default)s)" if seeds else "(1, with --toy 2)")
@@ -284,15 +370,17 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; 0, or 2 after one line on what was wrong with the input."""
+    """Run one command; 0, or 2 after one line on what was wrong with the input, or 130 after one
+    on how to go on where it was interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser(argv[0] if argv else None).parse_args(argv)
     try:
-        out = Path(getattr(args, "out", "."))
-        if out.exists() and not out.is_dir():
-            raise ValueError(f"`--out` must be a folder, {out} is a file.")
         args.function(args)
+        return 0
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"dmtg-lite: {error}", file=sys.stderr)
-        return 2
-    return 0
+        code, message = 2, str(error)
+    except KeyboardInterrupt:
+        more = GOES_ON.get(args.command, "nothing was kept").format(**vars(args))
+        code, message = 130, f"interrupted; {more}."
+    print(f"dmtg-lite: {message}", file=sys.stderr)  # now that no progress bar is left
+    return code

@@ -25,6 +25,20 @@ def check_is_file(path: str | Path, what: str = "file") -> Path:
     return path
 
 
+def check_writable(folder: str | Path) -> Path:
+    """Make a folder if it is missing, and write into it, so that what cannot be is said early.
+
+    Raises:
+        ValueError: If it is a file.
+        OSError: If it cannot be made or written to.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file, where a folder is due.")
+    write_atomically(folder / ".writable", b"").unlink()
+    return folder
+
+
 def write_atomically(path: str | Path, content: bytes) -> Path:
     """Replace ``path`` by ``content`` in one step: temporary file, fsync, rename.
 

@@ -19,6 +19,7 @@ Optimiser = Literal["adam", "sgd"]
 Schedule = Literal["constant", "plateau", "multistep"]
 Precision = Literal["float32", "bfloat16"]
 CloseRule = Literal["missed_least", "random"]
+_MOST_GROUPS = 1000  # each is a copy of the encoder
 _MOST_BRANCHES = 12  # opened when K is to be found: memory grows with every one
 
 
@@ -325,11 +326,11 @@ def as_n_groups(n_groups: Any) -> NGroups:
     """K as a number of Python's own, or ``"auto"``.
 
     Raises:
-        ValueError: If it is neither a whole number >= 1 nor ``"auto"``.
+        ValueError: If it is neither a whole number from 1 to 1000 nor ``"auto"``.
     """
     if isinstance(n_groups, str) and n_groups == "auto":
         return "auto"
-    return as_whole("n_groups", n_groups, 1, ' or "auto"')
+    return as_whole("n_groups", n_groups, 1, ' or "auto"', most=_MOST_GROUPS)
 
 
 def _settle(config: Any, name: str, value: object) -> None:

@@ -15,6 +15,7 @@ from dmtg_lite.methods.door import method
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
 from dmtg_lite.runs.saving import UNSAVED, Saving
+from dmtg_lite.schema import AnyFloat, read_json
 
 _KEEP_ONE_OF = 4  # successive halving, with quarters: 8 restarts become 2, then 1
 
@@ -107,7 +108,7 @@ class _Restart:
         # a resumed run may stand at a later step by now: what it scored here is on file
         score = self.run.saving.path(f"train_loss_{step}.json")
         if score is not None and score.exists():
-            self.train_loss = json.loads(score.read_text(encoding="utf-8"))
+            self.train_loss = float(read_json(score, AnyFloat))
             return
         self.train_loss = self.run.measure_train_loss()
         if score is not None:

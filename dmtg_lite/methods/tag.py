@@ -72,8 +72,9 @@ def _train_best(
         found = measure()
         return found.matrix.T.double().tolist(), found.encoder_macs  # [a][b]: effect of b on a
 
+    is_known = [[True] * len(data.tasks)] * len(data.tasks)
     basis = f"{data.fingerprint()}, {config}"
-    values, spent = saving.below(method).remember("affinity", basis, look)
+    values, spent = saving.below(method).remember("affinity", basis, look, is_known)
     candidates = pairwise_candidates(np.array(values), data.task_names, singles="never")
     chosen = select_groups(candidates, n_groups, maximise=True)
     result = train_groups(

@@ -4,12 +4,17 @@ method."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import isnan
 from pathlib import Path
 from typing import Any
 
 from dmtg_lite.files import write_atomically
+from dmtg_lite.schema import AnyFloat, FieldError, read_json
+
+Matrix = list[list[float]]
+_REMEMBERED = {"settings": str, "value": tuple[list[list[AnyFloat]], int]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +40,46 @@ class Saving:
         """A file in the folder, if there is one."""
         return None if self.folder is None else Path(self.folder) / name
 
-    def remember(self, name: str, settings: str, compute: Callable[[], Any]) -> Any:
-        """What ``compute`` gave the first time, read back from the folder: numbers as JSON takes
-        them.
+    def remember(
+        self,
+        name: str,
+        settings: str,
+        compute: Callable[[], tuple[Matrix, int]],
+        is_known: Sequence[Sequence[bool]],
+    ) -> tuple[Matrix, int]:
+        """The matrix and the cost that ``compute`` gave the first time, read back from the folder.
 
         So a search that is resumed chooses what it has chosen, on whatever machine.
 
+        Args:
+            name: Of the file.
+            settings: What else the matrix depends on, as one line.
+            is_known: Where the matrix holds a number; nan elsewhere.
+
         Raises:
-            ValueError: If what is there was computed with other settings.
+            ValueError: If what is there was computed with other settings, or is no such matrix.
         """
         path = self.path(f"{name}.json")
         if path is None:
             return compute()
         if not path.exists():
             write_atomically(path, json.dumps({"settings": settings, "value": compute()}).encode())
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found["settings"] != settings:
-            raise ValueError(
-                f"{path} was made with {found['settings']}; this run has {settings}. Resume with "
-                "the same data and settings, or start in a new folder."
-            )
-        return found["value"]
+        try:
+            found = read_json(path, _REMEMBERED)
+            if found["settings"] != settings:
+                raise ValueError(
+                    f"{path} was made with {found['settings']}; this run has {settings}. Resume "
+                    "with the same data and settings, or start in a new folder."
+                )
+            matrix, spent = found["value"]
+            if [[not isnan(one) for one in row] for row in matrix] != list(map(list, is_known)):
+                raise FieldError(
+                    f"{path}: `value[0]` must be {len(is_known)} x {len(is_known[0])} numbers, nan "
+                    "only where nothing was to be measured."
+                )
+        except FieldError as error:
+            raise ValueError(f"{error} Delete it, and it is measured again.") from None
+        return matrix, spent
 
     def of(self, name: str, label: str) -> dict[str, Any]:
         """What `fit` wants to know: keyword arguments for one run."""

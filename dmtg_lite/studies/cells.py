@@ -4,6 +4,7 @@ the end. The one place where processes are started."""
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -11,7 +12,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from multiprocessing import current_process, get_context
+from itertools import count
+from multiprocessing import active_children, current_process, get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,10 +23,13 @@ from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.files import write_atomically
 from dmtg_lite.methods import METHODS, Saving
+from dmtg_lite.runs.load import read_numbers
+from dmtg_lite.schema import FieldError
 
 T = TypeVar("T")
 Numbers = dict[str, Any]
-"""What `MethodResult.to_json` gives and ``k``; or method, k, seed and ``failed``, the message."""
+"""What `MethodResult.to_json` gives, ``k`` and ``fingerprint``; or method, k, seed and ``failed``,
+the message. ``set_aside`` where a damaged file stood in the way: what became of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +86,8 @@ def run_cells(
         cells: What to run.
         data: The data of all cells, or a function that makes those of a cell from `Cell.data` (in
             the process that runs it: give a function of a module).
-        folder: Where numbers are kept, a JSON file a cell; finished cells found there are read.
+        folder: Where numbers are kept, a JSON file a cell; finished cells found there are read. One
+            that is damaged, or another's, is set aside under another name and run again.
         jobs: Processes of one thread each. With one job this process's threads are used.
         progress: Show a progress bar with the time left (needs tqdm).
         keep_checkpoints: Also keep checkpoints below ``folder``, so that a long cell that is killed
@@ -100,11 +106,9 @@ def run_jobs(
         return [function(*arguments) for arguments in _show(work, len(work), progress)]
     if getattr(current_process(), "_inheriting", False):  # a child that reads the caller's script
         sys.exit(1)  # and would start children of its own; its parent says what to write
-    # spawn: a forked child of a process that has used torch's threads can hang;
-    # one thread each: processes share the cores
-    with ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    others = set(active_children())
+    # spawn: a forked child of a process that has used torch's threads can hang
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker) as pool:
         futures = [pool.submit(function, *arguments) for arguments in work]
         try:
             for future in _show(as_completed(futures), len(work), progress):
@@ -117,8 +121,16 @@ def run_jobs(
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for worker in set(active_children()) - others:  # or we would wait for their hours
+                worker.terminate()
             raise
     return [future.result() for future in futures]
+
+
+def _start_worker() -> None:
+    """One thread, since processes share the cores; and an end without words at Ctrl-C."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run_cell(
@@ -128,20 +140,53 @@ def _run_cell(
     keep_checkpoints: bool,
 ) -> Numbers:
     data = data if isinstance(data, TaskData) else _make_data(data, cell.data)
-    name = cell.name(data.fingerprint())
+    fingerprint, k = data.fingerprint(), cell.k or len(data.tasks)
+    name, more = cell.name(fingerprint), {}
     path = None if folder is None else folder / f"{name}.json"
     if path is not None and path.exists():
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return _read_cell(path, cell, data, fingerprint)
+        except ValueError as error:  # its hours are lost, and must not cost those of the others
+            more = {"set_aside": f"{error} Kept as {_set_aside(path).name}, and run again."}
     saving = Saving(folder / "checkpoints" / name if folder and keep_checkpoints else None)
     try:
-        result = METHODS[cell.method](data, cell.k or len(data.tasks), cell.config, saving=saving)
+        METHODS[cell.method].check(data, k, cell.config)
+        result = METHODS[cell.method](data, k, cell.config, saving=saving)
     except Exception as error:  # noqa: BLE001  one cell must not cost the others their hours
         message = f"{type(error).__name__}: {error}"
-        return {"method": cell.method, "k": cell.k, "seed": cell.seed, "failed": message}
-    numbers = result.to_json() | {"k": cell.k}
+        return {"method": cell.method, "k": cell.k, "seed": cell.seed, "failed": message} | more
+    numbers = result.to_json() | {"k": cell.k, "fingerprint": fingerprint}
     if path is not None:
         write_atomically(path, json.dumps(numbers, indent=1).encode())
+    return numbers | more
+
+
+def _read_cell(path: Path, cell: Cell, data: TaskData, fingerprint: str) -> Numbers:
+    """The numbers of a finished cell, if they are those of this cell on these data.
+
+    Raises:
+        FieldError: If they are damaged, or were copied from another cell; file and field are named.
+    """
+    numbers = read_numbers(path)
+    own = {
+        "method": cell.method,
+        "k": cell.k,
+        "config": json.loads(json.dumps(asdict(cell.config))),  # tuples are lists there
+        "metrics": {task.name: task.metric for task in data.tasks},
+        "data": data.name,
+    }
+    if "fingerprint" in numbers:  # which older versions did not keep
+        own["fingerprint"] = fingerprint
+    for field, value in own.items():
+        if numbers.get(field) != value:
+            raise FieldError(f"{path}: `{field}` is that of another run.")
     return numbers
+
+
+def _set_aside(path: Path) -> Path:
+    """Give a file that cannot be used a name that no file has; its new path."""
+    names = (path.with_name(f"{path.name}.damaged{n}") for n in count(1))
+    return path.rename(next(name for name in names if not name.exists()))
 
 
 @lru_cache(maxsize=1)  # cells of a seed follow one another

@@ -87,11 +87,34 @@ def plan_comparison(
     seeds: Iterable[int],
     config: TrainConfig,
 ) -> list[Cell]:
-    """Checked cells: methods x groups x seeds, and Naive MTL as the reference."""
+    """Checked cells: methods x groups x seeds, and Naive MTL as the reference.
+
+    What a method cannot be asked for is no reason not to run the others: such cells stay, and
+    `run_cells` reports them as failed; see `find_refused`.
+
+    Raises:
+        ValueError: If a method is unknown, or nothing but the reference could run.
+    """
     names = list(methods or choose_methods(data))
     names = names if "naive" in names else ["naive", *names]
-    _check(data, names, groups, config)
-    return make_cells(names, groups, seeds, config)
+    _check(data, [name for name in names if name not in METHODS] or ["naive"], groups, config)
+    cells = make_cells(names, groups, seeds, config)
+    refused = find_refused(cells, data)
+    asked = [cell for cell in cells if cell.method != "naive"]
+    if asked and len(refused) == len(asked):
+        raise ValueError(next(iter(refused.values())))
+    return cells
+
+
+def find_refused(cells: Sequence[Cell], data: TaskData) -> dict[Cell, str]:
+    """The cells whose method cannot be asked for that on these data, and why."""
+    refused = {}
+    for cell in cells:
+        try:
+            METHODS[cell.method].check(data, cell.k or len(data.tasks), cell.config)
+        except ValueError as error:
+            refused[cell] = str(error)
+    return refused
 
 
 def compare(
@@ -118,10 +141,11 @@ def compare(
         folder, jobs, progress, keep_checkpoints: See `cells.run_cells`.
 
     Returns:
-        One row per run; a run that failed says so in ``note``, and the others are there.
+        One row per run; a run that failed, or that its method cannot be asked for, says so in
+        ``note``, and the others are there.
 
     Raises:
-        ValueError: If a method is unknown or cannot be asked for that.
+        ValueError: If a method is unknown, or nothing but the reference could run.
     """
     config = config or TOY.get(data.name.removeprefix("toy_"), TOY["faces"])
     several = isinstance(n_groups, Iterable) and not isinstance(n_groups, str)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isnan, nan
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from dmtg_lite.core.tasks import METRIC_LABELS
+from dmtg_lite.files import write_atomically
 from dmtg_lite.methods import MethodResult
 from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
 
@@ -66,8 +68,21 @@ def tabulate(
             row["note"] = f"no gains: {reference} failed with this seed"
         elif at_zero := ", ".join(name for name, gain in error_gains.items() if isnan(gain)):
             row["note"] = f"no relative gain: {reference} is at 0 on {at_zero}"
-        rows.append(row)
+        rows.append(row | {"note": "; ".join(filter(None, (row["note"], run.get("set_aside"))))})
     return pd.DataFrame(rows)
+
+
+def write_table(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write a table as CSV, atomically.
+
+    A text that a spreadsheet would take for a formula, as a task's name may be, gets a quote mark
+    before it (OWASP, CSV injection); numbers stay as they are.
+    """
+    return write_atomically(path, table.map(_disarm).to_csv(index=False).encode())
+
+
+def _disarm(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(tuple("=+-@\t\r")) else cell
 
 
 def tabulate_tasks(

@@ -426,6 +426,34 @@ def test_a_search_is_remembered_with_its_settings(
         methods.tag(FACES, 2, replace(CONFIG, lr=0.01), saving=Saving(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "this must be an object, got"),
+        ("null", "this must be an object, got None"),
+        ("[" * 10_000, "this is no JSON that can be read"),
+        ('{"settings": "SETTINGS"}', "`value` is missing"),
+        (
+            '{"settings": "SETTINGS", "value": [[["1"]], 3]}',
+            r"`value\[0\]\[0\]\[0\]` must be a num",
+        ),
+        ('{"settings": "SETTINGS", "value": [[[1.0, NaN]], 3]}', r"`value\[0\]` must be 2 x 3 num"),
+        ('{"settings": "SETTINGS", "value": [[], -1]}', r"`value\[1\]` must be a whole number"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_what_was_remembered_must_be_what_was_measured(
+    content: str, words: str, tmp_path: Path
+) -> None:
+    """HOA's losses, from a file that somebody else made: refused by file and field."""
+    two = FACES.select(FACES.task_names[:2])
+    path = tmp_path / "hoa" / "pairs_losses.json"
+    path.parent.mkdir()
+    path.write_text(content.replace("SETTINGS", f"{two.fingerprint()}, {CONFIG}"))
+    with pytest.raises(ValueError, match=rf"pairs_losses\.json: {words}"):
+        methods.hoa(two, 2, CONFIG, saving=Saving(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["hoa", "tag", "cosine", "mtg_net"])
 def test_too_many_tasks_are_refused_before_any_training(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -169,10 +175,22 @@ def test_replay_turns_a_run_into_a_page(tmp_path: Path) -> None:
         (["train", "digits", *QUICK, "--method", "planted"], "no planted groups"),
         (["train", "imagenet"], "invalid choice: 'imagenet'"),
         (["compare", "toy_faces", *QUICK, "--seeds", "0"], "at least 1"),
-        (["compare", "toy_faces", *QUICK, "--groups", "auto"], "random needs a number of groups"),
+        (
+            ["compare", "toy_faces", *QUICK, "--methods", "random", "--groups", "auto"],
+            "random needs a number of groups",
+        ),
         (["train", "toy_faces", *AUTO, "--method", "hoa"], '"auto" is for dmtg, two_shot'),
         (["train", "toy_faces", "--groups", "many"], "whole number or 'auto', got 'many'"),
         (["train", "toy_faces", "--steps", "20"], "branches are to close, the last after step 500"),
+        (["demo", "--seed=-3"], "argument --seed: must be a whole number, at least 0"),
+        (["train", "toy_faces", "--seed", "9" * 20], "argument --seed: must be a whole number"),
+        (["compare", "toy_faces", "--seeds", "\u00b2"], "argument --seeds: must be a whole number"),
+        (["train", "toy_faces", *QUICK, "--groups", "9" * 20], "`n_groups` must be at most 1000"),
+        (["train", "toy_faces", *QUICK, "--capacity", "9" * 20], "`capacity` must be at most"),
+        (["train", "toy_faces", *QUICK, "--batch-size", "9" * 20], "`batch_size` must be at most"),
+        (["train", "toy_faces", *QUICK, "--device", "meta"], "'meta' cannot be used here"),
+        (["compare", "toy_faces", *QUICK, "--device", "privateuseone"], "cannot be used here"),
+        (["train", "celeba9", "--data", ""], "argument --data: must be a path, got ''"),
     ],
     ids=lambda value: None if isinstance(value, str) else " ".join(value[:2] + value[-2:]),
 )
@@ -182,6 +200,173 @@ def test_a_bad_command_is_one_line_and_2(
     """What was wrong, and nothing that looks like a finished run."""
     assert message in fails([*arguments, "--out", str(tmp_path / "out")], capsys)
     assert not (tmp_path / "out" / "result.json").exists()
+
+
+@pytest.mark.parametrize("command", ["demo", "train toy_faces", "compare toy_faces", "evidence"])
+def test_an_empty_folder_name_is_not_the_folder_one_stands_in(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an unset variable of a shell gives it."""
+    monkeypatch.chdir(tmp_path)
+    message = fails([*command.split(), "--out", ""], capsys)
+    assert "argument --out: must be a path, got ''" in message
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["demo", "train toy_faces", "compare toy_faces", "evidence"])
+def test_a_folder_that_cannot_be_written_to_is_found_out_before_any_training(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not after the hours of a pretraining; the message names it."""
+    monkeypatch.setattr("dmtg_lite.runs.fit.continue_steps", None)
+    (tmp_path / "file").touch()
+    for out, words in (("file/below", "Not a directory"), ("file", "a folder is due")):
+        quick = QUICK if "toy" in command else []
+        message = fails([*command.split(), *quick, "--out", str(tmp_path / out)], capsys)
+        assert words in message
+        assert out in message
+
+
+def test_train_replaces_nothing_of_another_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Neither with --resume nor where a result has lost its checkpoints, nor by a demonstration."""
+    train = ["train", "toy_faces", *QUICK, "--out", str(tmp_path)]
+    assert cli.main(train) == 0
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    message = fails([*train, "--resume", "--method", "naive"], capsys)
+    assert f"{tmp_path} holds a run of dmtg, which naive would replace" in message
+    assert "holds a trained run" in fails(["demo", "--out", str(tmp_path)], capsys)
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert "result.json holds an earlier run" in fails(train, capsys)
+    assert "finished run without the checkpoints" in fails([*train, "--resume"], capsys)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("train", "steps are kept in {}/checkpoints: the same command with --resume goes on."),
+        ("compare", "runs are kept in {}/cells: the same command goes on."),
+    ],
+)
+def test_an_interrupt_says_how_to_go_on(
+    command: str,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Ctrl-C: one line and exit code 130, the shell's word for it."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    for name in ("naive", "dmtg"):
+        monkeypatch.setitem(METHODS, name, replace(METHODS[name], train=interrupt))
+    assert cli.main([command, "toy_faces", *QUICK, "--out", str(tmp_path)]) == 130
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == f"dmtg-lite: interrupted; finished {words.format(tmp_path)}"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs a group of processes")
+@pytest.mark.parametrize("to_all", [True, False], ids=["terminal", "kill"])
+def test_an_interrupt_ends_worker_processes_too(to_all: bool, tmp_path: Path) -> None:
+    """At once and without a traceback, whether the workers hear of it themselves or not."""
+    command = [*"compare toy_rooms --steps 5000 --pretrain 1 --seeds 4 --jobs 2".split()]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dmtg_lite", *command, "--spare-branches", "0", "--out", tmp_path],
+        stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(25)  # until the workers train
+    (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].endswith("the same command goes on.")
+
+
+def test_a_full_disk_is_said_with_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What writing itself says has no name in it."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("dmtg_lite.cli.check_writable", Path)
+    monkeypatch.setattr(os, "fsync", full)
+    message = fails(["train", "toy_faces", *QUICK, "--out", str(tmp_path)], capsys)
+    assert "No space left on device" in message
+    assert "pretrain.safetensors" in message
+
+
+COMPARE = ["compare", "toy_faces", *QUICK, "--methods", "random", "--seeds", "2", "--out"]
+
+
+@pytest.mark.parametrize("screen", ["ascii", "gone"])
+def test_no_screen_is_a_reason_to_lose_a_table(
+    screen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ASCII (LC_ALL=C), or a reader who has left (| head -1): files first, 0 in the end."""
+    if screen == "ascii":
+        stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        stdout = os.fdopen(writer, "w")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert cli.main([*COMPARE, str(tmp_path)]) == 0
+    assert {"table.csv", "tasks.csv"} <= {path.name for path in tmp_path.iterdir()}
+    if screen == "ascii":
+        text = stdout.buffer.getvalue().decode("ascii")
+        assert "mean +- standard deviation over 2 seeds" in text
+    stdout.close()
+
+
+def test_help_can_be_read_on_any_screen(capsys: pytest.CaptureFixture) -> None:
+    for command in ("demo", "train", "compare", "evidence", "reproduce", "replay"):
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+    assert capsys.readouterr().out.isascii()
+
+
+def test_compare_leaves_out_what_a_method_cannot_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """And says so before and after, and in the table; the others run."""
+    groups = ["--methods", "random", "stl", "--groups", 3, 12]
+    printed = works(*COMPARE, tmp_path, *groups, "--seeds", 1, capsys=capsys)
+    reason = "`n_groups` must be in 1..9 for random, got 12."
+    assert printed.startswith(f"random is left out, the others go on: {reason}")
+    assert f"random with seed 0 failed, the others went on: ValueError: {reason}" in printed
+    table = pandas.read_csv(tmp_path / "table.csv").set_index(["method", "k"])
+    assert table.loc[("random", 12), "note"] == f"failed: ValueError: {reason}"
+    assert table["total_loss"].notna().tolist() == [True, True, False, True]
+
+
+def test_a_damaged_cell_is_set_aside_and_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The others' hours are not lost, nor is the file; the screen and the table tell of it."""
+    works(*COMPARE, tmp_path, capsys=capsys)
+    first = pandas.read_csv(tmp_path / "table.csv")
+    naive, again, copied, whole = sorted((tmp_path / "cells").iterdir())
+    before = whole.stat().st_mtime_ns
+    naive.write_text("[]")
+    again.write_text('{"method": "naive"}')
+    copied.write_bytes(whole.read_bytes())
+    printed = works(*COMPARE, tmp_path, capsys=capsys)
+    assert f"{naive}: this must be an object, got []. Kept as {naive.name}.damaged1" in printed
+    assert f"{again}: `groups` is missing. Kept as" in printed
+    assert f"{copied}: `config` is that of another run. Kept as" in printed
+    assert naive.with_name(f"{naive.name}.damaged1").read_text() == "[]"
+    assert whole.stat().st_mtime_ns == before
+    second = pandas.read_csv(tmp_path / "table.csv")
+    assert second["note"].str.contains("damaged1", na=False).sum() == 3
+    numbers = ["total_loss", "total_error", "norm_gain_loss"]
+    pandas.testing.assert_frame_equal(first[numbers], second[numbers])
 
 
 def test_train_finds_k_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

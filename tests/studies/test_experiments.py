@@ -26,6 +26,7 @@ from dmtg_lite.experiments import (
 )
 from dmtg_lite.methods import METHODS
 from dmtg_lite.studies.cells import make_cells, run_cells
+from dmtg_lite.studies.tables import write_table
 
 FACES = data.toy_faces(n_train=200, n_val=50, n_test=80)
 CONFIG = TrainConfig(steps=20, pretrain=10, batch_size=32)
@@ -217,6 +218,15 @@ def test_a_cell_that_fails_is_reported_and_the_others_go_on(tmp_path: Path) -> N
         "naive",
         "dmtg",
     }
+
+
+def test_no_cell_of_a_table_is_a_formula(tmp_path: Path) -> None:
+    """A task may be called =cmd(...), and a spreadsheet would run that; numbers stay numbers."""
+    words = ["=1+1", "+1", "-x", "@x", "\tx", "fine", ""]
+    table = pandas.DataFrame({"task": words, "gain": [-1.5] * 7})
+    back = pandas.read_csv(write_table(table, tmp_path / "t.csv"), keep_default_na=False)
+    assert back["task"].tolist() == [*(f"'{word}" for word in words[:5]), "fine", ""]
+    assert back["gain"].tolist() == [-1.5] * 7
 
 
 def make_faces(seed: int):

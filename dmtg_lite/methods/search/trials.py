@@ -51,6 +51,7 @@ def try_groups(
         f"{label}_losses",
         f"{data.fingerprint()}, {config}",
         lambda: _train(data, groups, config, saving, label),
+        is_known=[[name in group for group in groups] for name in data.task_names],
     )
     return torch.tensor(losses, dtype=torch.float64), spent
 

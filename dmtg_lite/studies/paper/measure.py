@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dmtg_lite.runs.load import read_numbers
 from dmtg_lite.runs.metrics import sum_errors, total
 from dmtg_lite.studies.cells import Numbers
 from dmtg_lite.studies.paper.costs import Costs, count_costs
@@ -171,7 +172,7 @@ def tabulate_gains(rows: Sequence[Row], spec: Spec, results: Results) -> list[Li
 
 def tabulate_costs(printed: Sequence[Line], setting: Setting, folder: Path) -> list[Line]:
     """Table A1: multiply-adds by counting, hours of the finished runs that a folder holds."""
-    finished = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("*.json"))]
+    finished = [read_numbers(path) for path in sorted(folder.glob("*.json"))]
 
     @cache
     def count(suite: str) -> Costs:
@@ -207,6 +208,6 @@ def _find_hours(
     return [
         run["seconds"]["wall"] / 3600
         for run in finished
-        if (run["method"], run["k"], run["data"]) == (method, k, name)
+        if (run["method"], run.get("k"), run["data"]) == (method, k, name)
         and run["config"] | {"seed": config["seed"]} == config
     ]

@@ -14,7 +14,7 @@ from dmtg_lite.files import write_atomically
 from dmtg_lite.studies.paper.measure import SERVED
 from dmtg_lite.studies.paper.reproduction import Reproduction
 from dmtg_lite.studies.paper.specs import describe, load_paper
-from dmtg_lite.studies.tables import NAMES, align
+from dmtg_lite.studies.tables import NAMES, align, write_table
 from dmtg_lite.views.plots import (
     GREY,
     GROUP_COLOURS,
@@ -54,9 +54,8 @@ def write_reproduction(result: Reproduction, out: str | Path) -> list[Path]:
         The two paths. ``comparable`` is the first column of the CSV.
     """
     out = Path(out)
-    csv = result.frame.to_csv(index=False)
     return [
-        write_atomically(out / f"{result.table}.csv", csv.encode()),
+        write_table(result.frame, out / f"{result.table}.csv"),
         write_atomically(out / f"{result.table}.html", render_page(result).encode()),
     ]
 
