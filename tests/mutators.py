@@ -1,7 +1,10 @@
-"""Seeded ways to damage what a program reads: bytes of a file, or the values of a JSON document."""
+"""Seeded ways to damage what a program reads: bytes of a file, the values of a JSON document, or
+named arrays."""
 
 import copy
 import random
+
+import numpy as np
 
 WRONG_VALUES = [
     None,
@@ -58,6 +61,33 @@ def mutate_json(document, seed: int):
     else:
         holder[key] = rng.choice(WRONG_VALUES)
     return document
+
+
+def mutate_arrays(arrays: dict, seed: int) -> dict:
+    """A copy with one array dropped, renamed, retyped, reshaped, cut, emptied or lied about."""
+    rng = random.Random(seed)
+    arrays = dict(arrays)
+    name = rng.choice(sorted(arrays))
+    array = arrays.pop(name)
+    kind = rng.choice(["retype", "retype", "reshape", "cut", "empty", "drop", "rename", "lie"])
+    if kind == "rename":
+        arrays[f"{name}_"] = array
+    elif kind == "retype":
+        types = [np.int8, np.uint8, np.float16, np.float64, np.int64, np.bool_]
+        with np.errstate(all="ignore"):
+            array = array.astype(rng.choice([t for t in types if t != array.dtype]))
+    elif kind == "reshape":
+        array = rng.choice([array.reshape(-1), array[None], array.reshape(-1)[:1].reshape(())])
+    elif kind == "cut":
+        array = array[: len(array) // 2] if array.ndim else array.reshape(1, 1)
+    elif kind == "empty":
+        array = np.empty(0, array.dtype)
+    elif kind == "lie":
+        lies = [np.nan, np.inf, -1, 1e30] if array.dtype.kind == "f" else [0, 1, 255]
+        array = np.full(array.shape, rng.choice(lies)).astype(array.dtype)
+    if kind not in ("drop", "rename"):
+        arrays[name] = array
+    return arrays
 
 
 def _places(document):

@@ -27,10 +27,16 @@ from dmtg_lite.schema import FieldError, check_value
 FORMAT = "dmtg-checkpoint/5"
 
 
+class Settings(TypedDict):
+    """What a run must have in common with the one it continues, beside its config."""
+
+    served: list[list[str]]  # names of the tasks with a head in each branch, at the start
+
+
 class Meta(TypedDict):
     """The numbers of a run that are no tensors."""
 
-    settings: dict[str, Any]
+    settings: Settings
     step: int
     encoder_macs: int
     lr_scale: float
@@ -235,7 +241,7 @@ def _settings(state: TrainState) -> dict[str, Any]:
 
 def _show(key: str, value: Any) -> str:
     """One differing setting, short enough for a line: heads by their number in each branch."""
-    if key == "served" and isinstance(value, list):
+    if key == "served" and value:
         first = ", ".join(value[0][:3])
         return f"K={len(value)} with {[len(tasks) for tasks in value]} heads ({first}, ...)"
     return f"{key}={value!r}"

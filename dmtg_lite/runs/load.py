@@ -111,6 +111,8 @@ def _rebuild(numbers: Mapping[str, Any]) -> dict[str, Any]:
     """Of a result's JSON what is not plain: config, image size, and the pruned network's form."""
     tasks = tuple(Task(**task) for task in numbers["tasks"])
     channels, height, width = numbers["image_shape"]
+    if not channels * height * width:
+        raise FieldError(f"`image_shape` must be above 0, got {numbers['image_shape']}")
     config = TrainConfig.from_json(numbers["config"])
     # the encoder's first weights are of no use: its last ones are in the file
     plain = replace(config, pretrained=None)

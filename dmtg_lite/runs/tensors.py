@@ -28,7 +28,10 @@ def save_tensors(
 
     Killed at any moment, ``path`` holds what it held before or all of this.
     """
-    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    packed = torch.contiguous_format  # whatever lies in memory, the file knows no layout
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=packed) for name, tensor in tensors.items()
+    }
     text = json.dumps(meta)
     checksum = compute_checksum(plain, text)
     header = {"format": format, "meta": text, "sha256": checksum}

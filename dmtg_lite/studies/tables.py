@@ -78,7 +78,8 @@ def write_table(table: pd.DataFrame, path: str | Path) -> Path:
     A text that a spreadsheet would take for a formula, as a task's name may be, gets a quote mark
     before it (OWASP, CSV injection); numbers stay as they are.
     """
-    return write_atomically(path, table.map(_disarm).to_csv(index=False).encode())
+    text = table.map(_disarm).to_csv(index=False)
+    return write_atomically(path, text.encode(errors="replace"))  # half a character is "?"
 
 
 def _disarm(cell: Any) -> Any:
