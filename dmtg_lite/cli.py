@@ -163,9 +163,6 @@ def compare(args: argparse.Namespace) -> None:
     for (method, why), seeds in _gather_failures(failed).items():
         with_ = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
         _say(f"{method} with {with_} failed, the others went on: {why}")
-    for one in results:
-        if "set_aside" in one:
-            _say(one["set_aside"])
     if suite.tasks[0].is_dense:
         _say("\n" + render_tasks(tables["tasks.csv"]))
     for path in written:

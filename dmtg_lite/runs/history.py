@@ -366,8 +366,14 @@ class History:
                 raise FieldError(f"`closings` names a branch or task that is not there: {closing}.")
         if elbow and not len(elbow["n_branches"]) == len(elbow["branches"]) == len(elbow["costs"]):
             raise FieldError("`elbow` must hold as many costs as branches.")
-        *first, matrices = self.ARRAYS
-        self.append(*(arrays[name] for name in first), arrays.get(matrices))
+        self.append(
+            arrays["steps"],
+            arrays["probabilities"],
+            arrays["task_losses"],
+            arrays["tau"],
+            arrays["lr_assignment"],
+            arrays.get("loss_matrices"),
+        )
         self.elbow, self._closings = elbow, list(closings)
 
 
@@ -375,10 +381,10 @@ _SPARE = {"closings": list[Closing], "elbow": Elbow | None}
 
 
 def _check_records(arrays: Mapping[str, np.ndarray]) -> None:
-    """Refuse steps that do not go up, what is no probability, and losses that no run could have."""
+    """Refuse steps that go back, what is no probability, and losses that no run could have."""
     steps, p, losses = (arrays[name] for name in ("steps", "probabilities", "task_losses"))
-    if (np.diff(steps, prepend=0) < 1).any():
-        raise FieldError("`steps` must go up from 1.")
+    if (np.diff(steps, prepend=0) < 0).any():
+        raise FieldError("`steps` must be >= 0 and never go back.")
     if not ((p >= 0) & (p <= 1) | np.isnan(p)).all():
         raise FieldError("`probabilities` must lie between 0 and 1.")
     if not np.isfinite(losses[:1]).all():  # a run that blew up began well

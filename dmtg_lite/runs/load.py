@@ -103,8 +103,10 @@ def load_result(folder: str | Path) -> MethodResult:
     if history.task_names != [task.name for task in network.tasks]:
         raise ValueError(f"{folder / RUN} belongs to another result than {NUMBERS} beside it.")
     network.load_state_dict(tensors)
-    kept = {f.name: numbers[f.name] for f in fields(MethodResult) if f.name in numbers}
-    return MethodResult(**kept | rebuilt | {"history": history})
+    whole: dict[str, Any] = {f.name: numbers.get(f.name) for f in fields(MethodResult)}
+    whole |= rebuilt
+    whole["history"] = history
+    return MethodResult(**whole)
 
 
 def _rebuild(numbers: Mapping[str, Any]) -> dict[str, Any]:

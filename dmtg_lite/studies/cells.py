@@ -89,13 +89,17 @@ def run_cells(
         folder: Where numbers are kept, a JSON file a cell; finished cells found there are read. One
             that is damaged, or another's, is set aside under another name and run again.
         jobs: Processes of one thread each. With one job this process's threads are used.
-        progress: Show a progress bar with the time left (needs tqdm).
+        progress: Show a progress bar with the time left (needs tqdm), and what was set aside.
         keep_checkpoints: Also keep checkpoints below ``folder``, so that a long cell that is killed
             continues where it was. Not worth it for cells of seconds.
     """
     folder = None if folder is None else Path(folder)
     work = [(cell, data, folder, keep_checkpoints) for cell in cells]
-    return run_jobs(_run_cell, work, jobs=jobs, progress=progress)
+    results = run_jobs(_run_cell, work, jobs=jobs, progress=progress)
+    for one in results:
+        if progress and "set_aside" in one:
+            print(one["set_aside"], file=sys.stderr)
+    return results
 
 
 def run_jobs(

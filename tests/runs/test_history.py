@@ -192,7 +192,7 @@ def save_with(path: Path, **change: object) -> Path:
         ({"task_names": [1, 2]}, r"`task_names\[0\]` must be text, got 1"),
         ({"n_groups": 2}, r"`probabilities` must be float32 of shape \(9, 2, 2\), got"),
         ({"task_losses": np.full((9, 2), np.nan, np.float32)}, "`task_losses` must be finite"),
-        ({"steps": np.arange(9, 0, -1, np.int32)}, "`steps` must go up from 1"),
+        ({"steps": np.arange(9, 0, -1, np.int32)}, "`steps` must be >= 0 and never go back"),
         ({"steps": np.array(3, np.int32)}, r"`steps` must be int32 of shape \(1,\), got"),
         ({"tau": np.full(9, np.nan, np.float32)}, "`tau` must be finite"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,6 +98,17 @@ def test_another_process_needs_no_data(saved: tuple[MethodResult, Path], tmp_pat
     with np.load(told) as file:
         for name, values in predict(result, DATA.test.images).items():
             np.testing.assert_array_equal(file[name], values.numpy())
+
+
+def test_the_page_on_saved_runs_is_right(saved: tuple[MethodResult, Path], tmp_path: Path) -> None:
+    """Its lines run as they stand, beside a folder of the name that they use."""
+    root = Path(__file__).parents[2]
+    text = (root / "docs" / "saved_runs.md").read_text("utf-8")
+    code = "".join(re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    shutil.copytree(saved[1], tmp_path / "runs" / "mine")
+    code = f"images = __import__('torch').zeros(2, 3, 8, 8)\n{code}"
+    command, paths = [sys.executable, "-W", "error", "-c", code], {"PYTHONPATH": str(root)}
+    subprocess.run(command, check=True, cwd=tmp_path, env=os.environ | paths)
 
 
 @pytest.fixture
