@@ -142,7 +142,7 @@ def compare(args: argparse.Namespace) -> None:
 
     config, suite = _open(args)
     cells = plan_comparison(suite, args.methods, args.groups, _list_seeds(args), config)
-    out = check_writable(args.out)
+    out = Path(args.out)
     refused = {(cell.method, why) for cell, why in find_refused(cells, suite).items()}
     for method, why in sorted(refused):
         _say(f"{method} is left out, the others go on: {why}")
@@ -184,7 +184,7 @@ def evidence(args: argparse.Namespace) -> None:
     """
     from dmtg_lite.studies.evidence import run_evidence, write_verdicts
 
-    seeds, out = _list_seeds(args), check_writable(args.out)
+    seeds, out = _list_seeds(args), Path(args.out)
     verdicts = run_evidence(seeds, folder=out / "cells", jobs=args.jobs, progress=True)
     heading = f"Seeds {seeds[0]} to {seeds[-1]}."
     written = write_verdicts(verdicts, out, heading=heading)
@@ -202,12 +202,11 @@ def reproduce(args: argparse.Namespace) -> None:
     from dmtg_lite.studies.paper import Setting, render_text, reproduce_table, write_reproduction
 
     args.seeds = args.seeds or (2 if args.toy else 1)
-    setting = Setting(args.data, is_toy=args.toy, is_quick=args.quick, device=args.device)
-    out = check_writable(args.out)
+    out = Path(args.out)
     result = reproduce_table(
         args.table,
         out / "cells",
-        setting=setting,
+        setting=Setting(args.data, is_toy=args.toy, is_quick=args.quick, device=args.device),
         seeds=_list_seeds(args),
         jobs=args.jobs,
         progress=True,

@@ -6,7 +6,6 @@ from math import isfinite
 from operator import index
 from typing import Any, SupportsFloat
 
-
 MOST = 2**31 - 1  # of whatever is counted: steps are kept in 32 bits
 
 

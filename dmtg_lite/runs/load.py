@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.groups import labels_from_groups
 from dmtg_lite.core.record import Closing, Elbow
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import METRICS, Task
 from dmtg_lite.runs.fit import build_naive
 from dmtg_lite.runs.history import History
@@ -70,6 +71,7 @@ def _check_names(numbers: Numbers) -> None:
         raise FieldError(f"`final_probabilities` must have {len(names)} rows of one length.")
 
 
+@sealed()
 def load_result(folder: str | Path) -> MethodResult:
     """Read what `MethodResult.save` or ``dmtg-lite train`` wrote, onto the CPU.
 

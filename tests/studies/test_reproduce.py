@@ -169,6 +169,9 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
             "task_errors": dict.fromkeys(names, error),
             "task_losses": dict.fromkeys(names, error / 100),
             "seconds": {"wall": 1800.0 * (1 + config.seed), "cpu": 0.0},
+            "note": "", "n_test": 12, "train_loss": 1.0, "encoder_macs": 1, "encoder_cost": 1.0,
+            "encoder_passes": 1.0, "agreement": None, "restarts": [], "closings": [], "elbow": None,
+            "final_probabilities": [[1.0]] * len(names),
         }  # fmt: skip
         return SimpleNamespace(to_json=lambda: numbers)
 
