@@ -21,6 +21,7 @@ import pytest
 import torch
 from mutators import mutate_arrays, mutate_bytes, mutate_json
 from runs import small_runs
+from safetensors.torch import save_file
 
 from dmtg_lite import cli, data
 from dmtg_lite.core.config import TrainConfig
@@ -266,12 +267,14 @@ def test_no_checkpoint_made_to_do_harm_is_loaded(files: Path) -> None:
         spoil(tensors, meta, change, files / name)
     content = (files.parent / "good").read_bytes()
     (files / "flip").write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:])
-    (files / "old").write_bytes(content.replace(FORMAT.encode(), b"dmtg-checkpoint/4"))
+    save_file(tensors, files / "old", metadata={"format": "dmtg-checkpoint/4", "meta": "{}"})
+    (files / "new").write_bytes(content.replace(FORMAT.encode(), b"dmtg-checkpoint/9"))
     (files / "folder").mkdir()
     os.mkfifo(files / "pipe")
     wanted = {name: words for name, (_, words) in HARMFUL.items()} | {
         "flip": "checksum says that it is not what was written",
         "old": "format 'dmtg-checkpoint/4', expected",
+        "new": "format 'dmtg-checkpoint/9', expected",
         "folder": "is a folder, where a checkpoint is due",
         "pipe": "is no regular file, where a checkpoint is due",
     }
