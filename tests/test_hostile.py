@@ -196,7 +196,7 @@ HARMFUL = {  # a checkpoint made to do harm, and what its refusal says
     "adam_int8": ({AVERAGE: torch.zeros(8, 3, 4, 4, dtype=torch.int8)}, AVERAGE),
     "adam_negative": ({f"{AVERAGE}_sq": torch.full((8, 3, 4, 4), -1.0)}, "must not be negative"),
     "adam_missing": ({AVERAGE: None}, "tensors are missing"),
-    "adam_step": ({"optimizer.weights.0.step": torch.tensor(9e9)}, "must be 4, the steps taken"),
+    "adam_step": ({"optimizer.weights.0.step": torch.tensor(9e9)}, "must be from 1 to 4"),
     "s_average_empty": ({"optimizer.assignment.0.exp_avg": torch.zeros(0)}, "assignment.0.exp_avg"),
     "s_average_short": ({"optimizer.assignment.0.exp_avg": torch.zeros(2, 3)}, "shape (4, 3)"),
     "weight_nan": ({"network.stem_": torch.zeros(1)}, "not of this run: ['network.stem_']"),
@@ -222,6 +222,9 @@ HARMFUL = {  # a checkpoint made to do harm, and what its refusal says
     "elbow": ({"elbow": {"n_groups": "x"}}, "`elbow.n_branches` is missing"),
     "closings": ({"closings": [{"step": 1, "branch": 0}]}, "`closings[0].cost` is missing"),
     "settings": ({"settings": []}, "`settings` must be an object"),
+    "remembered": ({"remembered": {"weights": [], "assignment": []}}, "not of this run: ['optimi"),
+    "remembered_more": ({"remembered": {"weights": [99], "assignment": []}}, "no weights [99]"),
+    "remembered_none": ({"remembered": {}}, "`remembered` must be of ['weights', 'assignment']"),
 }
 
 

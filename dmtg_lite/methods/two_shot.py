@@ -70,7 +70,6 @@ def prune_finetune(
         )
         spent += state.encoder_macs
     network.index()  # its heads have stood in networks of fewer tasks
-    network.requires_grad_(True)
     return make_result(
         "prune_finetune",
         data,
@@ -87,7 +86,7 @@ class _Frozen(nn.Module):
 
     def __init__(self, stem: nn.Module) -> None:
         super().__init__()
-        self.stem = stem.eval().requires_grad_(False)
+        self.stem = stem.eval()
 
     def train(self, mode: bool = True) -> _Frozen:  # torch's signature
         return self

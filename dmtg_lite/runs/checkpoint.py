@@ -21,7 +21,7 @@ from dmtg_lite.core.record import Closing, Elbow
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs.cutting import close_branch, drop_heads
 from dmtg_lite.runs.history import History
-from dmtg_lite.runs.tensors import check_finite, check_tensors, load_tensors, save_tensors
+from dmtg_lite.runs.tensors import check_tensors, load_tensors, save_tensors
 from dmtg_lite.schema import FieldError, check_value
 
 FORMAT = "dmtg-checkpoint/5"
@@ -45,6 +45,7 @@ class Meta(TypedDict):
     branches: list[int]
     n_spare: int | None
     heads: list[list[int]]
+    remembered: dict[str, list[int]]  # by what it trains, the weights an optimiser has averages of
     data: str
     closings: list[Closing]
     elbow: Elbow | None
@@ -73,7 +74,7 @@ def restore_run(
         _check_origin(state, meta, data, path)
         _check_numbers(state, meta, n_steps)
         _cut_to_size(state, meta)
-        check_tensors(tensors, _list_tensors(state, history, tensors))
+        check_tensors(tensors, _list_tensors(state, history, tensors, meta["remembered"]))
         _check_values(state, tensors, meta["step"])
         arrays = {name: tensors[f"history.{name}"].numpy() for name in History.ARRAYS}
         history.restore(arrays, meta["closings"], meta["elbow"])
@@ -107,6 +108,10 @@ def pack(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
         "branches": list(network.branch_ids),
         "n_spare": network.n_spare,
         "heads": [head.served for head in network.heads],
+        "remembered": {
+            trains: sorted(optimizer.state_dict()["state"])
+            for trains, optimizer in state.optimizers.items()
+        },
     }
     return tensors, meta
 
@@ -164,21 +169,25 @@ def _check_numbers(state: TrainState, meta: dict[str, Any], n_steps: int) -> Non
 
 
 def _list_tensors(
-    state: TrainState, history: History, tensors: Mapping[str, Tensor]
+    state: TrainState,
+    history: History,
+    tensors: Mapping[str, Tensor],
+    remembered: Mapping[str, list[int]],
 ) -> dict[str, Tensor]:
-    """Names, types and shapes of all that `save_run` writes of this run, by example.
-
-    An optimiser remembers something of each weight that learns, from the first step on.
-    """
+    """Names, types and shapes of all that `save_run` writes of this run, by example."""
     wanted = {f"network.{name}": value for name, value in state.network.state_dict().items()}
+    if remembered.keys() != state.optimizers.keys():
+        raise FieldError(f"`remembered` must be of {list(state.optimizers)}, got {remembered}")
     for trains, optimizer in state.optimizers.items():
         is_adam = isinstance(optimizer, torch.optim.Adam)
-        names = ("exp_avg", "exp_avg_sq") if is_adam else ("momentum_buffer",)
-        for index, weight in enumerate(optimizer.param_groups[0]["params"]):
-            if weight.requires_grad:
-                below = f"optimizer.{trains}.{index}."
-                wanted |= {below + name: weight for name in names}
-                wanted |= {below + "step": torch.tensor(0.0)} if is_adam else {}
+        weights = optimizer.param_groups[0]["params"]
+        if unknown := set(remembered[trains]) - set(range(len(weights))):
+            raise FieldError(f"`remembered.{trains}` has no weights {sorted(unknown)}")
+        for index in remembered[trains]:
+            below = f"optimizer.{trains}.{index}."
+            names = ("exp_avg", "exp_avg_sq") if is_adam else ("momentum_buffer",)
+            wanted |= {below + name: weights[index] for name in names}
+            wanted |= {below + "step": torch.tensor(0.0)} if is_adam else {}
     n_records = tensors["history.steps"].numel() if "history.steps" in tensors else 0
     for name in History.ARRAYS:
         empty = torch.tensor(getattr(history, name), device="meta")
@@ -188,10 +197,9 @@ def _list_tensors(
 
 def _check_values(state: TrainState, tensors: Mapping[str, Tensor], step: int) -> None:
     """Refuse values, of the right type and shape, that no run could have left."""
-    check_finite({name: t for name, t in tensors.items() if not name.startswith("history.")})
     for name, tensor in tensors.items():
-        if name.startswith("optimizer.") and name.endswith(".step") and tensor != step:
-            raise FieldError(f"`{name}` must be {step}, the steps taken, got {float(tensor)}")
+        if name.startswith("optimizer.") and name.endswith(".step") and not 1 <= tensor <= step:
+            raise FieldError(f"`{name}` must be from 1 to {step}, got {float(tensor)}")
     if not tensors["network.assignment.active"].any(1).all():
         raise FieldError("`network.assignment.active` leaves a task without a head")
     if (tensors["history.steps"] > step).any():

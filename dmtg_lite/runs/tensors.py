@@ -86,7 +86,12 @@ def compute_checksum(tensors: Mapping[str, Tensor], text: str) -> str:
 
 
 def check_tensors(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Compare names, types and shapes with examples, of which the values do not matter.
+    """Compare names, types and shapes with examples, and refuse what no weight can become.
+
+    Args:
+        tensors: What was read.
+        wanted: By the same names tensors of the right type and shape. Where one is finite, so must
+            be what was read, and no variance is negative; on the device "meta" values are free.
 
     Raises:
         FieldError: With the tensor's name.
@@ -95,19 +100,13 @@ def check_tensors(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -
         missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
         raise FieldError(f"tensors are missing: {missing[:3]}, and not of this run: {extra[:3]}")
     for name, example in wanted.items():
-        got, own = ((one.dtype, tuple(one.shape)) for one in (tensors[name], example))
+        tensor = tensors[name]
+        got, own = ((one.dtype, tuple(one.shape)) for one in (tensor, example))
         if got != own:
             raise FieldError(f"`{name}` must be {own[0]} of shape {own[1]}, got {got[0]} {got[1]}")
-
-
-def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse a weight, an average or a variance that no number is, or below 0 where none can be.
-
-    Raises:
-        FieldError: With the tensor's name.
-    """
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
+        if example.is_meta or not tensor.is_floating_point():
+            continue
+        if not tensor.isfinite().all() and example.isfinite().all():
             raise FieldError(f"`{name}` must be finite")
         if name.endswith(("exp_avg_sq", "running_var")) and (tensor < 0).any():
             raise FieldError(f"`{name}` must not be negative")

@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import CONFIG, DATA, DENSE_CONFIG, PICTURES, assert_equal
+from torch import nn
 
+from dmtg_lite import methods
 from dmtg_lite.core.config import HeadOptions
 from dmtg_lite.core.tasks import make_tolerant
-from dmtg_lite.methods import METHODS
+from dmtg_lite.encoders import ENCODERS
+from dmtg_lite.methods import METHODS, Saving
 from dmtg_lite.runs.load import load_result, read_numbers
 from dmtg_lite.runs.result import MethodResult
 
@@ -93,6 +96,33 @@ def test_pictures_come_back_in_their_unit(tmp_path: Path) -> None:
     back = load_result(result.save(tmp_path))
     assert back.tasks == data.tasks
     assert_equal(predict(back, data.test.images), predict(result, data.test.images))
+
+
+class Own(nn.Module):
+    """A reader's encoder: a mask of -inf, a weight that no step uses, one that is frozen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pixels = nn.Linear(3 * 8 * 8, 6)
+        self.unused = nn.Linear(2, 2)
+        self.fixed = nn.Parameter(torch.ones(6), requires_grad=False)
+        self.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.pixels(images.flatten(1))) * self.fixed
+
+
+def test_an_encoder_of_ones_own_is_resumed_and_loaded(tmp_path: Path) -> None:
+    """Under its name; in a process that does not know it, the message says what to write."""
+    own, saving = {"encoder": Own()}, Saving(tmp_path / "checkpoints", every=1)
+    result = methods.dmtg(DATA, 2, SHORT, saving=saving, **own)
+    again = methods.dmtg(DATA, 2, SHORT, saving=saving, **own)
+    assert_equal(again.network.state_dict(), result.network.state_dict())
+    back = load_result(result.save(tmp_path / "result"))
+    assert_equal(predict(back, DATA.test.images), predict(result, DATA.test.images))
+    del ENCODERS[result.config.encoder]
+    with pytest.raises(ValueError, match=r"one of your own, say so first: .*register\('Own-"):
+        load_result(tmp_path / "result")
 
 
 def test_another_process_needs_no_data(saved: tuple[MethodResult, Path], tmp_path: Path) -> None:
