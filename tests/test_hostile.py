@@ -218,7 +218,7 @@ HARMFUL = {  # a checkpoint made to do harm, and what its refusal says
     "branches_none": ({"branches": []}, "`branches` must be of"),
     "heads": ({"heads": [[0], [0], [0]]}, "`heads` must be of"),
     "heads_short": ({"heads": [[0, 1, 2, 3]]}, "`heads` must be of"),
-    "spare": ({"n_spare": 3}, "`n_spare` must be below 3"),
+    "spare": ({"n_spare": 3}, "`n_spare` must be at most 0"),
     "elbow": ({"elbow": {"n_groups": "x"}}, "`elbow.n_branches` is missing"),
     "closings": ({"closings": [{"step": 1, "branch": 0}]}, "`closings[0].cost` is missing"),
     "settings": ({"settings": []}, "`settings` must be an object"),

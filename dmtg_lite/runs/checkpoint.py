@@ -163,9 +163,11 @@ def _check_numbers(state: TrainState, meta: dict[str, Any], n_steps: int) -> Non
     kept = [[n for n in all_ if n in some] for all_, some in zip(served, heads, strict=False)]
     if heads != (served if network.heads[0].is_fused else kept) or len(heads) != len(served):
         raise FieldError(f"`heads` must be of {served}, got {heads}")
-    spare, at_start = meta["n_spare"], network.n_spare
-    if (spare is None and at_start is not None) or (spare or 0) >= len(branches):
-        raise FieldError(f"`n_spare` must be below {len(branches)}, got {spare}")
+    spare, most = meta["n_spare"], len(branches) - 1
+    if network.n_spare is not None:
+        most = min(most, network.n_spare)
+    if (spare is None and network.n_spare is not None) or (spare or 0) > most:
+        raise FieldError(f"`n_spare` must be at most {most}, got {spare}")
 
 
 def _list_tensors(
