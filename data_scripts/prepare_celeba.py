@@ -10,7 +10,7 @@ import argparse
 import sys
 from typing import Any
 
-from dmtg_lite.data.celeba.prepare import prepare_celeba
+from dmtg_lite.data.celeba.prepare import describe, prepare_celeba
 from dmtg_lite.data.scripts import run_script
 
 
@@ -34,7 +34,18 @@ def main(arguments: list[str] | None = None) -> int:
         "--attributes", type=int, choices=(9, 40), default=9, help="labels to keep (default 9)"
     )
     parser.add_argument(
-        "--limit", type=int, metavar="N", help="take about N images, shared between the splits"
+        "--limit",
+        type=int,
+        metavar="N",
+        help="take about N images, shared between the splits; needed for a partial download",
+    )
+    parser.add_argument(
+        "--split-fractions",
+        type=float,
+        nargs=3,
+        metavar=("TRAIN", "VAL", "TEST"),
+        help="divide the images anew in their order, e.g. 0.8 0.1 0.1, where a sample lacks one of "
+        "the official splits",
     )
     parser.add_argument(
         "--antialias", action="store_true", help="average when shrinking; the paper does not"
@@ -42,12 +53,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--jobs", type=int, metavar="N", help="worker processes (default: all cores)"
     )
+    parser.add_argument(
+        "--restart", action="store_true", help="delete interrupted work of other settings"
+    )
     return run_script(parser, prepare, "; start it again to continue", arguments)
 
 
 def prepare(root: str, out: str, **options: Any) -> str:
     written = prepare_celeba(root, out, **options)
-    return f"prepared {written}"
+    return "\n".join([*describe(written), f"prepared {written}"])
 
 
 if __name__ == "__main__":

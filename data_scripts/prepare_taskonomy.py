@@ -22,14 +22,15 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="Time: about 45 ms of a core for a view of 512 pixels, besides reading its six "
         "files; three hours of one core for the 260,000 views of the tiny split. Disk: 0.85 MB a "
         "view at 256 pixels, 0.05 MB at 64 (tiny: 220 and 14 GB); the pictures are only read. "
-        "Memory does not grow with the views. An interrupted run continues when started again, "
-        "also after a broken picture was replaced.",
+        "Memory does not grow with the views. An interrupted run continues when started again. "
+        "Broken pictures (the official files have some) are left out, counted and listed.",
     )
     parser.add_argument(
         "--root",
         required=True,
         help="folder with Taskonomy as omnitools (DOMAIN/taskonomy/BUILDING), Standley or DMTG "
-        "(DOMAIN/BUILDING) lay it out, unpacked or unopened BUILDING_DOMAIN.tar, or one building",
+        "(DOMAIN/BUILDING) lay it out, unpacked or unopened BUILDING_DOMAIN.tar or "
+        "DOMAIN__taskonomy__BUILDING.tar, or one building",
     )
     parser.add_argument("--out", required=True, help="folder to make, e.g. prepared/taskonomy")
     parser.add_argument(
@@ -45,7 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
         "--limit", type=int, metavar="N", help="take about N views, evenly from the buildings"
     )
     parser.add_argument(
+        "--max-broken",
+        type=float,
+        default=1.0,
+        metavar="PERCENT",
+        help="stop if more of the views have a broken picture (default 1 percent)",
+    )
+    parser.add_argument(
         "--jobs", type=int, metavar="N", help="worker processes (default: all cores)"
+    )
+    parser.add_argument(
+        "--restart", action="store_true", help="delete interrupted work of other settings"
     )
     return run_script(parser, prepare, "; start it again to continue", arguments)
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+_ABANDONED = 3600.0  # seconds after which nobody writes on at a temporary file
 
 
 def check_is_file(path: str | Path, what: str = "file") -> Path:
@@ -43,13 +49,14 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
     """Replace ``path`` by ``content`` in one step: temporary file, fsync, rename.
 
     Killed at any moment, ``path`` holds what it held before or all of ``content``. The folder is
-    made if it is missing.
+    made if it is missing, and what killed runs left of the same file an hour ago is swept.
 
     Raises:
         OSError: With the file's name, also if the disk is full.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(temporary, "wb") as file:
@@ -69,3 +76,51 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
         finally:
             os.close(folder)
     return path
+
+
+def _sweep(path: Path) -> None:
+    """Delete the temporary files of writers of ``path`` that were killed."""
+    for entry in os.scandir(path.parent):
+        middle = entry.name.removeprefix(f"{path.name}.").removesuffix(".part")
+        if middle.isdecimal() and entry.name == f"{path.name}.{middle}.part":
+            with suppress(OSError):  # another process may have swept it
+                if entry.stat().st_mtime < time.time() - _ABANDONED:
+                    os.unlink(entry.path)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(descriptor: int) -> None:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@contextmanager
+def hold(path: str | Path) -> Iterator[bool]:
+    """Hold an empty lock file while something beside it is worked on: True, or False if another
+    process does. A process that ends, in whatever way, holds nothing.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        try:
+            _lock(file.fileno())
+            # who held it may have deleted it between opening and locking
+            is_ours = os.path.samestat(os.stat(path), os.fstat(file.fileno()))
+        except (BlockingIOError, PermissionError, FileNotFoundError):
+            is_ours = False
+        except OSError:  # a disk that knows no locks
+            is_ours = True
+        try:
+            yield is_ours
+        finally:
+            if is_ours and os.name == "posix":  # while it is held: afterwards it may be another's
+                path.unlink(missing_ok=True)
+    if is_ours and os.name != "posix":  # Windows deletes no open file
+        with suppress(OSError):
+            path.unlink()

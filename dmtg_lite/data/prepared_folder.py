@@ -9,26 +9,48 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 
-from dmtg_lite.data.ranges import check_ranges, join_ranges
+from dmtg_lite.data.ranges import Range, check_limits, check_ranges, join_ranges
 from dmtg_lite.data.workers import in_order
-from dmtg_lite.files import write_atomically
+from dmtg_lite.files import hold, write_atomically
+from dmtg_lite.schema import check_value, read_json
 
 SPLITS = ("train", "val", "test")
 SAVE_EVERY = 5.0  # seconds between records of how far the work got
 _SPARE = 16 << 20  # bytes of disk to leave free
+_PROGRESS, _CHECKED = "progress.json", "checked.json"
+_LARGE = 64 << 20  # bytes of labels that are not hashed at every start
 
 Source = TypeVar("Source")
+Broken = tuple[int, str]  # number of a source, and what is wrong with it
+
+
+class Converted(NamedTuple):
+    """What became of a few sources."""
+
+    arrays: dict[str, np.ndarray]  # (m, ...) each, of the m sources that are whole
+    ranges: dict[str, Range]  # of the targets in them
+    broken: Sequence[Broken]  # the others, by their place among the sources
+
+
+class Progress(TypedDict):
+    """How far an interrupted run got."""
+
+    n_done: int  # sources that were converted or found broken
+    ranges: dict[str, Range]
+    broken: list[tuple[int, str]]
 
 
 def sha256(path: Path) -> str:
@@ -41,10 +63,15 @@ def check_request(limit: int | None, jobs: int | None) -> None:
     for package in ("PIL", "tqdm"):
         if find_spec(package) is None:
             raise ImportError(f'{package} is missing. Run: pip install "dmtg-lite[data]"')
-    if limit is not None and limit < len(SPLITS):
-        raise ValueError(f"`limit` must be at least {len(SPLITS)}, one a split, got {limit}.")
+    check_limit(limit)
     if jobs is not None and jobs < 1:
         raise ValueError(f"`jobs` must be at least 1, got {jobs}.")
+
+
+def check_limit(limit: int | None) -> None:
+    """Refuse fewer rows than there are splits."""
+    if limit is not None and not limit >= len(SPLITS):
+        raise ValueError(f"`limit` must be at least {len(SPLITS)}, one a split, got {limit}.")
 
 
 def share_limit(limit: int, split: np.ndarray) -> list[int]:
@@ -62,136 +89,246 @@ def write_prepared(
     manifest: dict,
     split: np.ndarray,
     rows: dict[str, np.dtype],
-    convert: Callable[[list[Source]], tuple[dict[str, np.ndarray], dict]],
+    convert: Callable[[list[Source]], Converted],
     sources: Callable[[int], Iterable[Source]],
     others: dict[str, np.ndarray | bytes],
     *,
     chunk: int,
     jobs: int,
     progress: bool,
-    keep_refused: bool = False,
+    restart: bool = False,
+    n_tolerated: int = 0,
+    report_broken: Callable[[list[Broken]], dict] = lambda _: {},
 ) -> Path:
     """Convert every row and let ``out`` appear; until then the work is in ``out``.partial.
 
     Args:
         out: Folder to make. If it is there with the same manifest, nothing is done.
-        manifest: Settings and source; work of another manifest is begun again, not continued.
+        manifest: Settings and source; work of another manifest is refused, not continued.
         split: Of each row, ascending: 0 train, 1 val, 2 test.
         rows: Name of every large array and the type of a row, ``np.dtype(("u1", (64, 64, 3)))``.
-        convert: Makes of the sources of m rows their arrays, (m, ...) each, and the `ranges` of
-            their targets, if any. Worker processes must find it by its name.
+        convert: Makes of the sources of m rows their arrays. Worker processes must find it by its
+            name.
         sources: Given a row number, what ``convert`` needs for that row and each one after it.
         others: Small files, written whole.
         chunk, jobs: Rows that a worker process does at a time, and how many workers.
-        keep_refused: Keep the work done so far when a source is refused, to be continued.
+        restart: Delete work that an interrupted run with another manifest left.
+        n_tolerated: Broken sources that are left out; one more is refused.
+        report_broken: What the manifest says of those left out; it keeps what this replaces.
 
     Raises:
-        ValueError: If ``out`` holds something else, a source is refused, or a target is constant.
-        OSError: If the disk is full, or will be; nothing is left behind.
+        ValueError: If ``out`` or ``out``.partial hold something else or another process writes
+            them, a source is refused, or a target is constant.
+        OSError: If the disk is full, or will be. By all of these the work that was done is kept,
+            to be continued, but for a constant target.
     """
     import PIL
 
     out = Path(out).absolute()
-    counts = {name: int((split == k).sum()) for k, name in enumerate(SPLITS)}
-    manifest = {**manifest, "counts": counts, "pillow": PIL.__version__}
-    if out.exists():
-        return _already_there(out, manifest)
+    manifest = {**manifest, "counts": _count(split), "pillow": PIL.__version__}
     partial = out.with_name(out.name + ".partial")
 
-    def convert_from(row: int) -> Iterator[tuple[dict[str, np.ndarray], dict]]:
+    def convert_from(row: int) -> Iterator[Converted]:
         left = iter(sources(row))
         return in_order(convert, iter(lambda: list(islice(left, chunk)), []), n_workers=jobs)
 
-    try:
-        ranges = _write_rows(partial, manifest, rows, convert_from, progress)
-        keep_refused = False  # rows that are all there would not be read again
-        check_ranges(ranges)
-        more = {"ranges": ranges} if ranges else {}
-        _finish(partial, manifest | more, rows, {**others, "split.npy": split.astype(np.uint8)})
-    except ValueError:
-        if not keep_refused:
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise  # like any other end it leaves the work to be continued
-        shutil.rmtree(partial, ignore_errors=True)
-        raise OSError(f"the disk is full, {out} was not written ({error.strerror}).") from None
-    os.rename(partial, out)
+    if out.exists():
+        return _already_there(out, manifest)
+    with hold(out.with_name(f".{out.name}.lock")) as is_ours:
+        if not is_ours:
+            raise ValueError(
+                f"{out} is being prepared by another process. Wait for it, or choose another --out."
+            )
+        if out.exists():  # since another process made it
+            return _already_there(out, manifest)
+        done = _begin(partial, manifest, rows, {*others, "split.npy"}, restart)
+        try:
+            _reserve(partial, rows, len(split) - done["n_done"])
+            _write_rows(partial, manifest, rows, convert_from, done, n_tolerated, progress)
+        except (ValueError, OSError) as error:
+            _end_with(error, partial, out)
+            raise
+        left_out = [row for row, _ in done["broken"]]
+        whole = np.delete(split, left_out).astype(np.uint8)
+        try:
+            check_ranges(done["ranges"])
+            _check_splits(whole)
+        except ValueError:
+            shutil.rmtree(partial, ignore_errors=True)  # rows that are there are not read again
+            raise
+        if done["ranges"]:
+            manifest["ranges"] = done["ranges"]
+        if left_out:
+            changed = {**report_broken(done["broken"]), "counts": _count(whole)}
+            planned = {key: manifest[key] for key in changed if key in manifest}
+            manifest |= {**changed, "planned": planned}
+            for name, row in rows.items():
+                _shorten(partial / name, row, len(whole))
+        _finish(partial, manifest, rows, {**others, "split.npy": whole})
+        os.rename(partial, out)
+        (out / _PROGRESS).unlink()  # last: a run killed before goes on from it
     return out
 
 
+def _count(split: np.ndarray) -> dict[str, int]:
+    return {name: int((split == k).sum()) for k, name in enumerate(SPLITS)}
+
+
+def _check_splits(split: np.ndarray) -> None:
+    for name, count in _count(split).items():
+        if not count:
+            raise ValueError(f"all that was to be in the split `{name}` is broken. Fetch it again.")
+
+
+def _end_with(error: Exception, partial: Path, out: Path) -> None:
+    """Say where the work is that is kept; where nothing was done yet, nothing is kept."""
+    kept = bool(_read_progress(partial).get("n_done"))
+    if not kept:
+        shutil.rmtree(partial, ignore_errors=True)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        what = f"the disk is full, {out} was not written ({error.strerror})"
+        kept_in = f"; what was done is in {partial}, to be continued" if kept else ""
+        raise OSError(f"{what}{kept_in}.") from None
+
+
 def _already_there(out: Path, manifest: dict) -> Path:
-    with suppress(OSError, ValueError, TypeError):
-        there = json.loads((out / "manifest.json").read_text())
+    with suppress(OSError, ValueError, TypeError, RecursionError):
+        there = json.loads((out / "manifest.json").read_bytes())
+        there |= there.get("planned", {})
         if {**there, **manifest} == there:
             return out
     raise ValueError(f"{out} exists and holds something else. Delete it or choose another --out.")
 
 
-def _write_rows(
-    partial: Path, manifest: dict, rows: dict[str, np.dtype], convert_from: Callable, progress: bool
-) -> dict[str, dict]:
-    """Write the rows that are not there yet; returns the ranges of all."""
-    from tqdm.auto import tqdm
-
-    n_rows = sum(manifest["counts"].values())
-    n_done, ranges = _begin(partial, manifest, rows, n_rows)
-    with ExitStack() as stack:
-        files: dict[str, BinaryIO] = {}
-        for name, row in rows.items():
-            files[name] = stack.enter_context(open(partial / name, "r+b"))
-            files[name].seek(np.load(partial / name, mmap_mode="r").offset + n_done * row.itemsize)
-
-        def save() -> float:
-            """Record that the rows are on the disk: first the rows, then their number."""
-            for file in files.values():
-                file.flush()
-                os.fsync(file.fileno())
-            state = {"manifest": manifest, "n_done": n_done, "ranges": ranges}
-            _write_json(partial / "progress.json", state)
-            return time.monotonic()
-
-        saved = save()
-        bar = tqdm(total=n_rows, initial=n_done, unit="row", disable=not progress)
-        stack.enter_context(bar)
-        for arrays, more in stack.enter_context(closing(convert_from(n_done))):
-            for name, file in files.items():
-                file.write(np.ascontiguousarray(arrays[name], rows[name].base).data)
-            n_new = len(next(iter(arrays.values())))
-            n_done, ranges = n_done + n_new, join_ranges(ranges, more)
-            bar.update(n_new)
-            if time.monotonic() > saved + SAVE_EVERY:
-                saved = save()
-        save()
-    return ranges
+def _read_progress(partial: Path) -> dict:
+    """What an interrupted run recorded, and for which manifest; {} if nothing of it can be read."""
+    with suppress(OSError, ValueError):
+        state = read_json(partial / _PROGRESS, {"manifest": dict[str, Any]})
+        state.setdefault("broken", [])  # of versions that tolerated none
+        check_value(state, Progress)
+        return state
+    return {}
 
 
 def _begin(
-    partial: Path, manifest: dict, rows: dict[str, np.dtype], n_rows: int
-) -> tuple[int, dict]:
-    """How many rows an earlier run left, and their ranges; else 0 and new files for all rows."""
+    partial: Path, manifest: dict, rows: dict[str, np.dtype], others: set[str], restart: bool
+) -> Progress:
+    """What an interrupted run left to be continued, or an empty folder and nothing done.
+
+    Raises:
+        ValueError: If a folder of this name holds what no run leaves; or work of other settings,
+            and ``restart`` is not given.
+    """
+    partial.mkdir(parents=True, exist_ok=True)
+    left, ours = set(os.listdir(partial)), {*rows, *others, _PROGRESS, "manifest.json"}
+    scraps = {name for name in left if re.sub(r"\.\d+\.part$", "", name) in ours} - ours
+    if left - scraps - ours:
+        raise ValueError(
+            f"{partial}, where the work would be, holds something else. Move that away, or choose "
+            "another --out."
+        )
+    for name in scraps:  # of a kill inside `write_atomically`
+        (partial / name).unlink()
+    state, left = _read_progress(partial), left - scraps
+    if state.get("manifest") == manifest and _are_whole(partial, rows):
+        return Progress(n_done=state["n_done"], ranges=state["ranges"], broken=state["broken"])
+    if left and state.get("n_done", 1) and not restart:
+        n_done = state.get("n_done", "an unknown number of")
+        raise ValueError(
+            f"{partial} holds interrupted work of other settings, {n_done} rows. Start with those "
+            "settings to continue it, choose another --out, or pass --restart to delete it."
+        )
+    for name in left:
+        (partial / name).unlink()
+    return Progress(n_done=0, ranges={}, broken=[])
+
+
+def _are_whole(partial: Path, rows: dict[str, np.dtype]) -> bool:
     try:
-        state = json.loads((partial / "progress.json").read_text())
-        if state["manifest"] != manifest:
-            raise ValueError("work of other settings")
         for name in rows:
             np.load(partial / name, mmap_mode="r")  # refuses a file that is too short
-        for leftover in partial.glob("*.part"):  # of a kill inside `write_atomically`
-            leftover.unlink()
-        n_done, ranges = state["n_done"], state["ranges"]
-    except (OSError, ValueError, KeyError, TypeError):
-        n_done, ranges = 0, {}  # nothing to continue, or of an earlier format
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-    need = (n_rows - n_done) * sum(row.itemsize for row in rows.values()) + _SPARE
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _reserve(partial: Path, rows: dict[str, np.dtype], n_rows: int) -> None:
+    """Refuse to begin what the disk has no room for."""
+    need = n_rows * sum(row.itemsize for row in rows.values()) + _SPARE
     free = shutil.disk_usage(partial).free
     if free < need:
         what = f"{need / 1e6:,.0f} MB are needed, {free / 1e6:,.0f} MB are free"
         raise OSError(errno.ENOSPC, what)
-    for name, row in rows.items() if not n_done else ():
-        np.lib.format.open_memmap(partial / name, "w+", row.base, (n_rows, *row.shape))
-    return n_done, ranges
+
+
+def _write_rows(
+    partial: Path,
+    manifest: dict,
+    rows: dict[str, np.dtype],
+    convert_from: Callable[[int], Iterator[Converted]],
+    done: Progress,
+    n_tolerated: int,
+    progress: bool,
+) -> None:
+    """Write the rows that are not there yet and keep ``done`` up to date."""
+    from tqdm.auto import tqdm
+
+    n_rows = sum(manifest["counts"].values())
+
+    def save() -> float:
+        """Record that the rows are on the disk: first the rows, then their number."""
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
+        _write_json(partial / _PROGRESS, {"manifest": manifest, **done})
+        return time.monotonic()
+
+    with ExitStack() as stack:
+        files: dict[str, BinaryIO] = {}
+        if not done["n_done"]:
+            save()  # first of all, so that whatever is in the folder is known to be ours
+        for name, row in rows.items():
+            if not done["n_done"]:
+                np.lib.format.open_memmap(partial / name, "w+", row.base, (n_rows, *row.shape))
+            start = np.load(partial / name, mmap_mode="r").offset
+            files[name] = stack.enter_context(open(partial / name, "r+b"))
+            files[name].seek(start + (done["n_done"] - len(done["broken"])) * row.itemsize)
+        saved = save()
+        bar = tqdm(total=n_rows, initial=done["n_done"], unit="row", disable=not progress)
+        stack.enter_context(bar)
+        for arrays, ranges, broken in stack.enter_context(closing(convert_from(done["n_done"]))):
+            _check_broken(len(done["broken"]), broken, n_tolerated, n_rows)
+            n_new = len(next(iter(arrays.values()), ()))
+            for name, array in arrays.items():
+                files[name].write(np.ascontiguousarray(array, rows[name].base).data)
+            done["broken"] += [(done["n_done"] + place, why) for place, why in broken]
+            done["ranges"] = join_ranges(done["ranges"], ranges) if n_new else done["ranges"]
+            done["n_done"] += n_new + len(broken)
+            bar.update(n_new + len(broken))
+            if time.monotonic() > saved + SAVE_EVERY:
+                saved = save()
+        save()
+
+
+def _check_broken(n_before: int, broken: Sequence[Broken], n_tolerated: int, n_rows: int) -> None:
+    if broken and n_before + len(broken) > n_tolerated:
+        raise ValueError(
+            f"{broken[0][1]} Or, if it comes so, leave it out with a higher --max-broken: it now "
+            f"allows {n_tolerated} of {n_rows} views, and {n_before + len(broken)} are broken."
+        )
+
+
+def _shorten(path: Path, row: np.dtype, n_rows: int) -> None:
+    """Let an array end after so many rows; numpy pads its header, so that it keeps its length."""
+    start = np.load(path, mmap_mode="r").offset
+    header = io.BytesIO()
+    kind = np.lib.format.dtype_to_descr(row.base)
+    shape = {"descr": kind, "fortran_order": False, "shape": (n_rows, *row.shape)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    assert header.tell() == start
+    with open(path, "r+b") as file:
+        file.write(header.getvalue())
+        file.truncate(start + n_rows * row.itemsize)
 
 
 def _finish(
@@ -210,7 +347,6 @@ def _finish(
         if name.endswith(".npy")
     }
     _write_json(partial / "manifest.json", {**manifest, "files": files})
-    (partial / "progress.json").unlink()
 
 
 def _write_json(path: Path, content: dict) -> None:
@@ -220,58 +356,121 @@ def _write_json(path: Path, content: dict) -> None:
 # ---- opening -------------------------------------------------------------------------------------
 
 
-def open_prepared(
-    folder: Path,
-    form: str,
-    row_types: Callable[[dict], dict[str, np.dtype]],
-    *,
-    script: str,
-    verify: bool,
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """The manifest of a prepared folder and its arrays, mapped and checked against each other.
+class FileSums(TypedDict):
+    """What the manifest says of one array file."""
 
-    Pages are read on demand, and copied before anybody writes to them.
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What a prepared folder of one data set must be like.
 
     Args:
-        form: The ``format`` that the manifest must have.
+        name: The ``format`` of its manifest.
+        script: What makes it; named in errors.
+        manifest: Type hints of what its manifest must hold besides counts, files and ranges.
         row_types: Given the manifest, name of every array and the type of one row.
-        script: What makes the folder; named in errors.
-        verify: Also compare the sha256 of every file with the manifest.
+        images: The array that is large and no label: only ``verify`` compares its checksum.
+        limits: Lowest and highest number that a label may be.
+    """
+
+    name: str
+    script: str
+    manifest: dict[str, Any]
+    row_types: Callable[[dict], dict[str, np.dtype]]
+    images: str
+    limits: dict[str, tuple[float, float]]
+
+
+def open_prepared(folder: Path, form: Form, *, verify: bool) -> tuple[dict, dict[str, np.ndarray]]:
+    """The manifest of a prepared folder and its arrays, mapped and checked against each other.
+
+    Pages are read on demand, and copied before anybody writes to them. Labels are compared with
+    their checksums each time, large ones when they were touched since the last time, which
+    ``checked.json`` remembers.
+
+    Args:
+        verify: Also compare the sha256 of the images, and do not rely on what is remembered.
 
     Raises:
         FileNotFoundError: If there is no prepared folder.
-        ValueError: If a file does not fit the manifest, or a target is the same number everywhere.
+        ValueError: If a file does not fit the manifest, a label is none, or a target is the same
+            number everywhere.
     """
-    command = f"Run: python data_scripts/{script} --root FOLDER --out {folder}"
+    command = f"Run: python data_scripts/{form.script} --root FOLDER --out {folder}"
     if not (folder / "manifest.json").is_file():
         raise FileNotFoundError(f"nothing prepared in {folder}. {command}")
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        if manifest["format"] != form:
-            raise ValueError(f"format {manifest['format']!r}")
-        check_ranges(manifest.get("ranges", {}))
+        manifest = _read_manifest(folder, form)
         split = np.repeat(np.arange(len(SPLITS)), list(manifest["counts"].values()))
         arrays = {}
-        for name, row in {**row_types(manifest), "split.npy": np.dtype("u1")}.items():
-            said, size = manifest["files"][name], (folder / name).stat().st_size
-            if size != said["bytes"]:
-                raise ValueError(f"{name} has {size} bytes, expected {said['bytes']}")
-            if verify and sha256(folder / name) != said["sha256"]:
-                raise ValueError(f"the checksum of {name} is not the manifest's")
+        row_types = {**form.row_types(manifest), "split.npy": np.dtype("u1")}
+        for name, row in row_types.items():
+            size, expected_size = (folder / name).stat().st_size, manifest["files"][name]["bytes"]
+            if size != expected_size:
+                raise ValueError(f"{name} has {size} bytes, expected {expected_size}")
             array = arrays[name] = np.load(folder / name, mmap_mode="c", allow_pickle=False)
             expected, found = (row.base, (len(split), *row.shape)), (array.dtype, array.shape)
             if found != expected:
                 raise ValueError(f"{name} is {found}, expected {expected}")
         if not np.array_equal(arrays["split.npy"], split):
             raise ValueError("split.npy does not agree with the counts")
+        _check_content(folder, form, manifest["files"], arrays, verify)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         what = "is damaged or was not written by this version"
         raise ValueError(f"{folder} {what}: {error}. Delete it. {command}") from None
     return manifest, arrays
 
 
+def _read_manifest(folder: Path, form: Form) -> dict:
+    manifest = read_json(folder / "manifest.json", {"format": str})
+    if manifest["format"] != form.name:
+        raise ValueError(f"format {manifest['format']!r}")
+    counts, files = dict.fromkeys(SPLITS, int), dict[str, FileSums]
+    check_value(manifest, {"counts": counts, "files": files, **form.manifest})
+    if set(manifest["counts"]) != set(SPLITS) or not min(manifest["counts"].values()):
+        raise ValueError(f"`counts` must be of {', '.join(SPLITS)} and > 0")
+    ranges = manifest.get("ranges", {})
+    check_value(ranges, dict[str, Range], "ranges")
+    check_ranges(ranges)
+    return manifest
+
+
+def _check_content(
+    folder: Path,
+    form: Form,
+    files: dict[str, FileSums],
+    arrays: dict[str, np.ndarray],
+    verify: bool,
+) -> None:
+    """Compare checksums, and see that labels are possible ones."""
+    remembered: dict[str, list] = {}
+    with suppress(OSError, ValueError):
+        remembered = read_json(folder / _CHECKED, dict[str, list[Any]])
+    now = {}
+    for name, array in arrays.items():
+        status = (folder / name).stat()
+        now[name] = [files[name]["sha256"], status.st_size, status.st_mtime_ns]
+        is_known = status.st_size > _LARGE and remembered.get(name) == now[name]
+        if not verify and (is_known or name == form.images):
+            now[name] = remembered.get(name, [])
+            continue
+        if sha256(folder / name) != files[name]["sha256"]:
+            raise ValueError(
+                f"the checksum of {name} is not the manifest's: it was changed since it was written"
+            )
+        if name in form.limits:
+            check_limits(name, array, *form.limits[name])
+    if now != remembered and any(array.nbytes > _LARGE for array in arrays.values()):
+        with suppress(OSError):  # a folder that may only be read is checked each time
+            _write_json(folder / _CHECKED, now)
+
+
 def split_rows(manifest: dict, limit: int | None) -> Iterator[tuple[int, int, int]]:
     """First row of each split, its rows, and how many of them to take of about ``limit``."""
+    check_limit(limit)
     counts, start = list(manifest["counts"].values()), 0
     for count in counts:
         share = count if limit is None else max(1, round(limit * count / sum(counts)))

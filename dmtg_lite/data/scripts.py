@@ -16,6 +16,9 @@ def run_script(
     """
     options = vars(parser.parse_args(arguments))
     try:
+        for name, value in options.items():
+            if value == "":  # a path of no letters would be the current folder
+                raise ValueError(f"`--{name}` is empty. Name the folder.")
         told = work(**options)
     except (ValueError, OSError, ImportError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import torch
@@ -26,6 +27,9 @@ def in_order(
         function: Defined at the top of a module, so that workers find it, or a partial of such.
         arguments: Made one at a time, when a worker is free for it.
         n_workers: Processes; with one the work is done here.
+
+    Raises:
+        OSError: If a worker was killed.
     """
     if n_workers <= 1:
         yield from map(function, arguments)
@@ -45,6 +49,11 @@ def in_order(
                 yield under_way.popleft().result()
         while under_way:
             yield under_way.popleft().result()
+    except BrokenProcessPool:
+        raise OSError(
+            "a worker process was killed, perhaps for want of memory. Start again with fewer "
+            "(--jobs 1). In a script of your own, call this below `if __name__ == '__main__':`."
+        ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

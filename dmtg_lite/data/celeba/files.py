@@ -1,4 +1,4 @@
-"""CelebA as it comes: finding lists and images in the known layouts, and the way to JPEG bytes.
+"""CelebA as it comes: finding lists and images in the known layouts, and the way to their bytes.
 
 What is in the lists is `lists`, parquet shards are `parquet`, pixels `images`.
 """
@@ -6,6 +6,7 @@ What is in the lists is `lists`, parquet shards are `parquet`, pixels `images`.
 from __future__ import annotations
 
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +16,10 @@ from typing import Literal
 
 import numpy as np
 
-from dmtg_lite.data.celeba.lists import ID, read_attributes, read_partition
+from dmtg_lite.data.celeba.lists import read_attributes, read_partition
+from dmtg_lite.data.foreign_files import read_file
 from dmtg_lite.data.prepared_folder import sha256
+from dmtg_lite.files import check_is_file
 
 IMAGES = "img_align_celeba"
 ATTRIBUTE_LIST = "list_attr_celeba"
@@ -24,17 +27,22 @@ PARTITION_LIST = "list_eval_partition"
 _FILES = (
     (f"{ATTRIBUTE_LIST}.txt", f"{ATTRIBUTE_LIST}.csv"),
     (f"{PARTITION_LIST}.txt", f"{PARTITION_LIST}.csv"),
-    (f"{IMAGES}/{IMAGES}", IMAGES, f"{IMAGES}.zip"),  # Kaggle's folder is doubled
+    # Kaggle's folder is doubled; the authors offer the images as PNG, too
+    (f"{IMAGES}/{IMAGES}", IMAGES, f"{IMAGES}.zip", f"{IMAGES}_png"),
 )
 # Where people keep them below --root: torchvision, the authors, Kaggle, the Hub
 _FOLDERS = (
     ".", "celeba", "CelebA", "Anno", "Eval", "Img", "CelebA/Anno", "CelebA/Eval", "CelebA/Img",
     "img_align+identity+attr", "data",
 )  # fmt: skip
-_MOST_BYTES = 1 << 20  # an official image has 3 to 12 kB; a hostile zip may claim gigabytes
+_IMAGE = re.compile(r"(\d{6})\.(?:jpe?g|png|webp)", re.IGNORECASE)  # lists say .jpg for all
+_MOST_BYTES = 1 << 20  # a JPEG has 3 to 12 kB, a PNG 80; a hostile zip may claim gigabytes
+
+_SHARDS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")  # the Hub's: CONFIG/SPLIT/0000.parquet
+NO_SPLIT = 255  # of an image that no list or name puts into a split
 
 Member = tuple[str, int, int, int, int, int]  # zip, offset, size packed and not, method, CRC
-Image = tuple[str, str | bytes | Member]  # name in errors; its path, the JPEG, or where it is
+Image = tuple[str, str | bytes | Member]  # name in errors; its path, its bytes, or where they are
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,13 @@ class Source:
     """A CelebA found on disk, checked, with nothing decoded yet."""
 
     layout: Literal["torchvision", "authors", "kaggle", "zip", "parquet"]
+    place: Path  # of the images, to be named in errors
     labels: np.ndarray  # uint8 (n, 40), columns in the order of `NAMES`
-    split: np.ndarray  # uint8 (n,): 0 train, 1 val, 2 test
+    split: np.ndarray  # uint8 (n,): 0 train, 1 val, 2 test, or `NO_SPLIT`
+    is_there: np.ndarray  # bool (n,): the images that are on the disk
+    lacks: str  # what is missing of a partial download, in words; "" of a whole one
     lists: dict[str, str]  # sha256 of every list file read, by file name
-    images: Callable[[np.ndarray], Iterator[Image]]  # of ascending rows; refuses a missing one
+    images: Callable[[np.ndarray], Iterator[Image]]  # of ascending rows, all of them there
 
 
 def find_celeba(root: str | Path) -> Source:
@@ -62,18 +73,20 @@ def find_celeba(root: str | Path) -> Source:
     """
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"`root` is no folder: {root}.")
+        hint = " It is a file: unpack it and pass the folder." if root.exists() else ""
+        raise FileNotFoundError(f"`root` is no folder: {root}.{hint}")
     attributes, partition, images = (_find(root, names) for names in _FILES)
     if attributes is None or partition is None or images is None:
-        shards = sorted(path for folder in _FOLDERS for path in (root / folder).glob("*.parquet"))
+        shards = sorted({path for depth in _SHARDS for path in root.glob(depth)})
         if shards:
             from dmtg_lite.data.celeba.parquet import read_parquet  # pyarrow is an extra
 
-            return read_parquet(shards)
+            return read_parquet(root, shards)
         missing = [" or ".join(names) for names in _FILES if _find(root, names) is None]
         raise FileNotFoundError(
             f"no {', no '.join(missing)} and no *.parquet in {root} or its folders "
-            f"{', '.join(_FOLDERS[1:])}. Pass the folder that holds CelebA's files as --root."
+            f"{', '.join(_FOLDERS[1:])}.{_name_archives(root)} Pass the folder that holds CelebA's "
+            "files as --root."
         )
     ids, labels = read_attributes(attributes)
     split = _join_split(ids, read_partition(partition), attributes, partition)
@@ -82,23 +95,54 @@ def find_celeba(root: str | Path) -> Source:
     if images.suffix == ".zip":
         layout, there = "zip", _open_zip(images)
     else:
-        layout = "kaggle" if attributes.suffix == ".csv" else layout
-        there = {entry.name: entry.path for entry in os.scandir(images)}
+        layout, there = "kaggle" if attributes.suffix == ".csv" else layout, _list_folder(images)
+    missing = [name for name in ids if name not in there]
+    lacks = ""
+    if missing:
+        lacks = f"{images} lacks {len(missing)} images of the list, {missing[0]} first"
+    is_there = np.array([name in there for name in ids])
 
     def images_of(rows: np.ndarray) -> Iterator[Image]:
-        names = [ids[row] for row in rows]
-        if missing := [name for name in names if name not in there]:
-            raise FileNotFoundError(
-                f"{images} lacks {len(missing)} images of the list, {missing[0]} first."
-            )
-        return ((name, there[name]) for name in names)
+        return ((ids[row], there[ids[row]]) for row in rows)
 
-    return Source(layout, labels, split, lists, images_of)
+    return Source(
+        layout=layout,
+        place=images,
+        labels=labels,
+        split=split,
+        is_there=is_there,
+        lacks=lacks,
+        lists=lists,
+        images=images_of,
+    )
 
 
 def _find(root: Path, names: Sequence[str]) -> Path | None:
     paths = (root / folder / name for name in names for folder in _FOLDERS)
     return next((path for path in paths if path.exists()), None)
+
+
+def _name_archives(root: Path) -> str:
+    """What to do with archives that nobody opened yet, if there are any."""
+    found = [path.name for kind in ("*.zip", "*.7z*", "*.tar*") for path in root.glob(kind)]
+    if not found:
+        return ""
+    return (
+        f" There is {', '.join(sorted(found)[:3])}, unopened (Kaggle's download is an "
+        "archive.zip): unpack it there."
+    )
+
+
+def _list_folder(folder: Path) -> dict[str, str]:
+    """Where the images of a folder are, by their names in the lists."""
+    there: dict[str, str] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if match := _IMAGE.fullmatch(entry.name):
+                name = f"{match[1]}.jpg"
+                if name not in there or entry.name == name:  # a copy as PNG may lie beside it
+                    there[name] = entry.path
+    return there
 
 
 def _join_split(
@@ -117,25 +161,29 @@ def _join_split(
 
 def _open_zip(archive: Path) -> dict[str, Member]:
     """Where the images are in the unopened zip, by name."""
+    check_is_file(archive, "zip archive")
     try:
         with zipfile.ZipFile(archive) as file:
             infos = file.infolist()
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # noqa: BLE001  zipfile has many ways to find an archive broken
         raise ValueError(f"{archive} is no complete zip ({error}). Download it again.") from None
     members: dict[str, Member] = {}
     for info in infos:
         path, name = PurePosixPath(info.filename), info.filename
         if ".." in path.parts or path.is_absolute() or "\\" in name or ":" in name:
             raise ValueError(f"{archive} member {name!r} points outside: not the official zip.")
-        if not ID.fullmatch(path.name):
+        match = _IMAGE.fullmatch(path.name)
+        if match is None or "__MACOSX" in path.parts:
             continue  # folders, .DS_Store and the like
         method, size = info.compress_type, info.file_size
-        if info.flag_bits & 1 or method not in (0, 8) or size > _MOST_BYTES:
+        packed = max(size, info.compress_size)
+        if info.flag_bits & 1 or method not in (0, 8) or packed > _MOST_BYTES:
             raise ValueError(f"{archive} member {name!r} is encrypted, too large or oddly packed.")
-        if path.name in members:
-            raise ValueError(f"{archive} has {path.name} more than once.")
+        name = f"{match[1]}.jpg"
+        if name in members:
+            raise ValueError(f"{archive} has {name} more than once. Download it again.")
         place = (info.header_offset, info.compress_size, size, method, info.CRC)
-        members[path.name] = (str(archive), *place)
+        members[name] = (str(archive), *place)
     return members
 
 
@@ -146,7 +194,7 @@ def read(image: Image) -> tuple[str, bytes]:
     if isinstance(place, bytes):
         return name, place
     if isinstance(place, str):
-        return name, Path(place).read_bytes()
+        return name, read_file(place, _MOST_BYTES)
     archive, offset, packed_size, size, method, crc = place
     with open(archive, "rb", buffering=0) as file:
         file.seek(offset + 26)  # lengths of name and extra field: the directory's differ

@@ -1,17 +1,17 @@
-"""One CelebA JPEG in, 64 x 64 pixels out: full decoding, then TensorFlow's bilinear resize.
+"""One CelebA image in, 64 x 64 pixels out: full decoding, then TensorFlow's bilinear resize.
 
 The resize is the one of the paper's pipeline, which differs from Pillow's on purpose.
 """
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
+
+from dmtg_lite.data.foreign_files import load_picture, open_picture
 
 WIDTH, HEIGHT = 178, 218  # of every official aligned image
 SIZE = 64
-FAKE_COMMENT = b"FAKE: a drawn face, not CelebA"  # in each JPEG that `make_toy_celeba.py` writes
+FAKE_COMMENT = b"FAKE: a drawn face, not CelebA"  # in each image that `make_toy_celeba.py` writes
 
 
 def _axis(n_in: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,34 +45,31 @@ def resize_bilinear(image: np.ndarray) -> np.ndarray:
 
 
 def decode(name: str, data: bytes, *, antialias: bool = False) -> np.ndarray:
-    """Decode one official JPEG and shrink it to uint8 (64, 64, 3).
+    """Decode one aligned image and shrink it to uint8 (64, 64, 3).
 
     Args:
         name: What to call the image in an error.
-        data: The bytes of the file.
+        data: The bytes of the file: JPEG as the official ones, or PNG or WebP as in some copies.
         antialias: Use Pillow's antialiased bilinear filter instead of the paper's plain one.
 
     Raises:
-        ValueError: If it is no RGB JPEG of 178 x 218 pixels, or is cut short.
+        ValueError: If it is no RGB picture of 178 x 218 pixels, or is damaged.
     """
     from PIL import Image  # the caller checked that it is installed
 
-    try:
-        if b"\xff\xd9" not in data:  # Pillow pads a cut file when another library told it to
-            raise OSError("no end marker")
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            if image.size != (WIDTH, HEIGHT) or image.mode != "RGB":
-                found = f"{image.width} x {image.height} {image.mode}"
-                raise ValueError(f"image {name} is {found}, expected {WIDTH} x {HEIGHT} RGB.")
-            if antialias:
-                return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
-            return resize_bilinear(np.asarray(image))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    image = open_picture(f"image {name}", data, ["JPEG", "PNG", "WEBP"])
+    if image.size != (WIDTH, HEIGHT) or image.mode != "RGB":
+        found = f"{image.width} x {image.height} {image.mode}"
         raise ValueError(
-            f"image {name} is no complete JPEG ({len(data)} bytes; {error}). Fetch it again."
-        ) from None
+            f"image {name} is {found}, expected {WIDTH} x {HEIGHT} RGB: the aligned and cropped "
+            "images, as they come."
+        )
+    load_picture(f"image {name}", data, image)
+    if antialias:
+        return np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+    return resize_bilinear(np.asarray(image))
 
 
 def is_fake(data: bytes) -> bool:
-    """True for a JPEG that `make_toy_celeba.py` drew."""
-    return FAKE_COMMENT in data[:1024]
+    """True for an image that `make_toy_celeba.py` drew."""
+    return FAKE_COMMENT in data

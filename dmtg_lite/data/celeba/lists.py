@@ -13,7 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from dmtg_lite.core.tasks import CELEBA_40
+from dmtg_lite.data.foreign_files import PERHAPS_TEXT, name_content, read_file
 
+_MOST_BYTES = 128 << 20  # the official attribute list has 27 MB
 NAMES = tuple(task.name for task in CELEBA_40)
 ID = re.compile(r"\d{6}\.jpg")
 SIGNED = {"-1": 0, "1": 1}  # the official text list
@@ -31,13 +33,14 @@ def read_attributes(path: str | Path) -> tuple[list[str], np.ndarray]:
     """
     path = Path(path)
     lines, is_csv = _read_lines(path), path.suffix == ".csv"
-    count, lines = ("", lines) if is_csv else (lines[0], lines[1:])
+    count, lines = ("", lines) if is_csv else (lines[0][1], lines[1:])
     if not is_csv and count.strip() != str(len(lines) - 1):
         raise ValueError(
             f"{path} announces {count[:40]} images but lists {len(lines) - 1}: it is cut short or "
             "another file. Download it again."
         )
-    names, values = _split("".join(lines[:1]))[is_csv:], ANY_BINARY if is_csv else SIGNED
+    names = _split("".join(line for _, line in lines[:1]))[is_csv:]
+    values = ANY_BINARY if is_csv else SIGNED
     if sorted(names) != sorted(NAMES):
         missing, extra = sorted(set(NAMES) - set(names)), sorted(set(names) - set(NAMES))
         raise ValueError(
@@ -46,8 +49,8 @@ def read_attributes(path: str | Path) -> tuple[list[str], np.ndarray]:
         )
     ids: list[str] = []
     labels = bytearray()  # one byte a label: 8 MB for the whole of CelebA
-    for number, line in enumerate(lines[1:], 2 if is_csv else 3):
-        name, *fields = _split(line) or [""]
+    for number, line in lines[1:]:
+        name, *fields = _split(line)
         if len(fields) != len(NAMES):
             raise ValueError(
                 f"{path} line {number} should have an id and 40 values, found {len(fields)} "
@@ -57,7 +60,8 @@ def read_attributes(path: str | Path) -> tuple[list[str], np.ndarray]:
         if not values.keys() >= set(fields):
             strange = next(field for field in fields if field not in values)
             raise ValueError(
-                f"{path} line {number} has the value {strange!r}; allowed are {', '.join(values)}."
+                f"{path} line {number} has the value {strange[:40]!r}; "
+                f"allowed are {', '.join(values)}."
             )
         labels += bytes([values[field] for field in fields])
     _check_ids(path, ids)
@@ -69,24 +73,33 @@ def read_partition(path: str | Path) -> dict[str, int]:
     """Read ``list_eval_partition`` (.txt without header, .csv with one) as ``{id: 0, 1 or 2}``."""
     path = Path(path)
     header = int(path.suffix == ".csv")  # named id or image_id, depending on the copy: by position
-    rows = [_split(line) for line in _read_lines(path)[header:]]
-    for number, fields in enumerate(rows, 1 + header):
+    rows = [(number, _split(line)) for number, line in _read_lines(path)[header:]]
+    for number, fields in rows:
         if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
             raise ValueError(
-                f"{path} line {number} should be an id and 0, 1 or 2, found {' '.join(fields)!r}."
+                f"{path} line {number} should be an id and 0, 1 or 2, found "
+                f"{' '.join(fields)[:60]!r}. Download the file again."
             )
-    _check_ids(path, [name for name, _ in rows])
-    return {name: int(k) for name, k in rows}
+    _check_ids(path, [name for _, (name, _) in rows])
+    return {name: int(k) for _, (name, k) in rows}
 
 
-def _read_lines(path: Path) -> list[str]:
-    text = path.read_bytes().decode("utf-8-sig", errors="replace").strip()
-    if text.startswith("<"):
+def _read_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers; at least one."""
+    data = read_file(path, _MOST_BYTES)
+    kind = name_content(data)
+    if kind == "an HTML page":
         raise ValueError(
             f"{path} is an HTML page, not the list: the download was answered with an error or "
             "quota page. Download the file again and look at its first line."
         )
-    return text.splitlines() or [""]
+    if kind not in ("empty", PERHAPS_TEXT):
+        raise ValueError(
+            f"{path} is {kind}, expected the list as plain text (UTF-8). Save or unpack it so "
+            "(iconv -f UTF-16 -t UTF-8 makes it of UTF-16), or download it again."
+        )
+    lines = enumerate(data.decode("utf-8-sig", errors="replace").splitlines(), 1)
+    return [(number, line) for number, line in lines if _split(line)] or [(1, "")]
 
 
 def _split(line: str) -> list[str]:
@@ -99,7 +112,7 @@ def _check_ids(path: Path, ids: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in ids:
         if not ID.fullmatch(name):
-            raise ValueError(f"{path} has the image id {name!r}; expected such as 000001.jpg.")
+            raise ValueError(f"{path} has the image id {name[:40]!r}; expected such as 000001.jpg.")
         if name in seen:
             raise ValueError(f"{path} lists {name} more than once.")
         seen.add(name)

@@ -12,7 +12,7 @@ import torch
 
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.tasks import CELEBA_9, CELEBA_40
-from dmtg_lite.data.prepared_folder import open_prepared, split_rows
+from dmtg_lite.data.prepared_folder import Form, open_prepared, split_rows
 
 _SUITES = {"celeba9": CELEBA_9, "celeba40": CELEBA_40}
 
@@ -33,7 +33,8 @@ def celeba(
         suite: ``"celeba9"`` (the paper's Table 3) or ``"celeba40"``, which needs a folder
             prepared with ``--attributes 40``.
         limit: Use about this many images, the first of each split in proportion.
-        verify: Also compare the sha256 of every file with the manifest (seconds for all of CelebA).
+        verify: Also compare the sha256 of the images with the manifest (seconds for all of
+            CelebA); that of the labels is compared each time.
 
     Returns:
         `TaskData` with uint8 images (n, 3, 64, 64); ``.note`` says whether the faces are CelebA's
@@ -45,9 +46,7 @@ def celeba(
     """
     if suite not in _SUITES:
         raise ValueError(f"`suite` must be one of {tuple(_SUITES)}, got {suite!r}.")
-    manifest, arrays = open_prepared(
-        Path(folder), "dmtg-celeba/1", _row_types, script="prepare_celeba.py", verify=verify
-    )
+    manifest, arrays = open_prepared(Path(folder), FORM, verify=verify)
     names = [task.name for task in _SUITES[suite]]
     if not set(names) <= set(manifest["names"]):
         raise ValueError(
@@ -75,3 +74,13 @@ def _row_types(manifest: dict) -> dict[str, np.dtype]:
         "images.npy": np.dtype(("u1", (size, size, 3))),
         "labels.npy": np.dtype(("u1", (len(manifest["names"]),))),
     }
+
+
+FORM = Form(
+    name="dmtg-celeba/1",
+    script="prepare_celeba.py",
+    manifest={"is_fake": bool, "names": list[str], "settings": {"size": int}},
+    row_types=_row_types,
+    images="images.npy",
+    limits={"labels.npy": (0, 1)},
+)

@@ -43,8 +43,8 @@ def make_fake_celeba(
 ) -> Path:
     """Write ``n`` drawn faces and their lists into the new folder ``out``.
 
-    The layouts hold the same images and labels: 178 x 218 baseline RGB JPEGs, 40 attributes,
-    splits in CelebA's proportions, contiguous.
+    The layouts hold the same pixels and labels: 178 x 218 baseline RGB JPEGs (in parquet PNGs of
+    them, as the Hub's copy has it), 40 attributes, splits in CelebA's proportions, contiguous.
 
     Args:
         out: Folder to make; it may exist if it is empty.
@@ -63,6 +63,8 @@ def make_fake_celeba(
         raise ValueError(f"`layout` must be one of {LAYOUTS}, got {layout!r}.")
     if not 10 <= n <= 999_999:
         raise ValueError(f"`n` must be between 10 and 999,999, got {n}.")
+    if seed < 0:
+        raise ValueError(f"`seed` must be >= 0, got {seed}.")
     n_drawn = min(n, n_drawn or n)
     labels = sample_attributes(n_drawn, seed=seed)[np.arange(n) % n_drawn]
     train, valid = round(n * _SHARES[0]), max(1, round(n * _SHARES[1]))
@@ -92,6 +94,17 @@ def encode_face(labels: np.ndarray, rng: np.random.Generator) -> bytes:
     """One drawn face as a JPEG like CelebA's (quality 75, density 72), marked as fake."""
     buffer = io.BytesIO()
     draw_face(labels, rng).save(buffer, "JPEG", quality=75, dpi=(72, 72), comment=FAKE_COMMENT)
+    return buffer.getvalue()
+
+
+def to_png(jpeg: bytes) -> bytes:
+    """The pixels of a drawn face as a PNG, marked as fake too."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    mark, buffer = PngInfo(), io.BytesIO()
+    mark.add_text("Comment", FAKE_COMMENT)
+    Image.open(io.BytesIO(jpeg)).save(buffer, "PNG", pnginfo=mark)
     return buffer.getvalue()
 
 
@@ -152,7 +165,7 @@ def _write_parquet(
         parts = np.array_split(np.flatnonzero(split == k), 2 if k == 0 else 1)
         for shard, rows in enumerate(parts):
             columns = {
-                "image": [{"bytes": next(images), "path": None} for _ in rows],
+                "image": [{"bytes": to_png(next(images)), "path": None} for _ in rows],
                 "celeb_id": pa.array(rows, pa.int64()),
                 **{attribute: labels[rows, a].astype(bool) for a, attribute in enumerate(NAMES)},
             }

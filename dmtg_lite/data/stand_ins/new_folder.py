@@ -27,9 +27,15 @@ def new_folder(
     except ImportError as error:
         raise ImportError(f'{error.name} is missing. Run: pip install "dmtg-lite[data]"') from None
     partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        partial.mkdir(parents=True)
+        partial.mkdir()
+    except FileExistsError:  # a user's, or another run's
+        raise ValueError(
+            f"{partial}, where the work would be, is there already. Delete it or choose another "
+            "--out."
+        ) from None
+    try:
         (partial / mark[0]).write_text(mark[1])
         with tqdm(total=total, unit=unit, disable=not progress) as bar:
             yield partial, bar.update

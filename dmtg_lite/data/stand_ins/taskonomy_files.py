@@ -18,13 +18,14 @@ from dmtg_lite.data.stand_ins.new_folder import new_folder
 from dmtg_lite.data.taskonomy.images import FAKE_MARK, PER_METRE
 from dmtg_lite.data.toys.rooms import render_rooms
 
-Layout: TypeAlias = Literal["omnitools", "standley", "raw", "tars", "single"]
-# Where a view of a building lies below the root, for the four ways of unpacking that are met.
+Layout: TypeAlias = Literal["omnitools", "standley", "raw", "tars", "compressed", "single"]
+# Where a view of a building lies below the root, for the ways that are met.
 LAYOUTS: dict[Layout, str] = {
     "omnitools": "{domain}/taskonomy/{building}",
     "standley": "{domain}/{building}",
     "raw": "{building}_{domain}/{domain}",
     "tars": "{building}_{domain}.tar",
+    "compressed": "{domain}__taskonomy__{building}.tar",
     "single": "{domain}",
 }
 # Buildings of the official tiny split, in turn from its train, train, val and test part.
@@ -55,8 +56,9 @@ def make_fake_taskonomy(
 
     Args:
         out: Folder to make; it may exist if it is empty.
-        layout: ``"omnitools"``, ``"standley"``, ``"raw"`` (tars unpacked), ``"tars"`` or
-            ``"single"`` (one building without a folder of its own). All hold the same bytes.
+        layout: ``"omnitools"``, ``"standley"``, ``"raw"`` (tars unpacked), ``"tars"``,
+            ``"compressed"`` (tars as omnitools calls them) or ``"single"`` (one building without a
+            folder of its own). All hold the same bytes.
         buildings: How many, 1 to 25; the first are one each of the official tiny train, val and
             test split. ``None``: 1 for ``"single"``, else 6.
         views: Rooms per building, >= 1.
@@ -80,6 +82,8 @@ def make_fake_taskonomy(
         )
     if views < 1:
         raise ValueError(f"`views` must be >= 1, got {views}.")
+    if seed < 0:
+        raise ValueError(f"`seed` must be >= 0, got {seed}.")
     mark, total = ("README.txt", _MARK), buildings * views
     with new_folder(out, mark=mark, total=total, unit="view", progress=progress) as (folder, tick):
         streams = np.random.default_rng(seed).spawn(len(BUILDINGS))

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from dmtg_lite.data.ranges import measure_range
+from dmtg_lite.data.ranges import Range, measure_range
 
 FORMAT = "dmtg-taskonomy/1"
 NO_NORMAL = -128
 NO_CLASS = -1
+LIMITS = {  # lowest and highest number of each array of labels, "no label" included
+    "depth.npy": (0, 16),
+    "normal.npy": (-128, 127),
+    "segmentation.npy": (-1, 17),
+    "keypoints.npy": (0, 1),
+    "edges.npy": (0, 1),
+}
 
 
 def row_types(size: int) -> dict[str, np.dtype]:
@@ -27,7 +34,7 @@ def row_types(size: int) -> dict[str, np.dtype]:
     }
 
 
-def measure_ranges(arrays: dict[str, np.ndarray]) -> dict[str, dict]:
+def measure_ranges(arrays: dict[str, np.ndarray]) -> dict[str, Range]:
     """The range of every target over its labelled pixels, see `ranges.measure_range`."""
     depth, normal, ids = (arrays[f"{name}.npy"] for name in ("depth", "normal", "segmentation"))
     counts = {name: arrays[f"{name}.npy"] for name in ("keypoints", "edges")}

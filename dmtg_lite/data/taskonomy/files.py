@@ -8,14 +8,15 @@ from __future__ import annotations
 import os
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from glob import glob
-from itertools import product
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+
+from dmtg_lite.data.foreign_files import read_file
+from dmtg_lite.files import check_is_file
 
 # Domain, which is the folder's name, and what its files end with: one of them differs.
 DOMAINS = {
@@ -26,16 +27,22 @@ DOMAINS = {
     "keypoints2d": ("keypoints2d",),
     "edge_texture": ("edge_texture",),
 }
-# Folders of a domain below the root, and where in them its pictures are. A building's name is what
-# is left of the path without the domain and omnitools' "taskonomy"; what holds no picture is passed
-# over.
-_FOLDERS = ("{domain}", "*_{domain}", "*/{domain}")
-_INSIDE = ("", "/*", "/taskonomy/*")
+# What people call the folder or tar of a domain, without blanks and the like; what its pictures
+# are called decides which domain it is. A building's name is what is left of the path without these
+# and without omnitools' "taskonomy".
+_WORDS = {
+    "rgb": {"rgb"},
+    "depth_zbuffer": {"depthzbuffer", "zbuffer", "depth"},
+    "normal": {"normal", "normals"},
+    "segment_semantic": {"segmentsemantic", "semantic", "segmentation", "segment"},
+    "keypoints2d": {"keypoints2d", "keypoint2d", "keypoints", "keypoint"},
+    "edge_texture": {"edgetexture", "edge2d", "edges", "edge"},
+}
+_DEPTH = 4  # folders below the root: <building>/<domain>/taskonomy/<building>
 UNNAMED = "unnamed"  # the building of a folder that holds pictures and no building
 POINT = 10**9  # a view is one number: point * POINT + view
 _NAME = re.compile(r"point_(0|[1-9]\d{0,8})_view_(0|[1-9]\d{0,8})_domain_(\w+)\.png")
-# Folder names of the first sample model, which is another version of the data
-_OLD_NAMES = {"depth", "edge", "edge2d", "keypoint", "keypoint2d", "segmentsemantic"}
+_ANY_NAME = re.compile(r"point_\d+_view_\d+_domain_(\w+)\..*")
 _MOST_BYTES = 16 << 20  # a picture has 0.05 to 1 MB; a file of another kind may have gigabytes
 
 Location = tuple[str, str, int, int]  # name in errors, file, offset, size (-1: all of it)
@@ -74,12 +81,11 @@ def point_and_view(view: int) -> tuple[int, int]:
 def read(location: Location) -> tuple[str, bytes]:
     """Name and bytes of one picture."""
     name, path, offset, size = location
+    if size < 0:
+        return name, read_file(path, _MOST_BYTES)
     with open(path, "rb") as file:
         file.seek(offset)
-        data = file.read(_MOST_BYTES + 1 if size < 0 else size)
-    if len(data) > _MOST_BYTES:
-        raise ValueError(f"{name} has more than {_MOST_BYTES >> 20} MB: no picture of Taskonomy.")
-    return name, data
+        return name, file.read(size)
 
 
 # ---- finding -------------------------------------------------------------------------------------
@@ -91,8 +97,10 @@ def find_taskonomy(root: str | Path) -> dict[str, dict[str, Place]]:
     Args:
         root: Folder that holds ``<domain>/taskonomy/<building>/`` (omnitools),
             ``<domain>/<building>/``, ``<building>_<domain>/<domain>/`` or ``<building>/<domain>/``
-            (unpacked tars), unopened ``<building>_<domain>.tar``, or ``<domain>/`` with the
-            pictures of one building. Where a tar was unpacked beside it, the folder counts.
+            (unpacked tars), unopened ``<building>_<domain>.tar`` or omnitools'
+            ``<domain>__taskonomy__<building>.tar``, or ``<domain>/`` with the pictures of one
+            building. Folders may be called otherwise where it is clear what they hold. Where a tar
+            was unpacked beside it, the folder counts.
 
     Returns:
         ``{building: {domain: Place}}``; a building may lack a domain.
@@ -105,49 +113,110 @@ def find_taskonomy(root: str | Path) -> dict[str, dict[str, Place]]:
     if not root.is_dir():
         raise FileNotFoundError(f"`root` is no folder: {root}.")
     places: dict[str, dict[str, Place]] = {}
-    missing = []
-    for domain in DOMAINS:
-        found = _find_folders(root, domain)
-        for path in sorted(root.glob(f"?*_{domain}.tar")):
-            found.setdefault(path.name.removesuffix(f"_{domain}.tar"), Place("raw tars", path))
-        for building, place in found.items():
-            places.setdefault(building, {})[domain] = place
-        missing += [] if found else [domain]
+    odd: list[str] = []
+    for parts, suffix in _find_folders(root, _DEPTH):
+        domain = _domain_of(suffix)
+        if domain:
+            _add(places, domain, parts, root.joinpath(*parts))
+        elif any(_simplify(part) in words for part in parts for words in _WORDS.values()):
+            odd.append(f"{root.joinpath(*parts)} holds files named ..._domain_{suffix}")
+    unpacked = {(building, domain) for building, found in places.items() for domain in found}
+    for path in sorted(root.glob("*.tar")):
+        parts = tuple(re.split("__taskonomy__", path.stem, flags=re.IGNORECASE))
+        domain = _domain_of_tar(path, parts)
+        if domain and (_name_building(parts, domain), domain) not in unpacked:
+            _add(places, domain, parts, path)
+    missing = [
+        domain for domain in DOMAINS if not any(domain in found for found in places.values())
+    ]
     if missing:
-        old = sorted(_OLD_NAMES & set(os.listdir(root)))
-        hint = (
-            f" It has {', '.join(old)}, names of the first sample, another version." if old else ""
-        )
+        there = ", ".join(sorted(os.listdir(root))[:8]) or "nothing"
         raise (ValueError if places else FileNotFoundError)(
             f"no pictures of {', '.join(missing)} in {root}: expected a folder of that name with a "
-            f"folder for every building, or BUILDING_DOMAIN.tar.{hint} Fetch all of "
-            f"{', '.join(DOMAINS)}, and pass the folder that holds them as --root."
+            f"folder for every building, or BUILDING_DOMAIN.tar, with pictures named "
+            f"point_0_view_0_domain_{DOMAINS[missing[0]][0]}.png; found {there}"
+            f"{'; '.join(['', *odd[:3]])}. Fetch all of {', '.join(DOMAINS)}, and pass the folder "
+            "that holds them as --root."
         )
     return places
 
 
-def _find_folders(root: Path, domain: str) -> dict[str, Place]:
-    """The buildings of a domain that lie in folders."""
-    patterns = [f"{a}{b}/".format(domain=domain) for a, b in product(_FOLDERS, _INSIDE)]
-    found: dict[str, Place] = {}
-    for name in sorted({name for pattern in patterns for name in glob(pattern, root_dir=root)}):
-        parts = Path(name).parts
-        with os.scandir(root / name) as entries:
-            if not any(entry.name.startswith("point_") for entry in entries):
-                continue
-        names = {part.removesuffix(f"_{domain}") for part in parts} - {domain, "taskonomy"}
-        if len(names) > 1:
-            two = " and ".join(sorted(names))
-            raise ValueError(f"{root / name} should be of one building, is of {two}. Rename one.")
-        building, path = names.pop() if names else UNNAMED, root / name
+def _simplify(name: str) -> str:
+    """A name without the capitals, blanks and underscores that copies differ in."""
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def _domain_of(suffix: str) -> str | None:
+    """The domain whose pictures end so."""
+    names = {_simplify(own): domain for domain, suffixes in DOMAINS.items() for own in suffixes}
+    return names.get(_simplify(suffix))
+
+
+def _find_folders(root: Path, depth: int, *above: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Folders that hold pictures, and what the first picture's name ends with."""
+    folders = []
+    with os.scandir(root) as entries:
+        for entry in entries:
+            if match := _ANY_NAME.fullmatch(entry.name):
+                if above:
+                    yield above, match[1]
+                return
+            if depth and entry.is_dir():
+                folders.append(entry.name)
+    for name in sorted(folders):
+        yield from _find_folders(root / name, depth - 1, *above, name)
+
+
+def _domain_of_tar(path: Path, parts: Iterable[str]) -> str | None:
+    """The domain of an unopened tar: by its full name, else by the first picture in it."""
+    for domain, suffixes in DOMAINS.items():
+        if _strip_domain(parts, {_simplify(name) for name in (domain, *suffixes)})[1]:
+            return domain
+    if not any(_strip_domain(parts, words)[1] for words in _WORDS.values()):
+        return None
+    names = (_ANY_NAME.fullmatch(PurePosixPath(name).name) for name, _, _ in _members(path))
+    return next((_domain_of(match[1]) for match in names if match), None)
+
+
+def _strip_domain(parts: Iterable[str], words: set[str]) -> tuple[set[str], bool]:
+    """What is left of names without the words for a domain, and whether there was one."""
+    left, is_there = set(), False
+    for part in parts:
+        cuts = [0, *(match.end() for match in re.finditer("[^A-Za-z0-9]+", part))]
+        cut = next((cut for cut in cuts if _simplify(part[cut:]) in words), None)
+        is_there |= cut is not None
+        left.add(part[:cut].strip("_- .").lower())
+    return left - {"", "taskonomy"}, is_there
+
+
+def _name_building(parts: Iterable[str], domain: str) -> str:
+    return " and ".join(sorted(_strip_domain(parts, _WORDS[domain])[0])) or UNNAMED
+
+
+def _add(
+    places: dict[str, dict[str, Place]], domain: str, parts: tuple[str, ...], path: Path
+) -> None:
+    """Note where a domain of a building is."""
+    building = _name_building(parts, domain)
+    if " and " in building:
+        raise ValueError(
+            f"{path} should be of one building, is of {building}. Rename one, call the folder of a "
+            f"domain by its name ({domain}), or pass the folder that holds the domains as --root."
+        )
+    found = places.setdefault(building, {})
+    if domain in found:
+        raise ValueError(
+            f"{domain} of {building} is in {found[domain].path} and in {path}. Keep one."
+        )
+    if path.suffix == ".tar":
+        layout = "raw tars"
+    elif len(parts) == 1:
+        layout = "one building"
+    elif _simplify(parts[0]) not in _WORDS[domain]:
+        layout = "unpacked tars"
+    else:
         layout = "omnitools" if "taskonomy" in parts else "building folders"
-        layout = layout if parts[0] == domain else "unpacked tars"
-        if building in found:
-            raise ValueError(
-                f"{domain} of {building} is in {found[building].path} and in {path}. Keep one."
-            )
-        found[building] = Place(layout if len(parts) > 1 else "one building", path)
-    return found
+    found[domain] = Place(layout, path)
 
 
 # ---- listing -------------------------------------------------------------------------------------
@@ -161,13 +230,15 @@ def list_pictures(place: Place, building: str, domain: str) -> Pictures:
     """
     path = place.path
     if path.suffix == ".tar":
-        files = _members(path, (domain, building))
+        folders = {*_WORDS[domain], _simplify(building), ""}
+        found = ((PurePosixPath(name), *place) for name, *place in _members(path))
+        files = ((p.name, *at) for p, *at in found if _simplify(p.parent.name) in folders)
     else:
         files = ((name, 0, -1) for name in os.listdir(path))
     rows, suffixes = [], set()
     for name, offset, size in files:
         match = _NAME.fullmatch(name)
-        if match and match[3] in DOMAINS[domain]:
+        if match and _domain_of(match[3]) == domain:
             rows.append((int(match[1]) * POINT + int(match[2]), offset, size))
             suffixes.add(match[3])
     if len(suffixes) > 1:
@@ -182,8 +253,9 @@ def list_pictures(place: Place, building: str, domain: str) -> Pictures:
     return Pictures(path, suffixes.pop() if suffixes else domain, views, table[:, 1:])
 
 
-def _members(path: Path, folders: tuple[str, str]) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and size of the files of a tar in these folders; no content is read."""
+def _members(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, offset and size of the files of a tar; no content is read."""
+    check_is_file(path, "tar archive")
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
@@ -198,10 +270,9 @@ def _members(path: Path, folders: tuple[str, str]) -> Iterator[tuple[str, int, i
                     raise ValueError(
                         f"{path} member {member.name!r} is a link, a device or too large."
                     )
-                if inner.parent.name in folders:
-                    yield inner.name, member.offset_data, member.size
+                yield member.name, member.offset_data, member.size
             end = archive.offset
-    except tarfile.TarError as error:
+    except (tarfile.TarError, OverflowError, EOFError) as error:
         raise ValueError(f"{path} is no complete tar file ({error}). Fetch it again.") from None
     with open(path, "rb") as file:
         file.seek(end)

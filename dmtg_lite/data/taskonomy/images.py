@@ -6,11 +6,17 @@ pipelines resize everything bilinearly, which invents classes and mixes "no dept
 
 from __future__ import annotations
 
-import io
 import struct
 
 import numpy as np
 
+from dmtg_lite.data.foreign_files import (
+    PERHAPS_TEXT,
+    BrokenFile,
+    load_picture,
+    name_content,
+    open_picture,
+)
 from dmtg_lite.data.taskonomy.arrays import NO_CLASS, NO_NORMAL
 
 FAKE_MARK = (
@@ -44,7 +50,8 @@ def prepare_view(
         size: Pixels a side of the result, at most ``source_size``; if equal, nothing is resampled.
 
     Raises:
-        ValueError: If a picture is broken, of another kind or size, or holds impossible values.
+        BrokenFile: If a picture is damaged.
+        ValueError: If one is of another kind or size, or holds impossible values: other data.
     """
     raw = {domain: _decode(*picture, domain, source_size) for domain, picture in pictures.items()}
     is_valid = raw["depth_zbuffer"] < NO_DEPTH
@@ -146,15 +153,14 @@ def is_fake(data: bytes) -> bool:
 def _header(name: str, data: bytes) -> tuple[int, int, str]:
     """Width, height, and bits and colours, which Pillow's modes do not tell apart."""
     if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or len(data) < 33:
-        kind = "an HTML page" if data.lstrip()[:1] == b"<" else f"no PNG ({len(data)} bytes)"
-        raise ValueError(f"{name} is {kind}, expected a PNG. Fetch it again.")
+        kind = name_content(data)
+        kind = f"no PNG ({len(data)} bytes)" if kind in ("a PNG", "empty", PERHAPS_TEXT) else kind
+        raise BrokenFile(f"{name} is {kind}, expected a PNG. Fetch it again.")
     width, height, bits, colours = struct.unpack(">IIBB", data[16:26])
     return width, height, f"{bits}-bit {_KINDS.get(colours, colours)}"
 
 
 def _decode(name: str, data: bytes, domain: str, source_size: int) -> np.ndarray:
-    from PIL import Image  # the caller checked that it is installed
-
     width, height, kind = _header(name, data)
     if kind != _EXPECTED[domain]:
         raise ValueError(
@@ -167,14 +173,7 @@ def _decode(name: str, data: bytes, domain: str, source_size: int) -> np.ndarray
             "first picture: all must be squares of one size. Fetch the missing size or take the "
             "file away."
         )
-    try:
-        Image.open(io.BytesIO(data), formats=["PNG"]).verify()  # checksums, not seen by decoding
-        return np.asarray(Image.open(io.BytesIO(data), formats=["PNG"]))
-    except (OSError, SyntaxError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"{name} is no complete PNG ({len(data)} bytes; {error}). Fetch it again and repeat "
-            "the command."
-        ) from None
+    return np.asarray(load_picture(name, data, open_picture(name, data, ["PNG"])))
 
 
 def _check_normals(name: str, colours: np.ndarray) -> None:

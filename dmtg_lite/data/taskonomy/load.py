@@ -6,6 +6,7 @@ Making the folder is `prepare`; this needs neither Pillow nor the original files
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from torch import Tensor
 
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.tasks import TASKONOMY_5
-from dmtg_lite.data.prepared_folder import open_prepared, split_rows
-from dmtg_lite.data.taskonomy.arrays import FORMAT, row_types
+from dmtg_lite.data.prepared_folder import SPLITS, Form, open_prepared, split_rows
+from dmtg_lite.data.ranges import Range
+from dmtg_lite.data.taskonomy.arrays import FORMAT, LIMITS, row_types
 
 
 def taskonomy(
@@ -22,12 +24,15 @@ def taskonomy(
 ) -> TaskData:
     """Open the Taskonomy that ``data_scripts/prepare_taskonomy.py`` wrote.
 
-    Opening takes a second, whatever the size: batches read their pixels from the mapped files, and
-    a change to a tensor stays in memory. Images are NHWC on disk, so a batch is channels_last.
+    Opening takes a second, whatever the size, but the first time after the folder was made or
+    copied, when every target is read and compared with its checksum (a GB a second). Batches read
+    their pixels from the mapped files, and a change to a tensor stays in memory. Images are NHWC on
+    disk, so a batch is channels_last.
 
     Args:
         limit: Use about this many views: of each split in proportion, every k-th.
-        verify: Also compare the sha256 of every file with the manifest (minutes for a large set).
+        verify: Compare the sha256 of every file with the manifest, images too, whatever was
+            compared before (minutes for a large set).
 
     Returns:
         `TaskData` with the five tasks of `TASKONOMY_5`: uint8 images (n, 3, H, W); depth in metres,
@@ -39,9 +44,7 @@ def taskonomy(
         FileNotFoundError: If there is no prepared folder; names the command that makes it.
         ValueError: If a file does not fit the manifest, or a target is the same number everywhere.
     """
-    manifest, arrays = open_prepared(
-        Path(folder), FORMAT, _row_types, script="prepare_taskonomy.py", verify=verify
-    )
+    manifest, arrays = open_prepared(Path(folder), FORM, verify=verify)
     tensors = {name.removesuffix(".npy"): torch.from_numpy(array) for name, array in arrays.items()}
     splits = []
     for start, count, n_taken in split_rows(manifest, limit):
@@ -75,3 +78,18 @@ def _split(part: dict[str, Tensor]) -> Split:
 
 def _row_types(manifest: dict) -> dict[str, np.dtype]:
     return row_types(manifest["settings"]["size"])
+
+
+FORM = Form(
+    name=FORMAT,
+    script="prepare_taskonomy.py",
+    manifest={
+        "is_fake": bool,
+        "settings": {"size": int, "split": Any},
+        "buildings": dict.fromkeys(SPLITS, dict[str, int]),
+        "ranges": {task.name: Range for task in TASKONOMY_5},
+    },
+    row_types=_row_types,
+    images="rgb.npy",
+    limits=LIMITS,
+)

@@ -29,6 +29,7 @@ _MOST_LISTED = 5000  # views left out that left_out.csv names
 class Plan:
     """Every row that is to be written: its split, its building and its view."""
 
+    names: list[str]  # of the buildings
     pictures: list[dict[str, Pictures]]  # of each building, by domain
     split: np.ndarray  # uint8 (n,)
     building: np.ndarray  # int64 (n,), places in ``pictures``
@@ -40,6 +41,10 @@ class Plan:
         """Where the six pictures of a row are."""
         pictures = self.pictures[self.building[row]]
         return {domain: pictures[domain].locate(int(self.view[row])) for domain in DOMAINS}
+
+    def name_view(self, row: int) -> tuple[str, int, int]:
+        """Building, point and view of a row."""
+        return self.names[self.building[row]], *point_and_view(int(self.view[row]))
 
 
 def make_plan(places: dict[str, dict[str, Place]], split: str | Path, limit: int | None) -> Plan:
@@ -94,7 +99,7 @@ def make_plan(places: dict[str, dict[str, Place]], split: str | Path, limit: int
         "buildings_without_split": sorted(set(places) - set(part_of)),
         "views_left_out": {"total": n_left_out, "lacking": lacking},
     }
-    return Plan(pictures, part, building, view, report, "\n".join([*left_out, ""]).encode())
+    return Plan(names, pictures, part, building, view, report, "\n".join([*left_out, ""]).encode())
 
 
 def _divide_buildings(places: dict[str, dict[str, Place]], split: str | Path) -> dict[str, int]:

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from dmtg_lite.data.prepared_folder import check_request, sha256, write_prepared
+from dmtg_lite.data.foreign_files import BrokenFile
+from dmtg_lite.data.prepared_folder import (
+    SPLITS,
+    Broken,
+    Converted,
+    check_request,
+    sha256,
+    write_prepared,
+)
 from dmtg_lite.data.taskonomy.arrays import FORMAT, measure_ranges, row_types
 from dmtg_lite.data.taskonomy.files import Location, find_taskonomy, read
 from dmtg_lite.data.taskonomy.images import is_fake, prepare_view, side_of
-from dmtg_lite.data.taskonomy.plan import make_plan
+from dmtg_lite.data.taskonomy.plan import Plan, make_plan
 
 CHUNK = 4  # views a worker does at a time: 3.4 MB of results at 256 pixels
 _RESIZE = {
@@ -36,15 +45,18 @@ def prepare_taskonomy(
     split: str | Path = "tiny",
     size: int = 256,
     limit: int | None = None,
+    max_broken: float = 1.0,
     jobs: int | None = None,
+    restart: bool = False,
     progress: bool = True,
 ) -> Path:
     """Turn Taskonomy's PNGs into a folder that `dmtg_lite.data.taskonomy` maps into memory.
 
     Writes the arrays of `arrays.row_types`, ``split.npy`` uint8 (n,), ``manifest.json`` with sha256
     checksums and the range of every target, and ``left_out.csv``: views that lack one of their six
-    pictures. Rows are sorted by split, building, point and view. Killed at any moment and run
-    again, it continues and ends with the same bytes.
+    pictures. Views with a picture that is damaged (the official files have some) are left out too,
+    and listed in the manifest. Rows are sorted by split, building, point and view. Killed at any
+    moment and run again, it continues and ends with the same bytes.
 
     Args:
         root: Folder in any of the layouts of `files.find_taskonomy`.
@@ -54,21 +66,27 @@ def prepare_taskonomy(
         size: Pixels a side. The pictures have 512; a size they have already is not resampled.
         limit: Take about this many views, shared between the splits as in the whole set and evenly
             between the buildings of a split.
+        max_broken: Percent of the views that may be damaged; more is refused. Not part of the
+            settings: a run that was refused goes on with a higher one.
         jobs: Worker processes; default all cores, or none at all for fewer than 200 views. With
             workers a script needs its ``if __name__ == "__main__":``.
+        restart: Delete what an interrupted run with other settings left.
         progress: Show a progress bar.
 
     Raises:
-        ValueError: If an argument, a split list, a tar or a picture is refused, or a target is the
-            same number everywhere. A refused picture leaves the work done so far, to be continued.
+        ValueError: If an argument, a split list, a tar or a picture is refused, too many are
+            damaged, ``out`` is in use, or a target is the same number everywhere.
         FileNotFoundError: If there is no Taskonomy in ``root``.
-        OSError: If the disk is full; nothing is left behind.
+        OSError: If the disk is full. Work that was done is kept by all of these, to be continued,
+            but for a constant target.
         ImportError: If Pillow or tqdm is missing (extra ``data``).
     """
     check_request(limit, jobs)
+    if not 0 <= max_broken < 100:
+        raise ValueError(f"`max_broken` must be 0 to 100 percent, got {max_broken}.")
     plan = make_plan(find_taskonomy(root), split, limit)
-    first = read(plan.locate(0)["rgb"])
-    source_size = side_of(*first)
+    n_tolerated = int(len(plan.split) * max_broken / 100)
+    first, source_size = _read_first(plan, n_tolerated)
     if not 1 <= size <= source_size:
         raise ValueError(
             f"`size` must be 1 to {source_size}, which is what {first[0]} has, got {size}."
@@ -88,6 +106,18 @@ def prepare_taskonomy(
         },
     }
     n = len(plan.split)
+
+    def report(broken: Sequence[Broken]) -> dict:
+        """The views left out, and the views of each building without them."""
+        listed, counts = [], {name: dict(of) for name, of in plan.report["buildings"].items()}
+        for row, why in broken:
+            building, point, view = plan.name_view(row)
+            counts[SPLITS[plan.split[row]]][building] -= 1
+            why = why.replace(f"{Path(root)}{os.sep}", "")
+            listed.append({"building": building, "point": point, "view": view, "why": why})
+        left = {name: {b: n for b, n in of.items() if n} for name, of in counts.items()}
+        return {"buildings": left, "broken": listed}
+
     return write_prepared(
         out,
         manifest,
@@ -99,20 +129,37 @@ def prepare_taskonomy(
         chunk=CHUNK,
         jobs=jobs or (1 if n < 200 else os.cpu_count() or 1),
         progress=progress,
-        keep_refused=True,
+        restart=restart,
+        n_tolerated=n_tolerated,
+        report_broken=report,
     )
 
 
-def _prepare_views(
-    views: list[dict[str, Location]], *, source_size: int, size: int
-) -> tuple[dict[str, np.ndarray], dict[str, dict]]:
+def _read_first(plan: Plan, n_tolerated: int) -> tuple[tuple[str, bytes], int]:
+    """The first photograph that is whole, and its pixels a side."""
+    for row in range(n_tolerated + 1):
+        try:
+            first = read(plan.locate(row)["rgb"])
+            return first, side_of(*first)
+        except BrokenFile:
+            if row == n_tolerated:
+                raise
+    raise AssertionError
+
+
+def _prepare_views(views: list[dict[str, Location]], *, source_size: int, size: int) -> Converted:
     """The arrays of a few views, (m, ...) each, and the range of their targets."""
-    done = [
-        prepare_view({domain: read(place) for domain, place in view.items()}, source_size, size)
-        for view in views
-    ]
+    done, broken = [], []
+    for place, view in enumerate(views):
+        try:
+            pictures = {domain: read(location) for domain, location in view.items()}
+            done.append(prepare_view(pictures, source_size, size))
+        except BrokenFile as error:
+            broken.append((place, str(error)))
+    if not done:
+        return Converted({}, {}, broken)
     arrays = {name: np.stack([view[name] for view in done]) for name in done[0]}
-    return arrays, measure_ranges(arrays)
+    return Converted(arrays, measure_ranges(arrays), broken)
 
 
 def describe(out: Path) -> list[str]:
@@ -132,4 +179,11 @@ def describe(out: Path) -> list[str]:
     if left_out["total"]:
         lacking = ", ".join(f"{count} {domain}" for domain, count in left_out["lacking"].items())
         lines.append(f"{left_out['total']} views left out (left_out.csv), for they lack {lacking}")
+    if broken := manifest.get("broken", []):
+        names = [f"{one['building']} {one['point']}/{one['view']}" for one in broken]
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        lines.append(
+            f"{len(names)} views left out (manifest.json says why), for a picture is broken: "
+            f"{', '.join(names[:5])}{more}"
+        )
     return lines

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dmtg_lite.data.foreign_files import PERHAPS_TEXT, name_content, read_file
 from dmtg_lite.data.prepared_folder import SPLITS
+
+_MOST_BYTES = 1 << 20  # the official lists have 10 kB
 
 # The official split "tiny" (StanfordVL/taskonomy, train_val_test_tiny.csv), which DMTG trains on
 _TRAIN = """
@@ -23,7 +26,9 @@ TINY = {
 
 
 def read_split(split: str | Path) -> dict[str, int]:
-    """Buildings and their split: 0 train, 1 val, 2 test; a building with three zeros has none.
+    """Buildings, in lower case, and their split: 0 train, 1 val, 2 test.
+
+    A building with three zeros has none.
 
     Args:
         split: ``"tiny"``, or a CSV file as the official ones: ``id,train,val,test`` with 0 and 1.
@@ -40,16 +45,17 @@ def read_split(split: str | Path) -> dict[str, int]:
             f"`split` must be 'tiny', 'one' or a split CSV, and there is no file {path}."
         )
     # the official files end lines with a bare CR
-    lines = path.read_bytes().decode("utf-8-sig", errors="replace").strip().splitlines() or [""]
-    header = lines[0].strip()
+    data = read_file(path, _MOST_BYTES)
+    lines = data.decode("utf-8-sig", errors="replace").strip().splitlines() or [""]
+    header, kind = lines[0].strip(), name_content(data)
     if header.replace(" ", "") != "id,train,val,test":
-        kind = "an HTML page" if header.startswith("<") else f"headed {header[:60]!r}"
+        kind = f"headed {header[:60]!r}" if kind in ("empty", PERHAPS_TEXT) else kind
         raise ValueError(
             f"{path} is {kind}, expected a split CSV headed 'id,train,val,test'. Fetch it again."
         )
     flags_of: dict[str, list[str]] = {}
     for number, line in enumerate(lines[1:], start=2):
-        building, *flags = (field.strip() for field in line.split(","))
+        building, *flags = (field.strip().lower() for field in line.split(","))
         if not building or sorted(flags) not in (["0", "0", "0"], ["0", "0", "1"]):
             raise ValueError(
                 f"{path} line {number} should be a building and three flags 0 or 1, at most one "
