@@ -101,13 +101,14 @@ def open_picture(name: str, data: bytes, formats: list[str]) -> ImageFile:
     """
     from PIL import Image  # the caller checked that it is installed
 
-    if name_content(data).rpartition(" ")[2] not in formats:
+    kind = name_content(data).rpartition(" ")[2]
+    if kind not in formats:
         expected = " or ".join(formats)
         raise BrokenFile(
             f"{name} is {name_content(data)} ({len(data)} bytes), expected {expected}. "
             "Fetch it again and repeat the command."
         )
-    with _refusing(name, data, " or ".join(formats)):
+    with _refusing(name, data, kind):
         return Image.open(io.BytesIO(data), formats=formats)
 
 

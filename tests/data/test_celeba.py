@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import zipfile
@@ -185,11 +186,187 @@ def test_parquet_copies_are_read_by_name_and_value(tmp_path) -> None:
     shard.write_bytes(b"PAR1")
     with pytest.raises(ValueError, match="is no complete parquet file"):
         find_celeba(root)
-    shard.unlink()  # train-00001-of-00002 without its sibling is half a training split
-    with pytest.raises(ValueError, match="1 of 2 shards"):
+    shard.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(ValueError, match=r"parquet file \(a Git LFS pointer, which stands for"):
         find_celeba(root)
-    pq.write_table(pa.table({"x": [1]}), root / "half.parquet")
-    with pytest.raises(ValueError, match=r"should be named train-\*"):
+
+
+HUB_NAMES = {
+    "as flwrlabs has it": "img_align+identity+attr/{split}-{shard:05d}-of-{n:05d}.parquet",
+    "with a hash": "data/{split}-{shard:05d}-of-{n:05d}-a1b2c3d4e5f60718.parquet",
+    "as the Hub converts": "img_align+identity+attr/{split}/{shard:04d}.parquet",
+    "one a split": "{split}{shard}.parquet",
+    "validation, beside another configuration": "data/{split}_{shard}.parquet",
+    "a column": "anything/{shard}.parquet",
+}
+
+
+@pytest.mark.parametrize("names", HUB_NAMES)
+def test_shards_may_be_called_as_the_hubs_do(names, roots, prepared, tmp_path) -> None:
+    """Split by the name of file or folder, or by a column; the images are PNG, as on the Hub."""
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    (tmp_path / "root").mkdir()
+    tables = [pq.read_table(shard) for shard in sorted(roots("parquet").glob("*/*.parquet"))]
+    assert tables[0]["image"][0].as_py()["bytes"].startswith(b"\x89PNG")
+    test, train, more, valid = tables
+    parts = [("train", train), ("train", more), ("valid", valid), ("test", test)]
+    if names == "a column":
+        whole = pa.concat_tables(table for _, table in parts)
+        splits = np.repeat([name for name, _ in parts], [len(table) for _, table in parts])
+        parts = [("", whole.append_column("split", pa.array(splits.tolist())))]
+    for row, (split, table) in enumerate(parts):
+        shard, n = (row, 2) if split == "train" else (0, 1)
+        split = split.replace("valid", "validation") if "validation" in names else split
+        path = tmp_path / "root" / HUB_NAMES[names].format(split=split, shard=shard, n=n)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, path, row_group_size=7)
+    if "beside" in names:
+        (tmp_path / "root" / "boxes").mkdir()
+        pq.write_table(pa.table({"x": [1]}), tmp_path / "root" / "boxes" / "train.parquet")
+    assert content(prepare(tmp_path / "root", tmp_path / "out")) == content(prepared)
+
+
+def test_a_column_may_mix_the_splits(roots, tmp_path) -> None:
+    """Rows of the three splits in turn: images and labels stay together."""
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    shards = sorted(roots("parquet").glob("*/*.parquet"))
+    table = pa.concat_tables(pq.read_table(shard) for shard in shards)
+    (tmp_path / "root").mkdir()
+    table = table.append_column("partition", pa.array(np.arange(N) % 3))
+    pq.write_table(table, tmp_path / "root" / "all.parquet", row_group_size=7)
+    data = celeba(prepare(tmp_path / "root", tmp_path / "out"), "celeba40")
+    for k, split in enumerate((data.train, data.val, data.test)):
+        for row, image in zip(range(k, N, 3), split.images, strict=True):
+            expected = decode("x", table["image"][row].as_py()["bytes"])
+            assert np.array_equal(image.permute(1, 2, 0), expected)
+        assert split.targets["Male"].tolist() == [
+            int(table["Male"][r].as_py()) for r in range(k, N, 3)
+        ]
+
+
+def test_shards_that_are_wrong_together_are_refused(roots, tmp_path) -> None:
+    """Twice in two folders, more than their names say, or of no split; the way out is named."""
+    pytest.importorskip("pyarrow")
+    root = Path(shutil.copytree(roots("parquet"), tmp_path / "root"))
+    folder = root / "img_align+identity+attr"
+    shutil.copytree(folder, root / "copy")
+    with pytest.raises(
+        ValueError, match=r"train-00000-of-00002.parquet is in .* and in .*Keep one"
+    ):
+        find_celeba(root)
+    shutil.rmtree(root / "copy")
+    shutil.copy(folder / "train-00000-of-00002.parquet", folder / "train.parquet")
+    with pytest.raises(ValueError, match="says that it is one of 2, and 3 are there"):
+        find_celeba(root)
+    (folder / "train.parquet").rename(folder / "half.parquet")
+    with pytest.raises(ValueError, match=r"has images of no split .*--split-fractions"):
+        prepare(root, tmp_path / "out")
+
+
+def test_images_may_be_png_or_webp(roots, prepared, tmp_path) -> None:
+    """By content, whatever the names say: the authors' PNG folder, WebP that kept the name .jpg."""
+    root = Path(shutil.copytree(roots("torchvision"), tmp_path / "root"))
+    folder = root / "celeba" / "img_align_celeba"
+    for row, path in enumerate(sorted(folder.iterdir())):
+        image = Image.open(path)
+        if row % 2:
+            path.unlink()
+            image.save(path.with_suffix(".PNG"), "png")
+        else:
+            image.save(path, "WEBP", lossless=True)
+    folder.rename(folder.with_name("img_align_celeba_png"))
+    assert content(prepare(root, tmp_path / "out")) == content(prepared)
+
+
+# ---- samples and partial downloads ---------------------------------------------------------------
+
+
+def lose(root: Path, *numbers: int) -> None:
+    for number in numbers:
+        (root / "celeba" / "img_align_celeba" / f"{number:06d}.jpg").unlink()
+
+
+def test_a_partial_download_is_used_with_a_limit(root, prepared, tmp_path, run_script) -> None:
+    """What is there is taken, in proportion; manifest and screen say what is missing."""
+    lose(root, 3, 5, 34)  # two of train, one of val
+    arguments = ("--root", root, "--out", tmp_path / "out", "--attributes", 40)
+    code, _, error = run_script("prepare_celeba", *arguments)
+    assert code == 2
+    assert re.search(r"lacks 3 images of the list, 000003.jpg first\. .*--limit N .* the 37", error)
+    code, said, _ = run_script("prepare_celeba", *arguments, "--limit", 1000)
+    assert code == 0
+    assert re.search("lacks 3 images of the list, 000003.jpg first: 37 of 37 images taken", said)
+    partial = manifest_of(tmp_path / "out")["source"]["partial"]
+    assert partial["images_there"] == 37
+    assert "000003.jpg first" in partial["lacks"]
+    rows = np.delete(np.arange(N), [2, 4, 33])
+    for name in ("images.npy", "labels.npy"):
+        whole, part = (np.load(folder / name) for folder in (prepared, tmp_path / "out"))
+        assert np.array_equal(part, whole[rows])
+
+
+def test_what_came_meanwhile_is_not_mixed_in(root, tmp_path, monkeypatch) -> None:
+    """An interrupted run of a partial download goes on only with the same images."""
+    monkeypatch.setattr(celeba_prepare, "CHUNK", 8)
+    monkeypatch.setattr(prepared_folder, "SAVE_EVERY", 0)
+    image = root / IMAGE
+    good = image.read_bytes()
+    image.unlink()
+    (root / "celeba" / "img_align_celeba" / "000020.jpg").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"000020.jpg is empty"):
+        prepare(root, tmp_path / "out", limit=39)
+    image.write_bytes(good)
+    lose(root, 20)
+    with pytest.raises(ValueError, match="interrupted work of other settings, 16 rows"):
+        prepare(root, tmp_path / "out", limit=39)
+
+
+def test_missing_shards_are_a_partial_download(roots, tmp_path) -> None:
+    """Without a limit half of a training split is refused, with one it is a sample."""
+    pytest.importorskip("pyarrow")
+    root = Path(shutil.copytree(roots("parquet"), tmp_path / "root"))
+    next(root.glob("*/train-00000*")).unlink()
+    with pytest.raises(FileNotFoundError, match=r"has 1 of 2 shards of train-00001.*--limit N"):
+        prepare(root, tmp_path / "out")
+    out = prepare(root, tmp_path / "out", limit=100)
+    assert manifest_of(out)["counts"] == {"train": 16, "val": 4, "test": 4}
+
+
+def test_a_sample_without_a_split_is_divided_anew(root, prepared, tmp_path, run_script) -> None:
+    """The first images are all of train; the message names the option, and the manifest has it."""
+    lose(root, *range(21, N + 1))
+    arguments = ("--root", root, "--out", tmp_path / "out", "--limit", 20, "--attributes", 40)
+    code, _, error = run_script("prepare_celeba", *arguments)
+    assert code == 2
+    assert re.search(r"img_align_celeba has no image of the split `val` \(20 .*--split-fr", error)
+    fractions = ("--split-fractions", 0.5, 0.3, 0.2)
+    assert run_script("prepare_celeba", *arguments, *fractions)[0] == 0
+    manifest = manifest_of(tmp_path / "out")
+    assert manifest["counts"] == {"train": 10, "val": 6, "test": 4}
+    assert manifest["settings"]["split_fractions"] == [0.5, 0.3, 0.2]
+    assert np.array_equal(
+        np.load(tmp_path / "out" / "images.npy"), np.load(prepared / "images.npy")[:20]
+    )
+    with pytest.raises(ValueError, match="holds something else"):
+        prepare(root, tmp_path / "out", limit=20, split_fractions=[0.8, 0.1, 0.1])
+
+
+@pytest.mark.parametrize("wrong", [(0.8, 0.2), (0.8, 0.3, -0.1), (0.5, 0.1, 0.1), (1, 0, 0)])
+def test_wrong_fractions_are_refused(wrong, roots, tmp_path) -> None:
+    """Three shares that sum to 1."""
+    with pytest.raises(ValueError, match="`split_fractions` must be three shares > 0"):
+        prepare(roots("torchvision"), tmp_path / "out", split_fractions=wrong)
+
+
+def test_blank_lines_and_a_spreadsheets_commas_are_passed_over(root, prepared, tmp_path) -> None:
+    """They are in no list's way; line numbers in errors are those of the file."""
+    for name in (ATTRIBUTES, PARTITION):
+        change(name, lambda data: data.replace(b"000004", b"\r\n\r\n000004", 1) + b"\r\n")(root)
+    assert content(prepare(root, tmp_path / "out")) == content(prepared)
+    swap(PARTITION, b"5.jpg 0", b"5.jpg 3")(root)
+    with pytest.raises(ValueError, match=r"partition.txt line 7 should be"):
         find_celeba(root)
 
 
@@ -250,6 +427,38 @@ def flip(data: bytes) -> bytes:
     return data[:2000] + bytes([data[2000] ^ 0xFF]) + data[2001:]
 
 
+def drop_bytes(data: bytes) -> bytes:
+    return data[:2000] + data[2200:]
+
+
+def double_bytes(data: bytes) -> bytes:
+    return data[:2000] + data[1800:]
+
+
+def to_utf16(data: bytes) -> bytes:
+    return data.decode().encode("utf-16")
+
+
+def save_as(root: Path, form: str, by: Callable[[bytes], bytes]) -> None:
+    file = io.BytesIO()
+    Image.open(root / IMAGE).save(file, form)
+    (root / IMAGE).write_bytes(by(file.getvalue()))
+
+
+def pipe(name: str) -> Damage:
+    def damage(root: Path) -> None:
+        (root / name).unlink()
+        os.mkfifo(root / name)
+
+    return damage
+
+
+def as_archive(root: Path) -> None:
+    with zipfile.ZipFile(root / "archive.zip", "w") as archive:
+        archive.write(root / ATTRIBUTES, "list_attr_celeba.csv")
+    shutil.rmtree(root / "celeba")
+
+
 REFUSALS: dict[str, Damage] = {  # by what the error says
     "list_attr_celeba.txt is an HTML page": change(ATTRIBUTES, lambda _: b"<!DOCTYPE html>"),
     "announces 40 images but lists 33": change(ATTRIBUTES, lambda data: lines(data, stop=-7)),
@@ -264,11 +473,37 @@ REFUSALS: dict[str, Damage] = {  # by what the error says
     "line 4 should be an id and 0, 1 or 2": swap(PARTITION, b"4.jpg 0", b"4.jpg 3"),
     "attr_celeba.txt lacks 1 ids .* 000011.jpg": change(ATTRIBUTES, without_an_id),
     "partition.txt lacks 1 ids .* 000011.jpg": change(PARTITION, without_an_id),
-    "lacks 1 images of the list, 000007.jpg": lambda root: (root / IMAGE).unlink(),
+    "lacks 1 images of the list, 000007.jpg first. .*--limit N": lambda root: (
+        root / IMAGE
+    ).unlink(),
     "000007.jpg is no complete JPEG .*bytes": cut(IMAGE, 0.6),
     "000007.jpg is no complete JPEG .*no end": cut(IMAGE, 0.99),
     "000007.jpg is no complete JPEG .*; no end marker": cut(IMAGE, -2),
-    "000007.jpg is no complete JPEG .0 bytes": cut(IMAGE, 0),
+    "000007.jpg is empty .0 bytes.*, expected JPEG or PNG or WEBP": cut(IMAGE, 0),
+    "000007.jpg is no complete JPEG .*truncated": change(IMAGE, lambda d: d[:2500] + b"\xff\xd9"),
+    "000007.jpg is no complete JPEG .*image file is trunc": change(IMAGE, drop_bytes),
+    "000007.jpg is no complete JPEG .*more data than pixels": change(IMAGE, double_bytes),
+    "000007.jpg is an HTML page .12 bytes": change(IMAGE, lambda _: b"<html></html"),
+    "000007.jpg is no complete PNG .*checksum": lambda root: save_as(root, "PNG", flip),
+    "000007.jpg is no complete PNG": lambda root: save_as(root, "PNG", lambda d: d[:-100]),
+    "000007.jpg is no complete WEBP": lambda root: save_as(root, "WEBP", lambda d: d[:1000]),
+    "000007.jpg has more than 1 MB .6,000,000,000 bytes": lambda r: os.truncate(
+        r / IMAGE, 6 * 10**9
+    ),
+    "000007.jpg is no regular file": pipe(IMAGE),
+    "list_attr_celeba.txt is no regular file": pipe(ATTRIBUTES),
+    "list_eval_partition.txt is UTF-16 text, expected .*UTF-8": change(PARTITION, to_utf16),
+    "list_attr_celeba.txt is UTF-16 text, expected": change(ATTRIBUTES, to_utf16),
+    "list_attr_celeba.txt is a zip archive, expected": change(ATTRIBUTES, lambda d: b"PK\3\4" + d),
+    "list_attr_celeba.txt is no text, expected": change(
+        ATTRIBUTES, lambda d: d.replace(b"r", b"\0")
+    ),
+    "celeba.txt announces \xb2\xb9 images but lists 40": swap(
+        ATTRIBUTES, b"40\r", "\xb2\xb9\r".encode()
+    ),
+    "celeba.txt announces 39 images but lists 40": swap(ATTRIBUTES, b"40\r", b"39\r"),
+    "celeba.txt announces 9{40} images": swap(ATTRIBUTES, b"40\r", b"9" * 5000 + b"\r"),
+    "no list_attr_celeba.txt.* There is archive.zip, unopened .Kaggle": as_archive,
     "7.jpg is 218 x 178 RGB, expected 178 x 218 RGB": image_of((218, 178), "RGB"),
     "000007.jpg is 178 x 218 L, expected": image_of((178, 218), "L"),
     "'img_align_celeba/../../evil.jpg' points out": zip_with("img_align_celeba/../../evil.jpg"),

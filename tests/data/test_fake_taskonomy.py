@@ -161,11 +161,12 @@ def test_encoding_by_hand() -> None:
         ("standley", "segment_semantic/hanson"),
         ("raw", "hanson_segment_semantic/segment_semantic"),
         ("tars", "hanson_segment_semantic.tar/segment_semantic"),
+        ("compressed", "segment_semantic__taskonomy__hanson.tar/segment_semantic"),
         ("single", "segment_semantic"),
     ],
 )
 def test_layouts_hold_the_same_bytes_in_their_folders(tmp_path, layout: str, place: str) -> None:
-    """All five, one building of two views: 12 files; only the place differs."""
+    """All six, one building of two views: 12 files; only the place differs."""
     out = make_fake_taskonomy(tmp_path / "t", layout=layout, buildings=1, views=2, size=16)
     same = make_fake_taskonomy(tmp_path / "s", layout="standley", buildings=1, views=2, size=16)
     found, expected = read_pictures(out), read_pictures(same)
@@ -179,7 +180,7 @@ def test_default_buildings_cover_the_splits() -> None:
     """The first three are in the official tiny train, val and test part; names differ."""
     assert BUILDINGS[:3] == ("hanson", "wiconisco", "ihlen")
     assert len(set(BUILDINGS)) == len(BUILDINGS) == 25
-    assert set(LAYOUTS) == {"omnitools", "standley", "raw", "tars", "single"}
+    assert set(LAYOUTS) == {"omnitools", "standley", "raw", "tars", "compressed", "single"}
 
 
 def test_more_buildings_change_no_other_building(pictures, tmp_path) -> None:
@@ -233,6 +234,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
         ({"buildings": 0}, "`buildings` must be 1 to 25, got 0"),
         ({"buildings": 26}, "`buildings` must be 1 to 25, got 26"),
         ({"buildings": 2, "layout": "single"}, "`buildings` must be 1 for layout 'single', got 2"),
+        ({"seed": -3}, "`seed` must be >= 0, got -3"),
         ({"views": 0}, "`views` must be >= 1, got 0"),
         ({"size": 4}, "`size` must be 16 to 512 pixels, got 4"),
     ],

@@ -100,11 +100,12 @@ def _name_split(path: Path) -> int:
 def _find_missing(shards: list[Path], split_of: dict[Path, int]) -> str:
     """What is missing of shards that say how many they are; refuses one that is there twice."""
     seen: dict[tuple[int, str], Path] = {}
-    lacks = ""
     for shard in shards:
         twin = seen.setdefault((split_of[shard], shard.name), shard)
         if twin != shard:
             raise ValueError(f"{shard.name} is in {twin.parent} and in {shard.parent}. Keep one.")
+    lacks = ""
+    for shard in shards:
         total = re.search(r"-of-(\d+)", shard.name)
         n_there = sum(split_of[other] == split_of[shard] for other in shards)
         if total and int(total[1]) < n_there:
