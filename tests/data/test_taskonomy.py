@@ -50,7 +50,11 @@ FOLDERS = {
     "unpacked": "{building}_{domain}/{domain}",
     "unpacked by building": "{building}/{domain}/taskonomy/{building}",
 }
-TARS = {"tars": "{domain}", "tars with buildings": "{domain}/{building}"}  # folders in them
+TARS = {  # folders in them, and their names
+    "tars": ("{domain}", "{building}_{domain}.tar"),
+    "tars with buildings": ("{domain}/{building}", "{building}_{domain}.tar"),
+    "omnitools' tars": ("{domain}", "{domain}__taskonomy__{building}.tar"),
+}
 
 
 def draw(building: str, point: int, view: int) -> dict[str, np.ndarray]:
@@ -97,13 +101,13 @@ def make_root(
         drawn = {view: draw(building, *view) for view in VIEWS}
         for domain in DOMAINS:
             pictures = {file_name(domain, *v): png(drawn[v][domain], text) for v in VIEWS}
-            place = {**FOLDERS, **TARS, "one": "{domain}"}[layout].format(
-                domain=domain, building=building
-            )
+            names = {"domain": domain, "building": building}
             if layout in TARS:
-                inside = {f"{place}/{name}": data for name, data in pictures.items()}
-                write_tar(root / f"{building}_{domain}.tar", inside)
+                inside, tar = (name.format(**names) for name in TARS[layout])
+                members = {f"{inside}/{name}": data for name, data in pictures.items()}
+                write_tar(root / tar.format(**names), members)
                 continue
+            place = {**FOLDERS, "one": "{domain}"}[layout].format(**names)
             (root / place).mkdir(parents=True, exist_ok=True)
             for name, data in pictures.items():
                 (root / place / name).write_bytes(data)
@@ -309,6 +313,44 @@ def test_what_does_not_disturb(root, prepared, tmp_path) -> None:
     assert content(prepare(root, tmp_path / "out")) == content(prepared)
 
 
+RENAMED = {  # what people do to the folders, by layout
+    "buildings": [
+        {"depth_zbuffer": "depth", "normal": "normals", CLASSES: "segmentsemantic"},
+        {"depth_zbuffer": "depthzbuffer", "keypoints2d": "keypoint2d", "edge_texture": "Edge"},
+        {"rgb": "RGB", "edge_texture": "edge texture", CLASSES: "Segment-Semantic"},
+        {"rgb/darden": "rgb/Darden", "normal/ihlen": "normal/IHLEN"},
+    ],
+    "unpacked": [
+        {"ihlen_depth_zbuffer": "ihlen_depth", "darden_normal": "Darden-Normals"},
+        {"ihlen_depth_zbuffer/depth_zbuffer": "ihlen_depth_zbuffer/zbuffer"},
+    ],
+    "omnitools": [{"rgb/taskonomy": "rgb/Taskonomy", "depth_zbuffer": "depth"}],
+    "tars": [
+        {"ihlen_rgb.tar": "IHLEN_RGB.tar", "darden_depth_zbuffer.tar": "darden_depth.tar"},
+        {"ihlen_keypoints2d.tar": "ihlen_keypoints.tar", "darden_rgb.tar": "darden-rgb.tar"},
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("layout", "renamed"), [(layout, one) for layout, many in RENAMED.items() for one in many]
+)
+def test_names_that_people_give_are_understood(layout, renamed, prepared, tmp_path) -> None:
+    """What the pictures are called decides which domain a folder is; the rest is spelling."""
+    root = make_root(tmp_path / "root", layout)
+    for old, new in renamed.items():
+        (root / old).rename(root / new)
+    assert content(prepare(root, tmp_path / "out")) == content(prepared)
+
+
+def test_suffixes_may_be_spelled_otherwise(root, prepared, tmp_path) -> None:
+    """Capitals and missing underscores in the names of pictures."""
+    for domain, suffix in (("depth_zbuffer", "depthzbuffer"), ("edge_texture", "Edge_Texture")):
+        for path in (root / domain).glob("*/*.png"):
+            path.rename(path.with_name(path.name.replace(domain, suffix)))
+    assert content(prepare(root, tmp_path / "out")) == content(prepared)
+
+
 def test_one_building_needs_to_be_called_that(tmp_path) -> None:
     """Layout <domain>/point_...: refused by name, divided by point with --split one."""
     root = make_root(tmp_path / "root", "one", buildings=("ihlen",))
@@ -397,6 +439,14 @@ def flip(data: bytes) -> bytes:
     return data[:half] + bytes([data[half] ^ 1]) + data[half + 1 :]
 
 
+def pipe(domain: str) -> Damage:
+    def damage(root: Path) -> None:
+        picture(root, domain).unlink()
+        os.mkfifo(picture(root, domain))
+
+    return damage
+
+
 html = change("rgb", lambda _: b"<html><title>403 Forbidden</title></html>")
 
 
@@ -424,9 +474,11 @@ def copy(folder: str, to: str) -> Damage:
     return lambda root: shutil.copytree(root / folder, root / to)
 
 
-def old_sample(root: Path) -> None:
+def other_depth(root: Path) -> None:
+    """A folder called depth, which holds the other of Taskonomy's two."""
     (root / "depth_zbuffer").rename(root / "depth")
-    (root / "keypoints2d").rename(root / "keypoint2d")
+    for path in (root / "depth").glob("*/*.png"):
+        path.rename(path.with_name(path.name.replace("zbuffer", "euclidean")))
 
 
 def two_spellings(root: Path) -> None:
@@ -493,7 +545,12 @@ REFUSALS: dict[str, Damage] = {  # by what the error says
     "no pictures of edge_texture in .* Fetch all": without("edge_texture"),
     "split `val`: .*lacking edge_texture 4 times": without("edge_texture/darden"),
     "split `val`: 12 complete views": without(*(f"{domain}/darden" for domain in DOMAINS)),
-    "no pictures of depth_zbuffer, keypoints2d in .* It has depth, keypoint2d, names": old_sample,
+    r"no pictures of depth_zbuffer in .*expected .* named point_0_view_0_domain_depth_zbuffer.png; "
+    r"found depth, edge_texture.*depth/\w+ holds files named ..._domain_depth_eucl": other_depth,
+    "should be of one building, is of allensville and my. .*by its name .rgb": lambda root: (
+        root / "rgb"
+    ).rename(root / "my_rgb"),
+    "rgb/beechwood/point_2_view_0_domain_rgb.png is no regular file": pipe("rgb"),
     "rgb of darden is in .* and in .* Keep one": copy("rgb/darden", "darden_rgb/rgb"),
     "ihlen/rgb/darden should be of one building": copy("rgb/darden", "ihlen/rgb/darden"),
     "files that end segment_semantic and segmentsemantic": two_spellings,
@@ -536,9 +593,54 @@ def test_a_refused_picture_is_fetched_again_and_the_work_goes_on(
     assert manifest_of(out) == manifest_of(prepared)
 
 
+def damage_in_tar(root: Path) -> None:
+    """The same picture in a tar."""
+    folder = root / "rgb" / "beechwood"
+    content = {f"rgb/{path.name}": path.read_bytes() for path in sorted(folder.iterdir())}
+    name = f"rgb/{file_name('rgb', 2, 0)}"
+    write_tar(root / "beechwood_rgb.tar", {**content, name: flip(content[name])})
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("damage", [change("rgb", flip), html, cut(0.5), damage_in_tar])
+def test_a_broken_view_is_left_out_and_told(damage, root, prepared, tmp_path, run_script) -> None:
+    """The official files have some, and fetching them again gives the same bytes."""
+    damage(root)
+    out = tmp_path / "out"
+    arguments = ("--root", root, "--out", out, "--size", SIDE // 2)
+    code, _, error = run_script("prepare_taskonomy", *arguments)
+    assert code == 2
+    assert re.search("--max-broken: it now allows 0 of 16 views, and 1 are broken", error)
+    code, said, _ = run_script("prepare_taskonomy", *arguments, "--max-broken", 10)
+    assert code == 0
+    assert (
+        "1 views left out (manifest.json says why), for a picture is broken: beechwood 2/0" in said
+    )
+    manifest = manifest_of(out)
+    assert manifest["counts"] == {"train": 7, "val": 4, "test": 4}
+    assert manifest["buildings"]["train"] == {"allensville": 4, "beechwood": 3}
+    (broken,) = manifest["broken"]
+    assert (broken["building"], broken["point"], broken["view"]) == ("beechwood", 2, 0)
+    assert re.match(r"(rgb|depth_zbuffer)/beechwood|beechwood_rgb.tar member", broken["why"])
+    for name in row_types(1):
+        whole, part = np.load(prepared / name), np.load(out / name)
+        assert np.array_equal(part, np.delete(whole, 6, 0), equal_nan=True)
+    assert len(taskonomy(out).train) == 7
+    assert prepare(root, out) == out  # nothing to do, although the plan has a view more
+
+
+def test_the_first_picture_may_be_broken(root, tmp_path) -> None:
+    """Which tells size and origin for all."""
+    first_html(root)
+    out = prepare(root, tmp_path / "out", max_broken=7)
+    assert manifest_of(out)["counts"]["train"] == 7
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"max_broken": -1}, "`max_broken` must be 0 to 100 percent, got -1"),
+        ({"max_broken": float("nan")}, "`max_broken` must be 0 to 100 percent, got nan"),
         ({"limit": 2}, "`limit` must be at least 3"),
         ({"jobs": 0}, "`jobs` must be at least 1"),
         ({"size": 33}, "`size` must be 1 to 32"),
@@ -576,6 +678,56 @@ def test_round_trip(prepared) -> None:
             got, wanted = split.targets[name], want[f"{name}.npy"][:, None]
             torch.testing.assert_close(got, wanted, rtol=0, atol=0, equal_nan=True)
         start += n
+
+
+def put_numbers(name: str, number: float) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        array = np.load(folder / name, mmap_mode="r+")
+        array[:] = number if np.isnan(number) else array
+        array[3, 2, 1] = number
+        array.flush()
+
+    return damage
+
+
+def swap_files(folder: Path) -> None:
+    (folder / "edges.npy").rename(folder / "x.npy")
+    (folder / "keypoints.npy").rename(folder / "edges.npy")
+    (folder / "x.npy").rename(folder / "keypoints.npy")
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "lie"),
+    [
+        (put_numbers("segmentation.npy", 99), "segmentation.npy", "holds -1.0 to 99.0"),
+        (put_numbers("segmentation.npy", -7), "segmentation.npy", "holds -7.0 to 17.0"),
+        (put_numbers("depth.npy", np.nan), "depth.npy", "holds no number at all"),
+        (put_numbers("depth.npy", np.inf), "depth.npy", "to inf, expected 0 to 16"),
+        (put_numbers("edges.npy", 2), "edges.npy", "to 2.0, expected 0 to 1"),
+        (swap_files, "edges.npy", "the checksum of keypoints.npy"),
+    ],
+)
+def test_labels_that_are_none_are_refused(damage, name, lie, prepared, tmp_path) -> None:
+    """By their checksum, and where that was made to fit by what they can be; at every start."""
+    folder = Path(shutil.copytree(prepared, tmp_path / "copy"))
+    damage(folder)
+    with pytest.raises(ValueError, match=r"copy is damaged .*checksum of \w+.npy is not"):
+        taskonomy(folder)
+    manifest = manifest_of(folder)
+    manifest["files"][name]["sha256"] = prepared_folder.sha256(folder / name)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=lie):
+        taskonomy(folder)
+
+
+@pytest.mark.parametrize("buildings", [[], {"train": ["a"]}, {"train": {"a": "b"}}, "rgb"])
+def test_a_manifest_of_a_wrong_form_is_refused(buildings, prepared, tmp_path) -> None:
+    """File and field, before anything is made of it."""
+    folder = Path(shutil.copytree(prepared, tmp_path / "copy"))
+    manifest = manifest_of(folder) | {"buildings": buildings}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"copy is damaged .*`buildings.* must be|is missing"):
+        taskonomy(folder)
 
 
 def test_normals_are_labelled_where_depth_is(prepared) -> None:
