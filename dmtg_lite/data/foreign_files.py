@@ -80,11 +80,14 @@ def name_content(data: bytes) -> str:
 
 @contextmanager
 def _refusing(name: str, data: bytes, kind: str) -> Iterator[None]:
+    from PIL import UnidentifiedImageError  # the caller checked that it is installed
+
     try:
         yield
     except Exception as error:  # noqa: BLE001  Pillow has many ways to find a file broken
+        what = "damaged header" if isinstance(error, UnidentifiedImageError) else error
         raise BrokenFile(
-            f"{name} is no complete {kind} ({len(data)} bytes; {error or 'unreadable'}). "
+            f"{name} is no complete {kind} ({len(data)} bytes; {what}). "
             "Fetch it again and repeat the command."
         ) from None
 
@@ -99,7 +102,7 @@ def open_picture(name: str, data: bytes, formats: list[str]) -> ImageFile:
     Raises:
         BrokenFile: If it is no picture of these formats.
     """
-    from PIL import Image  # the caller checked that it is installed
+    from PIL import Image
 
     kind = name_content(data).rpartition(" ")[2]
     if kind not in formats:

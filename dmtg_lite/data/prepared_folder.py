@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypedDict, TypeVar
+from typing import Any, BinaryIO, Literal, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 
@@ -243,10 +243,20 @@ def _begin(
     return Progress(n_done=0, ranges={}, broken=[])
 
 
+def _map_array(path: Path, mode: Literal["r", "c"]) -> np.memmap:
+    """The array of a file, mapped; refuses one that is too short or no array's."""
+    try:
+        return np.load(path, mmap_mode=mode, allow_pickle=False)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001  numpy parses a header as Python does, or fails so
+        raise ValueError(f"{path.name} does not begin as an array ({error})") from None
+
+
 def _are_whole(partial: Path, rows: dict[str, np.dtype]) -> bool:
     try:
         for name in rows:
-            np.load(partial / name, mmap_mode="r")  # refuses a file that is too short
+            _map_array(partial / name, "r")
     except (OSError, ValueError):
         return False
     return True
@@ -290,7 +300,7 @@ def _write_rows(
         for name, row in rows.items():
             if not done["n_done"]:
                 np.lib.format.open_memmap(partial / name, "w+", row.base, (n_rows, *row.shape))
-            start = np.load(partial / name, mmap_mode="r").offset
+            start = _map_array(partial / name, "r").offset
             files[name] = stack.enter_context(open(partial / name, "r+b"))
             files[name].seek(start + (done["n_done"] - len(done["broken"])) * row.itemsize)
         saved = save()
@@ -320,7 +330,7 @@ def _check_broken(n_before: int, broken: Sequence[Broken], n_tolerated: int, n_r
 
 def _shorten(path: Path, row: np.dtype, n_rows: int) -> None:
     """Let an array end after so many rows; numpy pads its header, so that it keeps its length."""
-    start = np.load(path, mmap_mode="r").offset
+    start = _map_array(path, "r").offset
     header = io.BytesIO()
     kind = np.lib.format.dtype_to_descr(row.base)
     shape = {"descr": kind, "fortran_order": False, "shape": (n_rows, *row.shape)}
@@ -411,7 +421,7 @@ def open_prepared(folder: Path, form: Form, *, verify: bool) -> tuple[dict, dict
             size, expected_size = (folder / name).stat().st_size, manifest["files"][name]["bytes"]
             if size != expected_size:
                 raise ValueError(f"{name} has {size} bytes, expected {expected_size}")
-            array = arrays[name] = np.load(folder / name, mmap_mode="c", allow_pickle=False)
+            array = arrays[name] = _map_array(folder / name, "c")
             expected, found = (row.base, (len(split), *row.shape)), (array.dtype, array.shape)
             if found != expected:
                 raise ValueError(f"{name} is {found}, expected {expected}")
