@@ -36,8 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--split",
         default="tiny",
-        help="tiny (default): the official 25, 5 and 5 buildings; a split CSV; or one: divide the "
-        "points of a single building 80, 10 and 10 percent",
+        help="tiny (default): the official 25, 5 and 5 buildings; a split CSV; one: divide the "
+        "points of a single building 80, 10 and 10 percent; points: the same with each building "
+        "that is there",
     )
     parser.add_argument(
         "--size", type=int, default=256, metavar="S", help="pixels a side (default 256)"

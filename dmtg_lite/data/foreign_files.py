@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -111,7 +112,8 @@ def open_picture(name: str, data: bytes, formats: list[str]) -> ImageFile:
             f"{name} is {name_content(data)} ({len(data)} bytes), expected {expected}. "
             "Fetch it again and repeat the command."
         )
-    with _refusing(name, data, kind):
+    with _refusing(name, data, kind), warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # of an absurd size
         return Image.open(io.BytesIO(data), formats=formats)
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -128,7 +128,7 @@ def write_prepared(
     manifest = {**manifest, "counts": _count(split), "pillow": PIL.__version__}
     partial = out.with_name(out.name + ".partial")
 
-    def convert_from(row: int) -> Iterator[Converted]:
+    def convert_from(row: int) -> Generator[Converted, None, None]:
         left = iter(sources(row))
         return in_order(convert, iter(lambda: list(islice(left, chunk)), []), n_workers=jobs)
 
@@ -148,22 +148,8 @@ def write_prepared(
         except (ValueError, OSError) as error:
             _end_with(error, partial, out)
             raise
-        left_out = [row for row, _ in done["broken"]]
-        whole = np.delete(split, left_out).astype(np.uint8)
-        try:
-            check_ranges(done["ranges"])
-            _check_splits(whole)
-        except ValueError:
-            shutil.rmtree(partial, ignore_errors=True)  # rows that are there are not read again
-            raise
-        if done["ranges"]:
-            manifest["ranges"] = done["ranges"]
-        if left_out:
-            changed = {**report_broken(done["broken"]), "counts": _count(whole)}
-            planned = {key: manifest[key] for key in changed if key in manifest}
-            manifest |= {**changed, "planned": planned}
-            for name, row in rows.items():
-                _shorten(partial / name, row, len(whole))
+        _leave_out(partial, manifest, split, rows, done, report_broken)
+        whole = np.delete(split, [row for row, _ in done["broken"]]).astype(np.uint8)
         _finish(partial, manifest, rows, {**others, "split.npy": whole})
         os.rename(partial, out)
         (out / _PROGRESS).unlink()  # last: a run killed before goes on from it
@@ -174,10 +160,32 @@ def _count(split: np.ndarray) -> dict[str, int]:
     return {name: int((split == k).sum()) for k, name in enumerate(SPLITS)}
 
 
-def _check_splits(split: np.ndarray) -> None:
-    for name, count in _count(split).items():
-        if not count:
-            raise ValueError(f"all that was to be in the split `{name}` is broken. Fetch it again.")
+def _leave_out(
+    partial: Path,
+    manifest: dict,
+    split: np.ndarray,
+    rows: dict[str, np.dtype],
+    done: Progress,
+    report_broken: Callable[[list[Broken]], dict],
+) -> None:
+    """Write into the manifest what was found, and shorten the arrays by what is broken."""
+    counts = _count(np.delete(split, [row for row, _ in done["broken"]]))
+    try:
+        check_ranges(done["ranges"])
+        for name, count in counts.items():
+            if not count:
+                raise ValueError(f"all that is for the split `{name}` is broken. Fetch it again.")
+    except ValueError:
+        shutil.rmtree(partial, ignore_errors=True)  # rows that are there are not read again
+        raise
+    if done["ranges"]:
+        manifest["ranges"] = done["ranges"]
+    if done["broken"]:
+        changed = {**report_broken(done["broken"]), "counts": counts}
+        planned = {key: manifest[key] for key in changed if key in manifest}
+        manifest |= {**changed, "planned": planned}
+        for name, row in rows.items():
+            _shorten(partial / name, row, sum(counts.values()))
 
 
 def _end_with(error: Exception, partial: Path, out: Path) -> None:
@@ -230,7 +238,8 @@ def _begin(
     for name in scraps:  # of a kill inside `write_atomically`
         (partial / name).unlink()
     state, left = _read_progress(partial), left - scraps
-    if state.get("manifest") == manifest and _are_whole(partial, rows):
+    is_possible = state.get("n_done", 0) <= sum(manifest["counts"].values())
+    if state.get("manifest") == manifest and is_possible and _are_whole(partial, rows):
         return Progress(n_done=state["n_done"], ranges=state["ranges"], broken=state["broken"])
     if left and state.get("n_done", 1) and not restart:
         n_done = state.get("n_done", "an unknown number of")
@@ -275,7 +284,7 @@ def _write_rows(
     partial: Path,
     manifest: dict,
     rows: dict[str, np.dtype],
-    convert_from: Callable[[int], Iterator[Converted]],
+    convert_from: Callable[[int], Generator[Converted, None, None]],
     done: Progress,
     n_tolerated: int,
     progress: bool,
@@ -391,7 +400,7 @@ class Form:
     manifest: dict[str, Any]
     row_types: Callable[[dict], dict[str, np.dtype]]
     images: str
-    limits: dict[str, tuple[float, float]]
+    limits: Mapping[str, tuple[float, float]]
 
 
 def open_prepared(folder: Path, form: Form, *, verify: bool) -> tuple[dict, dict[str, np.ndarray]]:

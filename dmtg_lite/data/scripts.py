@@ -21,7 +21,9 @@ def run_script(
                 raise ValueError(f"`--{name}` is empty. Name the folder.")
         told = work(**options)
     except (ValueError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        line = " ".join(str(error).split())  # and what a file says is not for the terminal
+        line = "".join(letter if letter.isprintable() else "?" for letter in line)
+        print(f"{parser.prog}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted{interrupted}", file=sys.stderr)

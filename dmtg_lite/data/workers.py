@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 def in_order(
     function: Callable[[Argument], Result], arguments: Iterable[Argument], *, n_workers: int
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield ``function(a)`` for each ``a``, in order, with at most two a worker under way.
 
     Args:

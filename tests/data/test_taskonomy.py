@@ -367,6 +367,24 @@ def test_one_building_needs_to_be_called_that(tmp_path) -> None:
         prepare(named, tmp_path / "out_two", split="one")
 
 
+def test_a_few_buildings_may_be_divided_by_point(made, tmp_path) -> None:
+    """A sample that holds no building of one split: the message names the way."""
+    root = tmp_path / "root"
+    for building in ("allensville", "beechwood"):
+        make_root(root, buildings=(building,))
+    with pytest.raises(ValueError, match=r"for the split `val`.*instead of --split tiny.*'points'"):
+        prepare(root, tmp_path / "out")
+    out = prepare(root, tmp_path / "out", split="points")
+    each = {"allensville": 1, "beechwood": 1}
+    assert manifest_of(out)["buildings"] == {
+        "train": {"allensville": 2, "beechwood": 2}, "val": each, "test": each
+    }  # fmt: skip
+    assert "the rooms of each building are in all three splits" in taskonomy(out).note
+    drawn = [prepare_drawn(draw(b, 2, 0), SIDE // 2) for b in ("allensville", "beechwood")]
+    expected = np.stack([view["rgb.npy"] for view in drawn])
+    assert np.array_equal(taskonomy(out).val.images.permute(0, 2, 3, 1), expected)
+
+
 def test_a_split_csv_decides(made, tmp_path) -> None:
     """Each building where the list wants it."""
     rows = ["id,train,val,test", "allensville,0,0,1", "beechwood,0,1,0", "ihlen,1,0,0"]

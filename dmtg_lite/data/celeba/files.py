@@ -165,6 +165,8 @@ def _open_zip(archive: Path) -> dict[str, Member]:
     try:
         with zipfile.ZipFile(archive) as file:
             infos = file.infolist()
+        if min((info.header_offset for info in infos), default=0) < 0:
+            raise zipfile.BadZipFile("its end is not where it says")
     except Exception as error:  # noqa: BLE001  zipfile has many ways to find an archive broken
         raise ValueError(f"{archive} is no complete zip ({error}). Download it again.") from None
     members: dict[str, Member] = {}
@@ -196,13 +198,13 @@ def read(image: Image) -> tuple[str, bytes]:
     if isinstance(place, str):
         return name, read_file(place, _MOST_BYTES)
     archive, offset, packed_size, size, method, crc = place
-    with open(archive, "rb", buffering=0) as file:
-        file.seek(offset + 26)  # lengths of name and extra field: the directory's differ
-        lengths = file.read(4)
-        name_size, extra = (int.from_bytes(part, "little") for part in (lengths[:2], lengths[2:]))
-        file.seek(name_size + extra, os.SEEK_CUR)
-        data = file.read(packed_size)
     try:
+        with open(archive, "rb", buffering=0) as file:
+            file.seek(offset + 26)  # lengths of name and extra field: the directory's differ
+            lengths = file.read(4)
+            skip = int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+            file.seek(skip, os.SEEK_CUR)
+            data = file.read(packed_size)
         data = data if method == 0 else zlib.decompressobj(-15).decompress(data, size + 1)
     except zlib.error:
         data = b""

@@ -85,33 +85,10 @@ def prepare_celeba(
         _check_fractions(split_fractions)
     source = find_celeba(root)
     rows, split = _choose_rows(source, limit, split_fractions)
-    first = read(next(source.images(rows)))[1]
-    manifest = {
-        "format": FORMAT,
-        "is_fake": is_fake(first),
-        "source": {
-            "layout": source.layout,
-            "files": source.lists,
-            "is_official": OFFICIAL_LISTS.items() <= source.lists.items(),
-        },
-        "settings": {
-            "attributes": attributes,
-            "limit": limit,
-            "size": SIZE,
-            "antialias": antialias,
-            "resize": _RESIZE[antialias],
-            "rounding": "half to even",
-        },
-        "names": list(SUITES[attributes]),
-    }
+    manifest = _describe_source(source, rows, attributes)
+    manifest["settings"] |= {"limit": limit, "antialias": antialias, "resize": _RESIZE[antialias]}
     if split_fractions is not None:
         manifest["settings"]["split_fractions"] = list(split_fractions)
-    if source.lacks:  # more may have come when an interrupted run is continued
-        manifest["source"]["partial"] = {
-            "lacks": source.lacks,
-            "images_there": int(source.is_there.sum()),
-            "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
-        }
     columns = [NAMES.index(name) for name in SUITES[attributes]]
     return write_prepared(
         out,
@@ -126,6 +103,28 @@ def prepare_celeba(
         restart=restart,
         progress=progress,
     )
+
+
+def _describe_source(source: Source, rows: np.ndarray, attributes: int) -> dict:
+    """What the manifest says of the files that were found, and of what is always so."""
+    found: dict = {
+        "layout": source.layout,
+        "files": source.lists,
+        "is_official": OFFICIAL_LISTS.items() <= source.lists.items(),
+    }
+    if source.lacks:  # more may have come when an interrupted run is continued
+        found["partial"] = {
+            "lacks": source.lacks,
+            "images_there": int(source.is_there.sum()),
+            "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
+        }
+    return {
+        "format": FORMAT,
+        "is_fake": is_fake(read(next(source.images(rows)))[1]),
+        "source": found,
+        "settings": {"attributes": attributes, "size": SIZE, "rounding": "half to even"},
+        "names": list(SUITES[attributes]),
+    }
 
 
 def describe(out: Path) -> list[str]:

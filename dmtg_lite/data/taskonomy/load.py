@@ -58,6 +58,8 @@ def taskonomy(
         note = f"Fake Taskonomy: drawn rooms at {size} x {size}, not Taskonomy's images."
     elif manifest["settings"]["split"] == "one":
         note = f"One building of Taskonomy {note}: its rooms are in all three splits."
+    elif manifest["settings"]["split"] == "points":
+        note = f"Taskonomy {note}: the rooms of each building are in all three splits."
     else:
         note = f"Taskonomy, {n_buildings} buildings {note}."
     name = "fake_taskonomy5" if manifest["is_fake"] else "taskonomy5"

@@ -74,8 +74,10 @@ def make_plan(places: dict[str, dict[str, Place]], split: str | Path, limit: int
     view = np.concatenate([*complete, np.zeros(0, np.int64)])
     building = np.repeat(np.arange(len(names)), counts)
     part = np.repeat(np.array([part_of[name] for name in names], np.uint8), counts)
-    if split == "one" and len(view):
-        part = divide_points(view)  # ascending, as points are
+    if split in ("one", "points") and len(view):
+        part = np.concatenate([divide_points(v, n) for n, v in zip(names, complete, strict=True)])
+        order = np.argsort(part, kind="stable")  # as it is for one: ascending, as points are
+        part, building, view = part[order], building[order], view[order]
     lacking = {domain: lacking[domain] for domain in DOMAINS if lacking[domain]}
     for k, name in enumerate(SPLITS):
         if not (part == k).any():
@@ -83,7 +85,9 @@ def make_plan(places: dict[str, dict[str, Place]], split: str | Path, limit: int
             raise ValueError(
                 f"no complete view for the split `{name}`: {len(view)} complete views in "
                 f"{len(names)} buildings of the split, {n_left_out} incomplete ({lacks}). "
-                f"There are {_some(sorted(places))}; the split wants {_some(sorted(part_of))}."
+                f"There are {_some(sorted(places))}; the split wants {_some(sorted(part_of))}. "
+                f"Fetch more, or pass instead of --split {split} a CSV that divides these "
+                "buildings otherwise, or 'points'."
             )
     rows = choose_views(part, building, limit)
     part, building, view = part[rows], building[rows], view[rows]
@@ -108,8 +112,11 @@ def _divide_buildings(places: dict[str, dict[str, Place]], split: str | Path) ->
         if len(places) > 1:
             raise ValueError(
                 f"`split` is 'one', which divides a single building, but {len(places)} are there: "
-                f"{', '.join(sorted(places)[:5])}. Pass 'tiny' or a split CSV."
+                f"{', '.join(sorted(places)[:5])}. Pass 'tiny', a split CSV, or 'points' to divide "
+                "the points of each."
             )
+        return dict.fromkeys(places, 0)
+    if split == "points":
         return dict.fromkeys(places, 0)
     if UNNAMED in places:
         raise ValueError(
@@ -135,13 +142,14 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def divide_points(views: np.ndarray) -> np.ndarray:
+def divide_points(views: np.ndarray, building: str = "the building") -> np.ndarray:
     """Divide the views of one building 80 / 10 / 10 by point, in the order of the points.
 
     The cameras of a point look at the same spot, so its views stay together.
 
     Args:
         views: int64 (m,), ascending.
+        building: Its name, for an error.
 
     Returns:
         uint8 (m,): 0 train, 1 val, 2 test.
@@ -152,7 +160,8 @@ def divide_points(views: np.ndarray) -> np.ndarray:
     points, place = np.unique(views // POINT, return_inverse=True)
     if len(points) < 3:
         raise ValueError(
-            f"the building has complete views of {len(points)} points, three splits need three."
+            f"{building} has complete views of {len(points)} points, three splits need three. Take "
+            "it away or fetch more of it."
         )
     n_test = max(1, len(points) // 10)
     part = np.zeros(len(points), np.uint8)

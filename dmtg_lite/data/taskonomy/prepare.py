@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -61,8 +62,9 @@ def prepare_taskonomy(
     Args:
         root: Folder in any of the layouts of `files.find_taskonomy`.
         out: Folder to make; if it is there with the same settings, nothing is done.
-        split: ``"tiny"``, the official 25, 5 and 5 buildings; a split CSV; or ``"one"``, which
-            divides the points of a single building 80 / 10 / 10.
+        split: ``"tiny"``, the official 25, 5 and 5 buildings; a split CSV; ``"one"``, which divides
+            the points of a single building 80 / 10 / 10; or ``"points"``, which does so with each
+            building that is there.
         size: Pixels a side. The pictures have 512; a size they have already is not resampled.
         limit: Take about this many views, shared between the splits as in the whole set and evenly
             between the buildings of a split.
@@ -98,7 +100,7 @@ def prepare_taskonomy(
         "source": {**plan.report["source"], "size": source_size},
         "settings": {
             "split": split
-            if split in ("tiny", "one")
+            if split in ("tiny", "one", "points")
             else {"file": Path(split).name, "sha256": sha256(Path(split))},
             "limit": limit,
             "size": size,
@@ -106,17 +108,6 @@ def prepare_taskonomy(
         },
     }
     n = len(plan.split)
-
-    def report(broken: Sequence[Broken]) -> dict:
-        """The views left out, and the views of each building without them."""
-        listed, counts = [], {name: dict(of) for name, of in plan.report["buildings"].items()}
-        for row, why in broken:
-            building, point, view = plan.name_view(row)
-            counts[SPLITS[plan.split[row]]][building] -= 1
-            why = why.replace(f"{Path(root)}{os.sep}", "")
-            listed.append({"building": building, "point": point, "view": view, "why": why})
-        left = {name: {b: n for b, n in of.items() if n} for name, of in counts.items()}
-        return {"buildings": left, "broken": listed}
 
     return write_prepared(
         out,
@@ -131,8 +122,20 @@ def prepare_taskonomy(
         progress=progress,
         restart=restart,
         n_tolerated=n_tolerated,
-        report_broken=report,
+        report_broken=partial(_report, plan, Path(root)),
     )
+
+
+def _report(plan: Plan, root: Path, broken: Sequence[Broken]) -> dict:
+    """The views left out, and the views of each building without them."""
+    counts = {name: Counter(of) for name, of in plan.report["buildings"].items()}
+    listed = []
+    for row, why in broken:
+        building, point, view = plan.name_view(row)
+        counts[SPLITS[plan.split[row]]][building] -= 1
+        why = why.replace(f"{root}{os.sep}", "")
+        listed.append({"building": building, "point": point, "view": view, "why": why})
+    return {"buildings": {name: dict(+of) for name, of in counts.items()}, "broken": listed}
 
 
 def _read_first(plan: Plan, n_tolerated: int) -> tuple[tuple[str, bytes], int]:
@@ -169,6 +172,8 @@ def describe(out: Path) -> list[str]:
     lines = [f"{'FAKE (drawn) rooms' if manifest['is_fake'] else 'Taskonomy'}: {counts} views"]
     if manifest["settings"]["split"] == "one":
         lines.append("one building: its rooms are in all three splits")
+    if manifest["settings"]["split"] == "points":
+        lines.append("divided by points: each building's rooms are in all three splits")
     for key, text in (
         ("buildings_without_pictures", "buildings of the split that are not there"),
         ("buildings_without_split", "buildings left out, for they are in no split"),

@@ -42,7 +42,7 @@ def read_split(split: str | Path) -> dict[str, int]:
     path = Path(split)
     if not path.is_file():
         raise FileNotFoundError(
-            f"`split` must be 'tiny', 'one' or a split CSV, and there is no file {path}."
+            f"`split` must be 'tiny', 'one', 'points' or a split CSV, and there is no file {path}."
         )
     # the official files end lines with a bare CR
     data = read_file(path, _MOST_BYTES)
