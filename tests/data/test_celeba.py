@@ -535,6 +535,24 @@ def test_wrong_arguments_are_refused(arguments, message, roots, tmp_path) -> Non
         prepare(roots("torchvision"), tmp_path / "out", **arguments)
 
 
+@pytest.mark.parametrize("name", ["prepare_celeba", "prepare_taskonomy"])
+@pytest.mark.parametrize("empty", ["--root", "--out"])
+def test_an_empty_path_is_not_the_current_folder(name, empty, tmp_path, run_script) -> None:
+    """As a shell passes on a variable that was never set."""
+    paths = {"--root": tmp_path, "--out": tmp_path / "out", empty: ""}
+    code, _, error = run_script(name, *(word for pair in paths.items() for word in pair))
+    assert (code, error) == (2, f"{name}: `{empty}` is empty. Name the folder.")
+
+
+def test_an_archive_as_root_is_to_be_unpacked(tmp_path) -> None:
+    """The download itself instead of what is in it."""
+    (tmp_path / "archive.zip").touch()
+    with pytest.raises(
+        FileNotFoundError, match=r"is no folder: .*archive.zip. It is a file: unpack"
+    ):
+        find_celeba(tmp_path / "archive.zip")
+
+
 def test_a_folder_without_celeba_says_what_is_missing(tmp_path) -> None:
     """Nothing there, no partition, no images: each names the file that was looked for."""
     with pytest.raises(FileNotFoundError, match=r"no list_attr_celeba\.txt"):

@@ -215,6 +215,15 @@ def test_an_empty_folder_is_used_and_a_full_one_is_refused(tmp_path) -> None:
     assert read_pictures(out) == before
 
 
+def test_a_folder_that_is_in_the_way_is_not_touched(tmp_path) -> None:
+    """A person's folder of the name that the work would have."""
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "thesis.txt").touch()
+    with pytest.raises(ValueError, match=r"out.partial, where the work would be, is there already"):
+        make_fake_taskonomy(tmp_path / "out", views=1, size=16)
+    assert [path.name for path in tmp_path.rglob("*")] == ["out.partial", "thesis.txt"]
+
+
 def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
     """The folder appears when it is complete, or not at all."""
 

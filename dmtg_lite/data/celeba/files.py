@@ -196,7 +196,7 @@ def read(image: Image) -> tuple[str, bytes]:
     if isinstance(place, bytes):
         return name, place
     if isinstance(place, str):
-        return name, read_file(place, _MOST_BYTES)
+        return place, read_file(place, _MOST_BYTES)
     archive, offset, packed_size, size, method, crc = place
     try:
         with open(archive, "rb", buffering=0) as file:
@@ -210,4 +210,4 @@ def read(image: Image) -> tuple[str, bytes]:
         data = b""
     if len(data) != size or zlib.crc32(data) != crc:
         raise ValueError(f"{archive} member {name} is damaged. Download the zip again.")
-    return name, data
+    return f"{archive} member {name}", data
