@@ -304,6 +304,7 @@ def _write_rows(
 
     with ExitStack() as stack:
         files: dict[str, BinaryIO] = {}
+        _check_broken(0, done["broken"], n_tolerated, n_rows)
         if not done["n_done"]:
             save()  # first of all, so that whatever is in the folder is known to be ours
         for name, row in rows.items():
@@ -423,17 +424,17 @@ def open_prepared(folder: Path, form: Form, *, verify: bool) -> tuple[dict, dict
         raise FileNotFoundError(f"nothing prepared in {folder}. {command}")
     try:
         manifest = _read_manifest(folder, form)
-        split = np.repeat(np.arange(len(SPLITS)), list(manifest["counts"].values()))
-        arrays = {}
+        n_rows, arrays = sum(manifest["counts"].values()), {}
         row_types = {**form.row_types(manifest), "split.npy": np.dtype("u1")}
         for name, row in row_types.items():
             size, expected_size = (folder / name).stat().st_size, manifest["files"][name]["bytes"]
             if size != expected_size:
                 raise ValueError(f"{name} has {size} bytes, expected {expected_size}")
             array = arrays[name] = _map_array(folder / name, "c")
-            expected, found = (row.base, (len(split), *row.shape)), (array.dtype, array.shape)
+            expected, found = (row.base, (n_rows, *row.shape)), (array.dtype, array.shape)
             if found != expected:
                 raise ValueError(f"{name} is {found}, expected {expected}")
+        split = np.repeat(np.arange(len(SPLITS)), list(manifest["counts"].values()))
         if not np.array_equal(arrays["split.npy"], split):
             raise ValueError("split.npy does not agree with the counts")
         _check_content(folder, form, manifest["files"], arrays, verify)

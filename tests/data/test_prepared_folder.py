@@ -294,6 +294,8 @@ def test_too_many_broken_sources_are_refused_and_the_limit_may_be_raised(tmp_pat
         prepare(tmp_path / "out", broken=BROKEN, n_tolerated=9)
     assert n_done(tmp_path / "out") == 80
     met = []
+    with pytest.raises(ValueError, match=r"0 is broken\. .*allows 7 of 120 views, and 9 are"):
+        prepare(tmp_path / "out", n_tolerated=7, meet=met.append)
     out = prepare(tmp_path / "out", broken=BROKEN, n_tolerated=11, meet=met.append)
     assert met == list(range(80, N))
     assert content(out) == expected
@@ -401,6 +403,9 @@ DAMAGES = {
     "`counts.val` must be a whole number": change_manifest("counts", "val", to=20.0),
     "`counts` must be of train, val, test and > 0": change_manifest("counts", "val", to=0),
     "squares.npy is .*expected": change_manifest("counts", "train", to=79),
+    r"is .*, expected \(dtype.*, \(1000000000000040,": change_manifest(
+        "counts", "train", to=10**15
+    ),
     "split.npy does not agree": change_manifest("counts", to={"train": 79, "val": 21, "test": 20}),
     "is the same": change_manifest("ranges", "squares", "lowest", to=[118**2] * 3),
     r"`ranges\[.*lowest` must be a list": change_manifest("ranges", "squares", "lowest", to=1),

@@ -25,7 +25,7 @@ def taskonomy(
     """Open the Taskonomy that ``data_scripts/prepare_taskonomy.py`` wrote.
 
     Opening takes a second, whatever the size, but the first time after the folder was made or
-    copied, when every target is read and compared with its checksum (a GB a second). Batches read
+    copied, when every target is read and compared with its checksum (half a GB a second). Batches read
     their pixels from the mapped files, and a change to a tensor stays in memory. Images are NHWC on
     disk, so a batch is channels_last.
 
