@@ -24,6 +24,7 @@ pytest.importorskip("tqdm", reason='needs the extra "data"')
 
 from PIL import Image
 
+from dmtg_lite import cli
 from dmtg_lite.data import prepared_folder
 from dmtg_lite.data.celeba import prepare as celeba_prepare
 from dmtg_lite.data.celeba.files import find_celeba
@@ -606,6 +607,20 @@ def test_a_limit_when_opening_takes_the_first_of_each_split(prepared) -> None:
     assert [len(part.train), len(part.val), len(part.test)] == [16, 2, 2]
     assert torch.equal(part.test.images, whole.test.images[:2])
     assert torch.equal(part.test.targets["Goatee"], whole.test.targets["Goatee"][:2])
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_commands_notice_labels_that_were_changed(command, prepared, tmp_path, capsys) -> None:
+    """Inverted in place, as a script gone wrong does: nothing is trained on them."""
+    folder = Path(shutil.copytree(prepared, tmp_path / "copy"))
+    labels = np.load(folder / "labels.npy", mmap_mode="r+")
+    labels[:] = 1 - labels
+    labels.flush()
+    arguments = ["celeba9", "--data", str(folder), "--out", str(tmp_path / "out"), "--groups", "2"]
+    assert cli.main([command, *arguments]) == 2
+    assert "copy is damaged or was not written by this version: the checksum of labels.npy" in (
+        capsys.readouterr().err
+    )
 
 
 def test_an_unknown_suite_is_refused(prepared) -> None:

@@ -25,9 +25,9 @@ def taskonomy(
     """Open the Taskonomy that ``data_scripts/prepare_taskonomy.py`` wrote.
 
     Opening takes a second, whatever the size, but the first time after the folder was made or
-    copied, when every target is read and compared with its checksum (half a GB a second). Batches read
-    their pixels from the mapped files, and a change to a tensor stays in memory. Images are NHWC on
-    disk, so a batch is channels_last.
+    copied, when every target is read and compared with its checksum (half a GB a second). Batches
+    read their pixels from the mapped files, and a change to a tensor stays in memory. Images are
+    NHWC on disk, so a batch is channels_last.
 
     Args:
         limit: Use about this many views: of each split in proportion, every k-th.
