@@ -1,37 +1,34 @@
 """A folder of large arrays that is written row by row, survives a kill, and appears only when
-complete; and opening it again. What the rows are and where they come from is the caller's.
+complete. What the rows are and where they come from is the caller's; reading it is `open_prepared`.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import json
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple, TypedDict, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 
-from dmtg_lite.data.ranges import Range, check_limits, check_ranges, join_ranges
+from dmtg_lite.data.open_prepared import SPLITS, check_limit, map_array, sha256, write_json
+from dmtg_lite.data.ranges import Range, check_ranges, join_ranges
 from dmtg_lite.data.workers import in_order
 from dmtg_lite.files import hold, write_atomically
 from dmtg_lite.schema import check_value, read_json
 
-SPLITS = ("train", "val", "test")
 SAVE_EVERY = 5.0  # seconds between records of how far the work got
 _SPARE = 16 << 20  # bytes of disk to leave free
-_PROGRESS, _CHECKED = "progress.json", "checked.json"
-_LARGE = 64 << 20  # bytes of labels that are not hashed at every start
+_PROGRESS = "progress.json"
 
 Source = TypeVar("Source")
 Broken = tuple[int, str]  # number of a source, and what is wrong with it
@@ -53,11 +50,6 @@ class Progress(TypedDict):
     broken: list[tuple[int, str]]
 
 
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def check_request(limit: int | None, jobs: int | None) -> None:
     """Refuse what no data set can be prepared with, before anything is read."""
     for package in ("PIL", "tqdm"):
@@ -66,12 +58,6 @@ def check_request(limit: int | None, jobs: int | None) -> None:
     check_limit(limit)
     if jobs is not None and jobs < 1:
         raise ValueError(f"`jobs` must be at least 1, got {jobs}.")
-
-
-def check_limit(limit: int | None) -> None:
-    """Refuse fewer rows than there are splits."""
-    if limit is not None and not limit >= len(SPLITS):
-        raise ValueError(f"`limit` must be at least {len(SPLITS)}, one a split, got {limit}.")
 
 
 def share_limit(limit: int, split: np.ndarray) -> list[int]:
@@ -252,20 +238,10 @@ def _begin(
     return Progress(n_done=0, ranges={}, broken=[])
 
 
-def _map_array(path: Path, mode: Literal["r", "c"]) -> np.memmap:
-    """The array of a file, mapped; refuses one that is too short or no array's."""
-    try:
-        return np.load(path, mmap_mode=mode, allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # noqa: BLE001  numpy parses a header as Python does, or fails so
-        raise ValueError(f"{path.name} does not begin as an array ({error})") from None
-
-
 def _are_whole(partial: Path, rows: dict[str, np.dtype]) -> bool:
     try:
         for name in rows:
-            _map_array(partial / name, "r")
+            map_array(partial / name, "r")
     except (OSError, ValueError):
         return False
     return True
@@ -299,7 +275,7 @@ def _write_rows(
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
-        _write_json(partial / _PROGRESS, {"manifest": manifest, **done})
+        write_json(partial / _PROGRESS, {"manifest": manifest, **done})
         return time.monotonic()
 
     with ExitStack() as stack:
@@ -310,7 +286,7 @@ def _write_rows(
         for name, row in rows.items():
             if not done["n_done"]:
                 np.lib.format.open_memmap(partial / name, "w+", row.base, (n_rows, *row.shape))
-            start = _map_array(partial / name, "r").offset
+            start = map_array(partial / name, "r").offset
             files[name] = stack.enter_context(open(partial / name, "r+b"))
             files[name].seek(start + (done["n_done"] - len(done["broken"])) * row.itemsize)
         saved = save()
@@ -340,7 +316,7 @@ def _check_broken(n_before: int, broken: Sequence[Broken], n_tolerated: int, n_r
 
 def _shorten(path: Path, row: np.dtype, n_rows: int) -> None:
     """Let an array end after so many rows; numpy pads its header, so that it keeps its length."""
-    start = _map_array(path, "r").offset
+    start = map_array(path, "r").offset
     header = io.BytesIO()
     kind = np.lib.format.dtype_to_descr(row.base)
     shape = {"descr": kind, "fortran_order": False, "shape": (n_rows, *row.shape)}
@@ -366,133 +342,4 @@ def _finish(
         for name in [*rows, *others]
         if name.endswith(".npy")
     }
-    _write_json(partial / "manifest.json", {**manifest, "files": files})
-
-
-def _write_json(path: Path, content: dict) -> None:
-    write_atomically(path, json.dumps(content, indent=1).encode() + b"\n")
-
-
-# ---- opening -------------------------------------------------------------------------------------
-
-
-class FileSums(TypedDict):
-    """What the manifest says of one array file."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """What a prepared folder of one data set must be like.
-
-    Args:
-        name: The ``format`` of its manifest.
-        script: What makes it; named in errors.
-        manifest: Type hints of what its manifest must hold besides counts, files and ranges.
-        row_types: Given the manifest, name of every array and the type of one row.
-        images: The array that is large and no label: only ``verify`` compares its checksum.
-        limits: Lowest and highest number that a label may be.
-    """
-
-    name: str
-    script: str
-    manifest: dict[str, Any]
-    row_types: Callable[[dict], dict[str, np.dtype]]
-    images: str
-    limits: Mapping[str, tuple[float, float]]
-
-
-def open_prepared(folder: Path, form: Form, *, verify: bool) -> tuple[dict, dict[str, np.ndarray]]:
-    """The manifest of a prepared folder and its arrays, mapped and checked against each other.
-
-    Pages are read on demand, and copied before anybody writes to them. Labels are compared with
-    their checksums each time, large ones when they were touched since the last time, which
-    ``checked.json`` remembers.
-
-    Args:
-        verify: Also compare the sha256 of the images, and do not rely on what is remembered.
-
-    Raises:
-        FileNotFoundError: If there is no prepared folder.
-        ValueError: If a file does not fit the manifest, a label is none, or a target is the same
-            number everywhere.
-    """
-    command = f"Run: python data_scripts/{form.script} --root FOLDER --out {folder}"
-    if not (folder / "manifest.json").is_file():
-        raise FileNotFoundError(f"nothing prepared in {folder}. {command}")
-    try:
-        manifest = _read_manifest(folder, form)
-        n_rows, arrays = sum(manifest["counts"].values()), {}
-        row_types = {**form.row_types(manifest), "split.npy": np.dtype("u1")}
-        for name, row in row_types.items():
-            size, expected_size = (folder / name).stat().st_size, manifest["files"][name]["bytes"]
-            if size != expected_size:
-                raise ValueError(f"{name} has {size} bytes, expected {expected_size}")
-            array = arrays[name] = _map_array(folder / name, "c")
-            expected, found = (row.base, (n_rows, *row.shape)), (array.dtype, array.shape)
-            if found != expected:
-                raise ValueError(f"{name} is {found}, expected {expected}")
-        split = np.repeat(np.arange(len(SPLITS)), list(manifest["counts"].values()))
-        if not np.array_equal(arrays["split.npy"], split):
-            raise ValueError("split.npy does not agree with the counts")
-        _check_content(folder, form, manifest["files"], arrays, verify)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        what = "is damaged or was not written by this version"
-        raise ValueError(f"{folder} {what}: {error}. Delete it. {command}") from None
-    return manifest, arrays
-
-
-def _read_manifest(folder: Path, form: Form) -> dict:
-    manifest = read_json(folder / "manifest.json", {"format": str})
-    if manifest["format"] != form.name:
-        raise ValueError(f"format {manifest['format']!r}")
-    counts, files = dict.fromkeys(SPLITS, int), dict[str, FileSums]
-    check_value(manifest, {"counts": counts, "files": files, **form.manifest})
-    if set(manifest["counts"]) != set(SPLITS) or not min(manifest["counts"].values()):
-        raise ValueError(f"`counts` must be of {', '.join(SPLITS)} and > 0")
-    ranges = manifest.get("ranges", {})
-    check_value(ranges, dict[str, Range], "ranges")
-    check_ranges(ranges)
-    return manifest
-
-
-def _check_content(
-    folder: Path,
-    form: Form,
-    files: dict[str, FileSums],
-    arrays: dict[str, np.ndarray],
-    verify: bool,
-) -> None:
-    """Compare checksums, and see that labels are possible ones."""
-    remembered: dict[str, list] = {}
-    with suppress(OSError, ValueError):
-        remembered = read_json(folder / _CHECKED, dict[str, list[Any]])
-    now = {}
-    for name, array in arrays.items():
-        status = (folder / name).stat()
-        now[name] = [files[name]["sha256"], status.st_size, status.st_mtime_ns]
-        is_known = status.st_size > _LARGE and remembered.get(name) == now[name]
-        if not verify and (is_known or name == form.images):
-            now[name] = remembered.get(name, [])
-            continue
-        if sha256(folder / name) != files[name]["sha256"]:
-            raise ValueError(
-                f"the checksum of {name} is not the manifest's: it was changed since it was written"
-            )
-        if name in form.limits:
-            check_limits(name, array, *form.limits[name])
-    if now != remembered and any(array.nbytes > _LARGE for array in arrays.values()):
-        with suppress(OSError):  # a folder that may only be read is checked each time
-            _write_json(folder / _CHECKED, now)
-
-
-def split_rows(manifest: dict, limit: int | None) -> Iterator[tuple[int, int, int]]:
-    """First row of each split, its rows, and how many of them to take of about ``limit``."""
-    check_limit(limit)
-    counts, start = list(manifest["counts"].values()), 0
-    for count in counts:
-        share = count if limit is None else max(1, round(limit * count / sum(counts)))
-        yield start, count, min(count, share)
-        start += count
+    write_json(partial / "manifest.json", {**manifest, "files": files})

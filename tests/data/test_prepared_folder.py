@@ -25,15 +25,10 @@ pytest.importorskip("PIL", reason='needs the extra "data"')
 pytest.importorskip("tqdm", reason='needs the extra "data"')
 
 from dmtg_lite import data
+from dmtg_lite.data import open_prepared as opening
 from dmtg_lite.data import prepared_folder
-from dmtg_lite.data.prepared_folder import (
-    Converted,
-    Form,
-    open_prepared,
-    sha256,
-    split_rows,
-    write_prepared,
-)
+from dmtg_lite.data.open_prepared import Form, open_prepared, sha256, split_rows
+from dmtg_lite.data.prepared_folder import Converted, write_prepared
 from dmtg_lite.data.ranges import measure_range
 
 SCRIPTS = Path(__file__).parents[2] / "data_scripts"
@@ -253,6 +248,18 @@ def test_two_preparations_of_one_folder_do_not_mix(prepared, tmp_path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # the lock went, too
 
 
+def die_at_30(number: int) -> None:
+    if number == 30:
+        os._exit(1)
+
+
+def test_a_killed_worker_is_said_to_be(prepared, tmp_path) -> None:
+    """As the system does where memory is short; what was done is kept."""
+    with pytest.raises(OSError, match=r"a worker process was killed.*--jobs 1"):
+        prepare(tmp_path / "out", jobs=2, meet=die_at_30)
+    assert content(prepare(tmp_path / "out")) == content(prepared)
+
+
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_refused_source_leaves_what_was_done(jobs, prepared, tmp_path) -> None:
     """The error comes in one piece, also from a worker; the work goes on later."""
@@ -432,14 +439,12 @@ def test_changed_labels_are_noticed_at_every_start(prepared, tmp_path, monkeypat
     """Checksums of labels are compared each time; of large ones when they were touched since."""
     folder = Path(shutil.copytree(prepared, tmp_path / "copy"))
     hashed = []
-    monkeypatch.setattr(
-        prepared_folder, "sha256", lambda path: hashed.append(path.name) or sums(path)
-    )
+    monkeypatch.setattr(opening, "sha256", lambda path: hashed.append(path.name) or sums(path))
     sums = sha256
     open_numbers(folder, verify=False)
     open_numbers(folder, verify=False)
     assert hashed == 2 * ["squares.npy", "split.npy"]
-    monkeypatch.setattr(prepared_folder, "_LARGE", 1000)
+    monkeypatch.setattr(opening, "_LARGE", 1000)
     open_numbers(folder, verify=False)
     hashed.clear()
     open_numbers(folder, verify=False)  # as before: small ones only

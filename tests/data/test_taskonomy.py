@@ -310,6 +310,8 @@ def test_what_does_not_disturb(root, prepared, tmp_path) -> None:
     for path in (root / CLASSES).glob("*/*.png"):
         path.rename(path.with_name(path.name.replace("segmentsemantic", CLASSES)))
     (root / "allensville_rgb.tar").write_bytes(b"half a tar")
+    shutil.copytree(root / "rgb", root / ".Trash" / "rgb")
+    (root / "lost+found").mkdir(mode=0o000)
     assert content(prepare(root, tmp_path / "out")) == content(prepared)
 
 
@@ -532,6 +534,15 @@ def damage_a_header(path: Path) -> None:
     path.write_bytes(data.replace(b"rgb/point_0_view_1", b"sgb/point_0_view_1", 1))
 
 
+def punch_a_hole(path: Path) -> None:
+    """As aria2 leaves it, which makes the file first and fills it from several places."""
+    with tarfile.open(path) as archive:
+        third, size = archive.getmembers()[2].offset, path.stat().st_size
+    data = path.read_bytes()
+    path.write_bytes(data[:third] + bytes(1024) + data[third + 1024 :])
+    assert path.stat().st_size == size
+
+
 REFUSALS: dict[str, Damage] = {  # by what the error says
     r"beechwood/point_2_view_0\S* has the class id 18, expected 0 to 17": put(CLASSES, WITH_18),
     "depth_zbuffer.png is 8-bit grey, expected 16-bit grey": put("depth_zbuffer", GREY8),
@@ -580,6 +591,10 @@ REFUSALS: dict[str, Damage] = {  # by what the error says
     "darden_rgb.tar is no complete tar": tar_with(by=lambda path: os.truncate(path, 3000)),
     "darden_rgb.tar is no complete tar .*no end mark": tar_with(by=cut_after_a_member),
     "rgb.tar is no complete tar file .*no end mark": tar_with(by=damage_a_header),
+    "_rgb.tar is no complete tar file .*no end mark": tar_with(by=punch_a_hole),
+    "n_rgb.tar is no complete tar file .*no end mark": tar_with(
+        by=lambda path: path.write_bytes(path.read_bytes() + bytes(2 << 20))
+    ),
 }
 
 

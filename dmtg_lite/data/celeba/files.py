@@ -18,7 +18,7 @@ import numpy as np
 
 from dmtg_lite.data.celeba.lists import read_attributes, read_partition
 from dmtg_lite.data.foreign_files import read_file
-from dmtg_lite.data.prepared_folder import sha256
+from dmtg_lite.data.open_prepared import sha256
 from dmtg_lite.files import check_is_file
 
 IMAGES = "img_align_celeba"

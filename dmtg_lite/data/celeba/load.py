@@ -12,7 +12,7 @@ import torch
 
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.tasks import CELEBA_9, CELEBA_40
-from dmtg_lite.data.prepared_folder import Form, open_prepared, split_rows
+from dmtg_lite.data.open_prepared import Form, open_prepared, split_rows
 
 _SUITES = {"celeba9": CELEBA_9, "celeba40": CELEBA_40}
 

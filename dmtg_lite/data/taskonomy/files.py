@@ -9,6 +9,7 @@ import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -44,6 +45,7 @@ POINT = 10**9  # a view is one number: point * POINT + view
 _NAME = re.compile(r"point_(0|[1-9]\d{0,8})_view_(0|[1-9]\d{0,8})_domain_(\w+)\.png")
 _ANY_NAME = re.compile(r"point_\d+_view_\d+_domain_(\w+)\..*")
 _MOST_BYTES = 16 << 20  # a picture has 0.05 to 1 MB; a file of another kind may have gigabytes
+_MOST_PADDING = 1 << 20  # zeros after the end of a tar; 10 kB as a rule
 
 Location = tuple[str, str, int, int]  # name in errors, file, offset, size (-1: all of it)
 
@@ -155,13 +157,13 @@ def _domain_of(suffix: str) -> str | None:
 def _find_folders(root: Path, depth: int, *above: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """Folders that hold pictures, and what the first picture's name ends with."""
     folders = []
-    with os.scandir(root) as entries:
+    with suppress(PermissionError), os.scandir(root) as entries:  # a disk's lost+found
         for entry in entries:
             if match := _ANY_NAME.fullmatch(entry.name):
                 if above:
                     yield above, match[1]
                 return
-            if depth and entry.is_dir():
+            if depth and entry.is_dir() and not entry.name.startswith("."):
                 folders.append(entry.name)
     for name in sorted(folders):
         yield from _find_folders(root / name, depth - 1, *above, name)
@@ -276,5 +278,7 @@ def _members(path: Path) -> Iterator[tuple[str, int, int]]:
         raise ValueError(f"{path} is no complete tar file ({error}). Fetch it again.") from None
     with open(path, "rb") as file:
         file.seek(end)
-        if file.read(512) != bytes(512):  # tarfile takes a damaged header for the end
-            raise ValueError(f"{path} is no complete tar file (no end mark). Fetch it again.")
+        rest = file.read(_MOST_PADDING + 1)
+    # tarfile takes a damaged header for the end, and the hole of a download that goes on
+    if len(rest) < 512 or len(rest) > _MOST_PADDING or rest.strip(b"\0"):
+        raise ValueError(f"{path} is no complete tar file (no end mark). Fetch it again.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from dmtg_lite.data.foreign_files import PERHAPS_TEXT, name_content, read_file
-from dmtg_lite.data.prepared_folder import SPLITS
+from dmtg_lite.data.open_prepared import SPLITS
 
 _MOST_BYTES = 1 << 20  # the official lists have 10 kB
 
