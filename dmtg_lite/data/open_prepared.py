@@ -15,6 +15,7 @@ from typing import Any, Literal, TypedDict
 
 import numpy as np
 
+from dmtg_lite.core.checks import as_whole
 from dmtg_lite.data.ranges import Range, check_limits, check_ranges
 from dmtg_lite.files import write_atomically
 from dmtg_lite.schema import check_value, read_json
@@ -29,10 +30,9 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_limit(limit: int | None) -> None:
-    """Refuse fewer rows than there are splits."""
-    if limit is not None and not limit >= len(SPLITS):
-        raise ValueError(f"`limit` must be at least {len(SPLITS)}, one a split, got {limit}.")
+def as_limit(limit: int | None) -> int | None:
+    """A number of rows, at least one for each split, or None for all."""
+    return None if limit is None else as_whole("limit", limit, len(SPLITS), ", one for each split")
 
 
 def map_array(path: Path, mode: Literal["r", "c"]) -> np.memmap:
@@ -163,7 +163,7 @@ def _check_content(
 
 def split_rows(manifest: dict, limit: int | None) -> Iterator[tuple[int, int, int]]:
     """First row of each split, its rows, and how many of them to take of about ``limit``."""
-    check_limit(limit)
+    limit = as_limit(limit)
     counts, start = list(manifest["counts"].values()), 0
     for count in counts:
         share = count if limit is None else max(1, round(limit * count / sum(counts)))

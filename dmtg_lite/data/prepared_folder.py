@@ -20,7 +20,8 @@ from typing import Any, BinaryIO, NamedTuple, TypedDict, TypeVar
 
 import numpy as np
 
-from dmtg_lite.data.open_prepared import SPLITS, check_limit, map_array, sha256, write_json
+from dmtg_lite.core.checks import as_whole
+from dmtg_lite.data.open_prepared import SPLITS, as_limit, map_array, sha256, write_json
 from dmtg_lite.data.ranges import Range, check_ranges, join_ranges
 from dmtg_lite.data.workers import in_order
 from dmtg_lite.files import hold, write_atomically
@@ -50,14 +51,12 @@ class Progress(TypedDict):
     broken: list[tuple[int, str]]
 
 
-def check_request(limit: int | None, jobs: int | None) -> None:
-    """Refuse what no data set can be prepared with, before anything is read."""
+def check_request(limit: int | None, jobs: int | None) -> tuple[int | None, int | None]:
+    """Limit and jobs as Python's own numbers; refuses what no data set can be prepared with."""
     for package in ("PIL", "tqdm"):
         if find_spec(package) is None:
             raise ImportError(f'{package} is missing. Run: pip install "dmtg-lite[data]"')
-    check_limit(limit)
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"`jobs` must be at least 1, got {jobs}.")
+    return as_limit(limit), None if jobs is None else as_whole("jobs", jobs, 1)
 
 
 def share_limit(limit: int, split: np.ndarray) -> list[int]:

@@ -347,6 +347,7 @@ def test_a_sample_without_a_split_is_divided_anew(root, prepared, tmp_path, run_
     manifest = manifest_of(tmp_path / "out")
     assert manifest["counts"] == {"train": 10, "val": 6, "test": 4}
     assert manifest["settings"]["split_fractions"] == [0.5, 0.3, 0.2]
+    assert "people may be in two splits" in celeba(tmp_path / "out").note
     assert np.array_equal(
         np.load(tmp_path / "out" / "images.npy"), np.load(prepared / "images.npy")[:20]
     )
@@ -528,7 +529,7 @@ def test_refused_with_one_line_and_nothing_left_behind(message, root, tmp_path, 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"attributes": 10}, "be 9 or 40"), ({"limit": 2}, "least 3"), ({"jobs": 0}, "least 1")],
+    [({"attributes": 10}, "be 9 or 40"), ({"limit": 2}, ">= 3"), ({"jobs": 0}, ">= 1")],
 )
 def test_wrong_arguments_are_refused(arguments, message, roots, tmp_path) -> None:
     """Each argument says what it may be."""
@@ -621,6 +622,14 @@ def test_commands_notice_labels_that_were_changed(command, prepared, tmp_path, c
     assert "copy is damaged or was not written by this version: the checksum of labels.npy" in (
         capsys.readouterr().err
     )
+
+
+def test_opened_in_inference_mode_it_can_be_trained_on(prepared) -> None:
+    """A notebook's cell may have it on; tensors made in it cannot be saved for a gradient."""
+    with torch.inference_mode():
+        train = celeba(prepared, limit=np.int64(3)).train
+    assert not train.images.is_inference()
+    assert not train.targets["Goatee"].is_inference()
 
 
 def test_an_unknown_suite_is_refused(prepared) -> None:

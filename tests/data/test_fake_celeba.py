@@ -114,7 +114,7 @@ def test_same_seed_same_files(tmp_path) -> None:
     ("arguments", "message"),
     [
         ({"n": 9}, "between 10 and"),
-        ({"seed": -3}, "`seed` must be >= 0, got -3"),
+        ({"seed": -3}, "`seed` must be a whole number >= 0, got -3"),
         ({"layout": "tfds"}, "`layout` must be one of"),
         ({}, "exists already and is no empty folder"),
     ],

@@ -243,7 +243,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
         ({"buildings": 0}, "`buildings` must be 1 to 25, got 0"),
         ({"buildings": 26}, "`buildings` must be 1 to 25, got 26"),
         ({"buildings": 2, "layout": "single"}, "`buildings` must be 1 for layout 'single', got 2"),
-        ({"seed": -3}, "`seed` must be >= 0, got -3"),
+        ({"seed": -3}, "`seed` must be a whole number >= 0, got -3"),
         ({"views": 0}, "`views` must be >= 1, got 0"),
         ({"size": 4}, "`size` must be 16 to 512 pixels, got 4"),
     ],

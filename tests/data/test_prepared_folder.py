@@ -457,11 +457,11 @@ def test_changed_labels_are_noticed_at_every_start(prepared, tmp_path, monkeypat
         open_numbers(folder, verify=False)
 
 
-@pytest.mark.parametrize("limit", [-3, 0, 2, float("nan")])
+@pytest.mark.parametrize("limit", [-3, 0, 2, 3.5, True, "12"])
 def test_a_limit_that_is_none_is_refused(limit, prepared) -> None:
     """As when preparing."""
     manifest, _ = open_numbers(prepared)
-    with pytest.raises(ValueError, match="`limit` must be at least 3"):
+    with pytest.raises(ValueError, match="`limit` must be a whole number >= 3"):
         list(split_rows(manifest, limit))
 
 

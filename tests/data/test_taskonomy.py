@@ -674,10 +674,11 @@ def test_the_first_picture_may_be_broken(root, tmp_path) -> None:
     [
         ({"max_broken": -1}, "`max_broken` must be 0 to 100 percent, got -1"),
         ({"max_broken": float("nan")}, "`max_broken` must be 0 to 100 percent, got nan"),
-        ({"limit": 2}, "`limit` must be at least 3"),
-        ({"jobs": 0}, "`jobs` must be at least 1"),
+        ({"limit": 2}, "`limit` must be a whole number >= 3, one for each split, got 2"),
+        ({"limit": 9.5}, "`limit` must be a whole number >= 3, one for each split, got 9.5"),
+        ({"jobs": 0}, "`jobs` must be a whole number >= 1, got 0"),
         ({"size": 33}, "`size` must be 1 to 32"),
-        ({"size": 0}, "`size` must be 1 to 32"),
+        ({"size": 0}, "`size` must be a whole number >= 1, got 0"),
     ],
 )
 def test_wrong_arguments_are_refused(options, message, made, tmp_path) -> None:

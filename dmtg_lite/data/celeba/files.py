@@ -35,7 +35,7 @@ _FOLDERS = (
     ".", "celeba", "CelebA", "Anno", "Eval", "Img", "CelebA/Anno", "CelebA/Eval", "CelebA/Img",
     "img_align+identity+attr", "data",
 )  # fmt: skip
-_IMAGE = re.compile(r"(\d{6})\.(?:jpe?g|png|webp)", re.IGNORECASE)  # lists say .jpg for all
+_IMAGE = re.compile(r"([0-9]{6})\.(?:jpe?g|png|webp)", re.IGNORECASE)  # lists say .jpg for all
 _MOST_BYTES = 1 << 20  # a JPEG has 3 to 12 kB, a PNG 80; a hostile zip may claim gigabytes
 
 _SHARDS = ("*.parquet", "*/*.parquet", "*/*/*.parquet")  # the Hub's: CONFIG/SPLIT/0000.parquet

@@ -17,7 +17,7 @@ from dmtg_lite.data.foreign_files import PERHAPS_TEXT, name_content, read_file
 
 _MOST_BYTES = 128 << 20  # the official attribute list has 27 MB
 NAMES = tuple(task.name for task in CELEBA_40)
-ID = re.compile(r"\d{6}\.jpg")
+ID = re.compile("[0-9]{6}[.]jpg")
 SIGNED = {"-1": 0, "1": 1}  # the official text list
 ANY_BINARY = SIGNED | {"0": 0, "False": 0, "false": 0, "True": 1, "true": 1}  # CSV and parquet
 

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import CELEBA_9, CELEBA_40
 from dmtg_lite.data.open_prepared import Form, open_prepared, split_rows
 
 _SUITES = {"celeba9": CELEBA_9, "celeba40": CELEBA_40}
 
 
+@sealed()
 def celeba(
     folder: str | Path = "prepared/celeba",
     suite: str = "celeba9",
@@ -61,11 +63,14 @@ def celeba(
         rows = slice(start, start + n_taken)
         targets = {name: labels[rows, n].contiguous() for n, name in enumerate(names)}
         splits.append(Split(images[rows], targets))
+    note = "CelebA, aligned images squeezed to 64 x 64 (Liu et al., ICCV 2015; non-commercial"
+    name, note = suite, f"{note} research)."
     if manifest["is_fake"]:
         note = "drawn faces with CelebA's attribute rates and correlations, not CelebA's images."
-        return TaskData(f"fake_{suite}", _SUITES[suite], *splits, note=f"Fake CelebA: {note}")
-    note = "aligned images squeezed to 64 x 64 (Liu et al., ICCV 2015; non-commercial research)."
-    return TaskData(suite, _SUITES[suite], *splits, note=f"CelebA, {note}")
+        name, note = f"fake_{suite}", f"Fake CelebA: {note}"
+    if manifest["settings"].get("split_fractions"):
+        note += " Not divided as officially: people may be in two splits."
+    return TaskData(name, _SUITES[suite], *splits, note=note)
 
 
 def _row_types(manifest: dict) -> dict[str, np.dtype]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dmtg_lite.core.checks import as_number
 from dmtg_lite.core.tasks import CELEBA_9
 from dmtg_lite.data.celeba.files import NO_SPLIT, Image, Source, find_celeba, read
 from dmtg_lite.data.celeba.images import SIZE, decode, is_fake
@@ -78,17 +78,16 @@ def prepare_celeba(
         OSError: If the disk is full. Work that was done is kept by all of these, to be continued.
         ImportError: If Pillow or tqdm is missing (extra ``data``) or pyarrow (extra ``parquet``).
     """
-    check_request(limit, jobs)
+    limit, jobs = check_request(limit, jobs)
     if attributes not in SUITES:
         raise ValueError(f"`attributes` must be 9 or 40, got {attributes}.")
-    if split_fractions is not None:
-        _check_fractions(split_fractions)
+    fractions = None if split_fractions is None else _as_fractions(split_fractions)
     source = find_celeba(root)
-    rows, split = _choose_rows(source, limit, split_fractions)
+    rows, split = _choose_rows(source, limit, fractions)
     manifest = _describe_source(source, rows, attributes)
     manifest["settings"] |= {"limit": limit, "antialias": antialias, "resize": _RESIZE[antialias]}
-    if split_fractions is not None:
-        manifest["settings"]["split_fractions"] = list(split_fractions)
+    if fractions is not None:
+        manifest["settings"]["split_fractions"] = fractions
     columns = [NAMES.index(name) for name in SUITES[attributes]]
     return write_prepared(
         out,
@@ -118,11 +117,16 @@ def _describe_source(source: Source, rows: np.ndarray, attributes: int) -> dict:
             "images_there": int(source.is_there.sum()),
             "rows": hashlib.sha256(rows.astype("<i8").tobytes()).hexdigest(),
         }
+    names = list(SUITES[attributes])
     return {
         "format": FORMAT,
         "is_fake": is_fake(read(next(source.images(rows)))[1]),
         "source": found,
-        "settings": {"attributes": attributes, "size": SIZE, "rounding": "half to even"},
+        "settings": {
+            "attributes": len(SUITES[attributes]),
+            "size": SIZE,
+            "rounding": "half to even",
+        },
         "names": list(SUITES[attributes]),
     }
 
@@ -139,16 +143,15 @@ def describe(out: Path) -> list[str]:
     return lines
 
 
-def _check_fractions(fractions: Sequence[float]) -> None:
-    if (
-        len(fractions) != len(SPLITS)
-        or not min(fractions) > 0
-        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
-    ):
+def _as_fractions(fractions: Sequence[float]) -> list[float]:
+    """Three shares as Python's own numbers."""
+    shares = [as_number(share) or 0.0 for share in fractions]
+    if len(shares) != len(SPLITS) or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
         raise ValueError(
             "`split_fractions` must be three shares > 0 of train, val and test that sum to 1, such "
             f"as 0.8 0.1 0.1, got {' '.join(map(str, fractions))}."
         )
+    return shares
 
 
 def _choose_rows(

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
+from dmtg_lite.core.checks import as_whole
 from dmtg_lite.data.celeba.files import ATTRIBUTE_LIST, IMAGES, PARTITION_LIST
 from dmtg_lite.data.celeba.images import FAKE_COMMENT
 from dmtg_lite.data.celeba.lists import NAMES
@@ -63,8 +64,7 @@ def make_fake_celeba(
         raise ValueError(f"`layout` must be one of {LAYOUTS}, got {layout!r}.")
     if not 10 <= n <= 999_999:
         raise ValueError(f"`n` must be between 10 and 999,999, got {n}.")
-    if seed < 0:
-        raise ValueError(f"`seed` must be >= 0, got {seed}.")
+    seed = as_whole("seed", seed, 0)
     n_drawn = min(n, n_drawn or n)
     labels = sample_attributes(n_drawn, seed=seed)[np.arange(n) % n_drawn]
     train, valid = round(n * _SHARES[0]), max(1, round(n * _SHARES[1]))

@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy import ndarray
 
+from dmtg_lite.core.checks import as_whole
 from dmtg_lite.data.stand_ins.new_folder import new_folder
 from dmtg_lite.data.taskonomy.images import FAKE_MARK, PER_METRE
 from dmtg_lite.data.toys.rooms import render_rooms
@@ -82,8 +83,7 @@ def make_fake_taskonomy(
         )
     if views < 1:
         raise ValueError(f"`views` must be >= 1, got {views}.")
-    if seed < 0:
-        raise ValueError(f"`seed` must be >= 0, got {seed}.")
+    seed = as_whole("seed", seed, 0)
     mark, total = ("README.txt", _MARK), buildings * views
     with new_folder(out, mark=mark, total=total, unit="view", progress=progress) as (folder, tick):
         streams = np.random.default_rng(seed).spawn(len(BUILDINGS))

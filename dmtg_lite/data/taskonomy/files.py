@@ -42,8 +42,8 @@ _WORDS = {
 _DEPTH = 4  # folders below the root: <building>/<domain>/taskonomy/<building>
 UNNAMED = "unnamed"  # the building of a folder that holds pictures and no building
 POINT = 10**9  # a view is one number: point * POINT + view
-_NAME = re.compile(r"point_(0|[1-9]\d{0,8})_view_(0|[1-9]\d{0,8})_domain_(\w+)\.png")
-_ANY_NAME = re.compile(r"point_\d+_view_\d+_domain_(\w+)\..*")
+_NAME = re.compile(r"point_(0|[1-9]\d{0,8})_view_(0|[1-9]\d{0,8})_domain_(\w+)\.png", re.ASCII)
+_ANY_NAME = re.compile(r"point_\d+_view_\d+_domain_(\w+)\..*", re.ASCII)
 _MOST_BYTES = 16 << 20  # a picture has 0.05 to 1 MB; a file of another kind may have gigabytes
 _MOST_PADDING = 1 << 20  # zeros after the end of a tar; 10 kB as a rule
 

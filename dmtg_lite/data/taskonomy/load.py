@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import TASKONOMY_5
 from dmtg_lite.data.open_prepared import SPLITS, Form, open_prepared, split_rows
 from dmtg_lite.data.ranges import Range
 from dmtg_lite.data.taskonomy.arrays import FORMAT, LIMITS, row_types
 
 
+@sealed()
 def taskonomy(
     folder: str | Path = "prepared/taskonomy", *, limit: int | None = None, verify: bool = False
 ) -> TaskData:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dmtg_lite.core.checks import as_number, as_whole
 from dmtg_lite.data.foreign_files import BrokenFile
 from dmtg_lite.data.prepared_folder import (
     SPLITS,
@@ -83,13 +84,15 @@ def prepare_taskonomy(
             but for a constant target.
         ImportError: If Pillow or tqdm is missing (extra ``data``).
     """
-    check_request(limit, jobs)
-    if not 0 <= max_broken < 100:
+    limit, jobs = check_request(limit, jobs)
+    size = as_whole("size", size, 1)
+    percent = as_number(max_broken)
+    if percent is None or not 0 <= percent < 100:
         raise ValueError(f"`max_broken` must be 0 to 100 percent, got {max_broken}.")
     plan = make_plan(find_taskonomy(root), split, limit)
-    n_tolerated = int(len(plan.split) * max_broken / 100)
+    n_tolerated = int(len(plan.split) * percent / 100)
     first, source_size = _read_first(plan, n_tolerated)
-    if not 1 <= size <= source_size:
+    if size > source_size:
         raise ValueError(
             f"`size` must be 1 to {source_size}, which is what {first[0]} has, got {size}."
         )
