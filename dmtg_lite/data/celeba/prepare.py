@@ -122,12 +122,8 @@ def _describe_source(source: Source, rows: np.ndarray, attributes: int) -> dict:
         "format": FORMAT,
         "is_fake": is_fake(read(next(source.images(rows)))[1]),
         "source": found,
-        "settings": {
-            "attributes": len(SUITES[attributes]),
-            "size": SIZE,
-            "rounding": "half to even",
-        },
-        "names": list(SUITES[attributes]),
+        "settings": {"attributes": len(names), "size": SIZE, "rounding": "half to even"},
+        "names": names,
     }
 
 
