@@ -54,7 +54,7 @@ class Source:
     labels: np.ndarray  # uint8 (n, 40), columns in the order of `NAMES`
     split: np.ndarray  # uint8 (n,): 0 train, 1 val, 2 test, or `NO_SPLIT`
     is_there: np.ndarray  # bool (n,): the images that are on the disk
-    lacks: str  # what is missing of a partial download, in words; "" of a whole one
+    lacks: str  # what ``place`` lacks of a partial download, in words; "" of a whole one
     lists: dict[str, str]  # sha256 of every list file read, by file name
     images: Callable[[np.ndarray], Iterator[Image]]  # of ascending rows, all of them there
 
@@ -99,7 +99,7 @@ def find_celeba(root: str | Path) -> Source:
     missing = [name for name in ids if name not in there]
     lacks = ""
     if missing:
-        lacks = f"{images} lacks {len(missing)} images of the list, {missing[0]} first"
+        lacks = f"lacks {len(missing)} images of the list, {missing[0]} first"
     is_there = np.array([name in there for name in ids])
 
     def images_of(rows: np.ndarray) -> Iterator[Image]:

@@ -114,7 +114,7 @@ def _find_missing(shards: list[Path], split_of: dict[Path, int]) -> str:
                 "the shards of one version."
             )
         if total and int(total[1]) > n_there and not lacks:
-            lacks = f"{shard.parent} has {n_there} of {int(total[1])} shards of {shard.name}"
+            lacks = f"has {n_there} of {int(total[1])} shards of {shard.name}"
     return lacks
 
 

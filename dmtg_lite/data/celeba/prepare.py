@@ -133,7 +133,9 @@ def describe(out: Path) -> list[str]:
     lines = []
     if partial := manifest["source"].get("partial"):
         n_taken = sum(manifest["counts"].values())
-        lines.append(f"{partial['lacks']}: {n_taken} of {partial['images_there']} images taken")
+        lines.append(
+            f"the download {partial['lacks']}: {n_taken} of {partial['images_there']} images taken"
+        )
     if fractions := manifest["settings"].get("split_fractions"):
         lines.append(f"the official partition is left aside for shares of {fractions}")
     return lines
@@ -157,7 +159,7 @@ def _choose_rows(
     there = np.flatnonzero(source.is_there)
     if source.lacks and limit is None:
         raise FileNotFoundError(
-            f"{source.lacks}. Fetch them, or pass --limit N to take about N of the {len(there)} "
+            f"{source.place} {source.lacks}. Fetch them, or pass --limit N to take about N of the {len(there)} "
             "images that are there."
         )
     split = source.split[there]
