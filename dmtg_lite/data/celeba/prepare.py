@@ -159,8 +159,8 @@ def _choose_rows(
     there = np.flatnonzero(source.is_there)
     if source.lacks and limit is None:
         raise FileNotFoundError(
-            f"{source.place} {source.lacks}. Fetch them, or pass --limit N to take about N of the {len(there)} "
-            "images that are there."
+            f"{source.place} {source.lacks}. Fetch them, or pass --limit N to take about N of the "
+            f"{len(there)} images that are there."
         )
     split = source.split[there]
     if fractions is not None:
