@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_ABANDONED = 3600.0  # seconds after which nobody writes on at a temporary file
+_ABANDONED = 600.0  # seconds without a byte after which nobody writes on at a temporary file
 
 
 def check_is_file(path: str | Path, what: str = "file") -> Path:
@@ -49,7 +49,7 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
     """Replace ``path`` by ``content`` in one step: temporary file, fsync, rename.
 
     Killed at any moment, ``path`` holds what it held before or all of ``content``. The folder is
-    made if it is missing, and what killed runs left of the same file an hour ago is swept.
+    made if it is missing, and what killed runs left of the same file ten minutes ago is swept.
 
     Raises:
         OSError: With the file's name, also if the disk is full.

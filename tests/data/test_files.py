@@ -21,7 +21,7 @@ with hold(sys.argv[1]) as is_ours:
 
 
 def test_scraps_of_killed_runs_are_swept(tmp_path) -> None:
-    """Of the same file and an hour old; what may still be written, or is another's, stays."""
+    """Of the same file and ten minutes old; what may still be written, or is another's, stays."""
     for name in ("a.json.7.part", "a.json.8.part", "b.json.7.part", "a.json.x.part", "film.part"):
         (tmp_path / name).write_bytes(b"half")
         os.utime(tmp_path / name, (0, 0) if "8" not in name else None)
