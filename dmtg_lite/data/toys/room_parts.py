@@ -8,22 +8,17 @@ import math
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+from numpy import ndarray
+
 CLASSES = (
     "uncertain", "background", "bottle", "chair", "couch", "potted plant", "bed", "dining table",
     "toilet", "tv", "microwave", "oven", "toaster", "sink", "refrigerator", "book", "clock", "vase",
 )  # fmt: skip
 UNCERTAIN, BACKGROUND = 0, 1
 BOX, CONE, BALL = range(3)  # a cone is cut off at the top: an upright cylinder for taper 1
-TEXTURES = (  # what they look like is `room_paint`
-    "plain", "glow", "wood", "speckle", "wall", "planks", "tiles", "rug", "curtain", "spines",
-    "picture", "clock", "screen", "panels",
-)  # fmt: skip
-Colour: TypeAlias = tuple[float, float, float]
 Point: TypeAlias = tuple[float, float, float]
-Bounds: TypeAlias = tuple[float, float, float, float, float, float]  # low x, y, z, high x, y, z
-
-WHITE, CREAM, CHROME = (0.95, 0.94, 0.92), (0.93, 0.90, 0.83), (0.74, 0.76, 0.78)
-STEEL, BLACK, GREEN = (0.66, 0.68, 0.71), (0.07, 0.07, 0.09), (0.36, 0.55, 0.28)
+Colour: TypeAlias = tuple[float, float, float]
 
 
 class Part(NamedTuple):
@@ -39,10 +34,15 @@ class Part(NamedTuple):
     colour: Colour
     accent: Colour
     class_id: int
-    texture: int
+    texture: str  # see `room_paint`
     yaw: float
     taper: float
     phase: float
+
+
+# Of arrays of parts: `np.array(parts, PART)["centre"]` is (parts, 3).
+_TYPES = ("i8", "3f4", "3f4", "3f4", "3f4", "i8", "U9", "f4", "f4", "f4")
+PART = np.dtype(list(zip(Part._fields, _TYPES, strict=True)))
 
 
 class Window(NamedTuple):
@@ -70,31 +70,10 @@ class Room(NamedTuple):
     """
 
     size: Point
-    parts: tuple[Part, ...]
-    windows: tuple[Window, ...]
+    parts: list[Part]
+    windows: list[Window]
     lamp: Point
     camera: Camera
-
-
-class Palette(NamedTuple):
-    """Colours that go together."""
-
-    wall: Colour
-    fabric: Colour
-    accent: Colour
-    wood: Colour
-
-
-PALETTES = (
-    Palette((0.93, 0.91, 0.87), (0.45, 0.56, 0.62), (0.88, 0.66, 0.31), (0.77, 0.60, 0.42)),
-    Palette((0.82, 0.86, 0.79), (0.36, 0.47, 0.41), (0.84, 0.55, 0.42), (0.66, 0.47, 0.31)),
-    Palette((0.95, 0.88, 0.84), (0.70, 0.42, 0.40), (0.34, 0.43, 0.49), (0.59, 0.41, 0.28)),
-    Palette((0.84, 0.88, 0.92), (0.20, 0.29, 0.44), (0.87, 0.71, 0.36), (0.71, 0.54, 0.37)),
-    Palette((0.96, 0.93, 0.88), (0.60, 0.52, 0.44), (0.36, 0.55, 0.52), (0.47, 0.33, 0.24)),
-    Palette((0.70, 0.79, 0.79), (0.84, 0.77, 0.66), (0.81, 0.43, 0.29), (0.63, 0.45, 0.30)),
-    Palette((0.88, 0.86, 0.91), (0.50, 0.43, 0.58), (0.89, 0.74, 0.43), (0.74, 0.59, 0.44)),
-    Palette((0.96, 0.91, 0.79), (0.29, 0.46, 0.52), (0.78, 0.38, 0.28), (0.69, 0.50, 0.34)),
-)
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
@@ -126,9 +105,8 @@ def solid(
 ) -> Part:
     """A solid of full ``size`` (x, y, z) that stands on ``at``, the middle of its bottom."""
     half = (size[0] / 2, size[1] / 2, size[2] / 2)
-    centre = (at[0], at[1], at[2] + half[2])
-    accent = accent or dark(colour, 0.45)
-    looks = (CLASSES.index(name), TEXTURES.index(texture), yaw, taper, phase)
+    centre, accent = (at[0], at[1], at[2] + half[2]), accent or dark(colour, 0.45)
+    looks = (CLASSES.index(name), texture, yaw, taper, phase)
     return Part(shape, centre, half, colour, accent, *looks)
 
 
@@ -138,17 +116,15 @@ box, cone, ball = (partial(solid, shape) for shape in (BOX, CONE, BALL))
 def place_shell(size: Point) -> list[tuple[Point, Point]]:
     """Where the first six boxes of a room of this size stand, and how large they are."""
     w, d, h = size
-    thick, half = 0.2, 0.1
-    sides = [((x, d / 2, 0), (thick, d, h)) for x in (-half, w + half)]
-    ends = [((w / 2, y, 0), (w + 1, thick, h)) for y in (-half, d + half)]
-    levels = [((w / 2, d / 2, z), (w + 1, d + 1, thick)) for z in (-thick, h)]
+    sides = [((x, d / 2, 0), (0.2, d, h)) for x in (-0.1, w + 0.1)]
+    ends = [((w / 2, y, 0), (w + 1, 0.2, h)) for y in (-0.1, d + 0.1)]
+    levels = [((w / 2, d / 2, z), (w + 1, d + 1, 0.2)) for z in (-0.2, h)]
     return [*sides, *ends, *levels]
 
 
 def moved(parts: list[Part], x: float, y: float, z: float = 0.0, yaw: float = 0.0) -> list[Part]:
     """The parts turned about the vertical axis through the origin, then shifted."""
-    cos, sin = math.cos(yaw), math.sin(yaw)
-    result = []
+    cos, sin, result = math.cos(yaw), math.sin(yaw), []
     for part in parts:
         a, b, c = part.centre
         centre = (cos * a - sin * b + x, sin * a + cos * b + y, c + z)
@@ -156,21 +132,12 @@ def moved(parts: list[Part], x: float, y: float, z: float = 0.0, yaw: float = 0.
     return result
 
 
-def bounds(parts: list[Part]) -> Bounds:
-    """The smallest upright box that holds the parts."""
-    around = []
+def bounds(parts: list[Part]) -> ndarray:
+    """The smallest upright box that holds the parts: (2, 3), its low and its high corner."""
+    corners = []
     for part in parts:
-        wide, deep, high = part.half
-        around.append(turned((-wide, -deep, -high, wide, deep, high), *part.centre, part.yaw))
-    x0, y0, z0, x1, y1, z1 = zip(*around, strict=True)
-    return min(x0), min(y0), min(z0), max(x1), max(y1), max(z1)
-
-
-def turned(place: Bounds, x: float, y: float, z: float, yaw: float) -> Bounds:
-    """The box around a box that `moved` has turned and shifted."""
-    cos, sin = math.cos(yaw), math.sin(yaw)
-    along, up = (place[0] + place[3]) / 2, (place[1] + place[4]) / 2
-    wide, deep = (place[3] - place[0]) / 2, (place[4] - place[1]) / 2
-    x, y = x + cos * along - sin * up, y + sin * along + cos * up
-    wide, deep = abs(cos) * wide + abs(sin) * deep, abs(sin) * wide + abs(cos) * deep
-    return x - wide, y - deep, place[2] + z, x + wide, y + deep, place[5] + z
+        (x, y, z), (w, d, h) = part.centre, part.half
+        cos, sin = abs(math.cos(part.yaw)), abs(math.sin(part.yaw))
+        w, d = cos * w + sin * d, sin * w + cos * d
+        corners += [(x - w, y - d, z - h), (x + w, y + d, z + h)]
+    return np.array([np.min(corners, axis=0), np.max(corners, axis=0)])
