@@ -123,19 +123,26 @@ SCORES = st.integers(-3, 3).map(lambda quarters: quarters / 4)
 
 @st.composite
 def instances(draw: st.DrawFn) -> tuple[list[Candidate], float, bool]:
-    """Up to 6 tasks, up to 8 overlapping groups, most of all groups missing, three prices."""
-    tasks = NAMES[: draw(st.integers(1, 6))]
+    """Up to 6 tasks, up to 8 overlapping groups, most of all groups missing, a price or three."""
+    tasks, prices = (
+        NAMES[: draw(st.integers(1, 6))],
+        draw(st.sampled_from([[1.0], [0.5, 1.0, 1.5]])),
+    )
     groups = draw(st.lists(st.sets(st.sampled_from(tasks), min_size=1), min_size=1, max_size=8))
     candidates = [
-        Candidate(
-            tuple(sorted(g)), {t: draw(SCORES) for t in g}, draw(st.sampled_from([0.5, 1.0, 1.5]))
-        )
+        Candidate(tuple(sorted(g)), {t: draw(SCORES) for t in g}, draw(st.sampled_from(prices)))
         for g in groups
     ]
     return candidates, draw(st.integers(1, 10)) / 2, draw(st.booleans())
 
 
-def check_against_search(instance: tuple[list[Candidate], float, bool], *, fewest: bool) -> None:
+@given(instances())
+@settings(deadline=None, max_examples=120)
+def test_no_set_of_candidates_is_better(instance: tuple[list[Candidate], float, bool]) -> None:
+    """Oracle: brute force agrees on the total, who may be chosen, and whether there is a choice.
+
+    At one price for the dynamic programme, at three for the solver.
+    """
     candidates, budget, maximise = instance
     total, optima = search_all(candidates, budget, maximise)
     if not optima:
@@ -148,37 +155,22 @@ def check_against_search(instance: tuple[list[Candidate], float, bool], *, fewes
     )
     assert chosen.total == total
     assert indices in optima  # so it is affordable, serves everybody, and no group is idle
+    assert len(indices) == len(optima[0])
     assert chosen.is_unique == (len(optima) == 1)
     assert chosen.is_exact
-    if fewest:
-        assert len(indices) == len(optima[0])
     own = dict(zip(chosen.groups, chosen.candidates, strict=True))
     if len(own) == len(chosen.groups):  # else two networks of one group
         assert sum(own[group].scores[task] for task, group in chosen.served_by.items()) == total
 
 
-@given(instances())
-@settings(deadline=None, max_examples=150)
-def test_no_set_of_candidates_is_better(instance: tuple[list[Candidate], float, bool]) -> None:
-    """Oracle: brute force agrees on the total, who may be chosen, and whether there is a choice."""
-    check_against_search(instance, fewest=True)
-
-
-@given(instances())
-@settings(deadline=None, max_examples=40)
-def test_the_integer_programme_agrees(instance: tuple[list[Candidate], float, bool]) -> None:
-    """Oracle: brute force, for the path that more than 15 tasks take."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(selection, "_MAX_LAYERS", 0)
-        check_against_search(instance, fewest=False)
-
-
-@pytest.mark.parametrize("name", ["tag_taskonomy_tag_k3", "standley_setting1_hoa_b2p5"])
+@pytest.mark.parametrize("name", ["tag_taskonomy_tag_k3", "hoa_taskonomy_k3"])
 def test_both_solvers_choose_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores as they are measured, those of -1e6 among them, do not disturb HiGHS."""
-    expected = choose(CASES[name])
-    monkeypatch.setattr(selection, "_MAX_LAYERS", 0)
-    assert choose(CASES[name]) == expected
+    case = CASES[name]
+    candidates, expected = make_candidates(FILE["tables"][case["table"]]), choose(case)
+    monkeypatch.setattr(selection, "MAX_TASKS", 0)
+    maximise = name.startswith("tag")
+    assert select_groups(candidates, case["budget"], maximise=maximise) == expected
 
 
 def test_twenty_tasks_find_their_planted_groups() -> None:
@@ -196,15 +188,13 @@ def test_twenty_tasks_find_their_planted_groups() -> None:
 
 
 def test_many_prices_are_no_obstacle() -> None:
-    """Twelve networks of twelve prices: too many sums for layers, the answer of brute force."""
+    """Twelve networks of twelve prices: the answer of brute force."""
     rng = np.random.default_rng(0)
     groups = [group for size in (1, 2, 4) for group in combinations("abcd", size)] + [tuple("abc")]
     candidates = [
         Candidate(g, {t: float(rng.integers(0, 64)) for t in g}, 0.5 + k / 7)
         for k, g in enumerate(groups)
     ]
-    costs = {round(c.cost * 1e6) for c in candidates}
-    assert selection._list_layers(costs, 6_000_000, 4) is None
     total, optima = search_all(candidates, 6.0, maximise=False)
     chosen = select_groups(candidates, 6.0)
     assert chosen.total == total
@@ -367,7 +357,7 @@ def test_bad_pairs_are_refused(values: np.ndarray, tasks: str, singles: str, mes
 
 
 def test_without_scipy_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With few tasks nothing is needed; beyond 15, the message is the command."""
+    """With few tasks of one price nothing is needed; else the message is the command."""
     load = builtins.__import__
 
     def refuse(name: str, *args: object, **kwargs: object) -> object:

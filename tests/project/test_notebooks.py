@@ -1,4 +1,4 @@
-"""The course runs: every notebook from top to bottom, with its exercises open and with them solved.
+"""The course runs: every notebook from top to bottom with its exercises open, then their solutions.
 
 What a notebook looks like (length, tags, one live figure) is checked without running it.
 """
@@ -10,6 +10,8 @@ import importlib.util
 import re
 import shutil
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import jupytext
@@ -20,6 +22,7 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
+TURN = {"exercise", "check"}
 LIVE_FIGURES = {"Dashboard", "TauExplorer", "FigureWidget"}  # each holds one FigureWidget
 
 _tool = ROOT / "notebooks" / "tools" / "solutions.py"
@@ -48,73 +51,86 @@ def printed(notebook: NotebookNode, tag: str | None = None) -> list[str]:
     return ["".join(o.text for o in cell.outputs if o.output_type == "stream") for cell in cells]
 
 
-def execute(notebook: NotebookNode, folder: Path, monkeypatch: pytest.MonkeyPatch) -> NotebookNode:
-    """Run all cells as a student does, in a folder of its own, with nobody to press Start."""
-    monkeypatch.setenv("DMTG_HEADLESS", "1")
-    monkeypatch.delenv("DMTG_CELEBA", raising=False)
-    monkeypatch.delenv("DMTG_TASKONOMY", raising=False)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+@cache
+def run_all(path: Path, folder: Path) -> tuple[NotebookNode, NotebookNode]:
+    """Run all cells as a student does, in a folder of its own, with nobody to press Start: the
+    exercises open, and when all is done, each solution with its check. Both as notebooks."""
     leave_out = shutil.ignore_patterns("prepared", ".*", "*.ipynb")
     shutil.copytree(ROOT / "notebooks", folder, ignore=leave_out)
-    notebook = notebook.copy()
-    start = time.perf_counter()
+    notebook = read(path)
+    opened, later = solutions.strip_solutions(notebook), solutions.solve(notebook)
+    later.cells = [c for c in code_cells(later) if set(c.metadata.get("tags", ())) & TURN]
+    both = opened.copy()
+    both.cells = opened.cells + later.cells
     client = NotebookClient(
-        notebook,
+        both,
         timeout=90,
         kernel_name="python3",
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
     )
-    client.execute()  # raises at the first cell that fails
+    start = time.perf_counter()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DMTG_HEADLESS", "1")
+        patch.delenv("DMTG_CELEBA", raising=False)
+        patch.delenv("DMTG_TASKONOMY", raising=False)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        client.execute()  # raises at the first cell that fails
     print(f"{time.perf_counter() - start:.0f} s")
-    return notebook
+    opened.cells, later.cells = both.cells[: len(opened.cells)], both.cells[len(opened.cells) :]
+    return opened, later
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[NotebookNode, ...]]:
+    """`run_all` by a notebook's name, once for all tests."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    return lambda stem: run_all(ROOT / "notebooks" / f"{stem}.py", folder / stem)
 
 
 @pytest.mark.slow
 @each_notebook
-def test_run_all_works_with_the_exercises_open(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No error, no warning, and each check says that its exercise is still open."""
-    done = execute(solutions.strip_solutions(read(path)), tmp_path / "run", monkeypatch)
-    complaints = [o for c in code_cells(done) for o in c.outputs if o.get("name") == "stderr"]
+def test_run_all_works_and_the_solutions_are_right(path: Path, run) -> None:
+    """With the exercises open no error, no warning, and each check says that its exercise is open.
+    With its solution, every check says correct."""
+    opened, solved = run(path.stem)
+    complaints = [o for c in code_cells(opened) for o in c.outputs if o.get("name") == "stderr"]
     assert not complaints, complaints
     still_open = "is still open; the rest of the notebook runs without it"
-    assert all(still_open in text for text in printed(done, "check"))
-
-
-@pytest.mark.slow
-@each_notebook
-def test_the_solutions_are_right(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """With the solutions in the exercises' place, every check says correct."""
-    done = execute(solutions.solve(read(path)), tmp_path / "run", monkeypatch)
-    checks = printed(done, "check")
+    assert all(still_open in text for text in printed(opened, "check"))
+    checks = printed(solved, "check")
     assert checks, "a notebook has at least one exercise"
     assert all("correct" in text for text in checks), checks
 
 
+@each_notebook
+def test_nothing_but_its_check_reads_an_exercise(path: Path) -> None:
+    """So the cells after a solved exercise are those that ran after the open one."""
+    cells = code_cells(solutions.strip_solutions(read(path)))
+
+    def names(cell: NotebookNode, context: type) -> set[str]:
+        nodes = list(ast.walk(ast.parse(cell.source)))
+        found = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, context)}
+        return found | {n.name for n in nodes if isinstance(n, ast.FunctionDef)}
+
+    for i, cell in enumerate(cells):
+        if solutions.has_tag(cell, "exercise"):
+            for other in cells[i + 2 :]:
+                assert not names(cell, ast.Store) & names(other, ast.Load), other.source
+
+
 @pytest.mark.slow
-def test_the_notebook_on_celeba_says_that_its_faces_are_fake(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_notebook_on_celeba_says_that_its_faces_are_fake(run) -> None:
     """Without prepared images, it says FAKE where it loads them, NOT COMPARABLE at the table."""
-    notebook = solutions.strip_solutions(read(ROOT / "notebooks" / "03_celeba9.py"))
-    said = "".join(printed(execute(notebook, tmp_path / "run", monkeypatch)))
+    said = "".join(printed(run("03_celeba9")[0]))
     assert "FAKE, NOT CelebA" in said
     assert "NOT COMPARABLE with the paper" in said
 
 
 @pytest.mark.slow
-def test_the_notebook_on_taskonomy_says_that_its_rooms_are_drawn(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_notebook_on_taskonomy_says_that_its_rooms_are_drawn(run) -> None:
     """It says so where it makes them, before any number."""
-    notebook = read(ROOT / "notebooks" / "04_taskonomy5.py")
-    notebook.cells = notebook.cells[:5]
-    said = "".join(printed(execute(notebook, tmp_path / "run", monkeypatch)))
-    assert said.startswith("DRAWN ROOMS, NOT TASKONOMY")
+    assert "".join(printed(run("04_taskonomy5")[0])).startswith("DRAWN ROOMS, NOT TASKONOMY")
 
 
 def test_run_all_never_starts_days_of_training() -> None:

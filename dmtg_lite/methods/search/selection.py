@@ -17,7 +17,6 @@ import numpy as np
 from dmtg_lite.core.checks import as_whole
 
 MAX_TASKS = 15  # 3^15 is 14 million splits of a task set in two
-_MAX_LAYERS = 200  # pairs (number of groups, cost) that the dynamic programme keeps apart
 _COST_STEPS = 1_000_000  # costs are added as whole numbers of this fraction
 _TIE = 1e-12  # totals this close, relative to the scores, differ by rounding only
 _NEVER = -1e6  # TAG's score of a task on its own
@@ -91,11 +90,10 @@ def select_groups(
 
     Groups may overlap; a task is served by the best chosen group that contains it, and a group that
     serves nobody is not chosen. Among equally good choices: the fewest groups, then the cheapest,
-    then the one that serves the first task by the earliest candidate, and so on down the tasks.
+    then early candidates.
 
-    Up to 15 tasks this is a dynamic programme over subsets of tasks. Beyond, or where prices add up
-    to too many sums, the solver HiGHS finds the best choice and proves it, but among equally good
-    ones takes any.
+    Up to 15 tasks at equal costs this is a dynamic programme over subsets of tasks; else the solver
+    HiGHS finds the best choice, to eight digits, and proves it.
 
     Args:
         candidates: What can be trained. Their tasks, in the order in which they first occur, are
@@ -136,11 +134,17 @@ def select_groups(
 
     def solve(columns: np.ndarray) -> tuple[np.ndarray, float, bool] | None:
         """Chosen candidates among these, their total regret, and whether it is proven least."""
-        found = _solve(regrets[:, columns], costs[columns], spendable, scale)
-        if found is None:
+        few = regrets[:, columns]
+        if not np.isfinite(few).any(axis=1).all():
             return None
-        chosen = columns[found[0]]
-        return chosen, float(regrets[:, chosen].min(axis=1).sum()), found[1]
+        if len(tasks) <= MAX_TASKS and len(set(costs)) == 1:
+            most = min(spendable // costs[0], len(tasks))
+            picked, is_exact = _solve_by_subsets(few, most, scale), True
+        else:
+            picked, is_exact = _solve_by_milp(few, costs[columns], spendable)
+        if picked is None:
+            return None
+        return columns[picked], float(few[:, picked].min(axis=1).sum()), is_exact
 
     affordable = np.flatnonzero(costs <= spendable)
     found = solve(affordable)
@@ -241,81 +245,45 @@ def pairwise_candidates(
     return candidates
 
 
-def _solve(
-    regrets: np.ndarray, costs: np.ndarray, budget: int, scale: float
-) -> tuple[np.ndarray, bool] | None:
-    """The candidates with the least regret, and whether that is proven; None if none serve all.
+def _solve_by_subsets(regrets: np.ndarray, most: int, scale: float) -> np.ndarray | None:
+    """At most so many candidates with the least regret; None if they cannot serve all.
 
-    ``regrets`` is (N, candidates), >= 0, inf where a task is not in a group; ``costs`` are whole
-    numbers; sums of scores are about ``scale`` in size.
+    ``regrets`` is (N, candidates), >= 0, inf where a task is not in a group; sums of scores are
+    about ``scale`` in size. A dynamic programme over sets of tasks, written as bit masks: bit n is
+    task n. ``totals[k][A]`` is the least regret of serving just the tasks A by k groups. The group
+    that serves the lowest task of A serves a block of A, k - 1 others serve the rest.
     """
-    if not np.isfinite(regrets).any(axis=1).all():
-        return None
-    layers = _list_layers(set(costs.tolist()), budget, len(regrets))
-    if len(regrets) > MAX_TASKS or layers is None:
-        return _solve_by_milp(regrets, costs, budget, scale)
-    chosen = _solve_by_subsets(regrets, costs, layers, scale)
-    return None if chosen is None else (chosen, True)
-
-
-def _list_layers(prices: set[int], budget: int, n_tasks: int) -> list[tuple[int, int]] | None:
-    """All (number of groups, their cost) within the budget, sorted; None if they are too many."""
-    layers = last = {(0, 0)}
-    for k in range(1, n_tasks + 1):
-        last = {(k, spent + price) for _, spent in last for price in prices}
-        last = {layer for layer in last if layer[1] <= budget}
-        layers = layers | last
-        if len(layers) > _MAX_LAYERS:
-            return None
-    return sorted(layers)
-
-
-def _solve_by_subsets(
-    regrets: np.ndarray, costs: np.ndarray, layers: list[tuple[int, int]], scale: float
-) -> np.ndarray | None:
-    """Dynamic programme over sets of tasks, written as bit masks: bit n is task n.
-
-    ``totals[layer][A]`` is the least regret of serving just the tasks A. The group that serves the
-    lowest task of A serves a block of A; the rest of A is served in a layer with one group less.
-    """
-    n_sets = 2 ** len(regrets)
-    prices, kinds = np.unique(costs, return_inverse=True)
-    best = np.full((len(prices), n_sets), np.inf)  # of serving a block by one candidate
-    for candidate, block, regret in _list_offers(regrets):
-        np.minimum.at(best, (kinds[candidate], block), regret)
-    members, blocks = _list_blocks(len(regrets))
+    n_tasks, n_sets = len(regrets), 2 ** len(regrets)
+    best = np.full(n_sets, np.inf)  # of serving a block by one candidate
+    for block, regret in _list_offers(regrets):
+        np.minimum.at(best, block, regret)
+    members, blocks = _list_blocks(n_tasks)
     starts = np.flatnonzero(np.diff(members, prepend=np.int32(0)))
-    out_of_reach = np.full(n_sets, np.inf)
-    totals = {(0, 0): np.where(np.arange(n_sets), np.inf, 0.0)}
-
-    def get_before(k: int, spent: int) -> list[np.ndarray]:
-        return [totals.get((k - 1, spent - price), out_of_reach) for price in prices.tolist()]
-
-    for layer in layers[1:]:
-        totals[layer] = out_of_reach.copy()
-        for regret, before in zip(best, get_before(*layer), strict=True):
-            if before is not out_of_reach:
-                reached = np.minimum.reduceat(regret[blocks] + before[members ^ blocks], starts)
-                totals[layer][1:] = np.minimum(totals[layer][1:], reached)
-    least = min(total[-1] for total in totals.values())
+    totals = [np.where(np.arange(n_sets), np.inf, 0.0)]
+    for _ in range(most):
+        reached = np.minimum.reduceat(best[blocks] + totals[-1][members ^ blocks], starts)
+        totals.append(np.append(np.inf, reached))
+    least = min(total[-1] for total in totals)
     if not isfinite(least):
         return None
     slack = _TIE * (scale + least)
-    # layers are sorted: the fewest groups, then the cheapest
-    k, spent = next(layer for layer in layers if totals[layer][-1] <= least + slack)
+    k = next(k for k, total in enumerate(totals) if total[-1] <= least + slack)
     chosen, left = [], n_sets - 1
-    sets = np.arange(n_sets)
     while left:  # and back again: who serves the lowest task that is left?
-        may_serve = (sets & left & -left > 0) & (sets & ~left == 0)
-        rest = np.where(may_serve, np.stack(get_before(k, spent))[:, left ^ sets], np.inf)
-        index, block = _find_first(regrets, rest, kinds, totals[k, spent][left] + slack)
+        own = blocks[members == left]
+        ends = own[best[own] + totals[k - 1][left ^ own] <= totals[k][left] + slack]
+        offers = []
+        for block in ends.tolist():
+            regret = regrets[[n for n in range(n_tasks) if block >> n & 1]].sum(axis=0)
+            offers.append((int((regret <= regret.min() + slack).argmax()), block))
+        index, block = min(offers)
         chosen.append(index)
-        left, k, spent = left ^ block, k - 1, spent - int(costs[index])
-    return np.sort(chosen)
+        left, k = left ^ block, k - 1
+    return np.unique(chosen)
 
 
-def _list_offers(regrets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """(candidate, set of its tasks, regret of serving just these), a thousand candidates a time."""
+def _list_offers(regrets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(set of tasks, regret of serving just these), a thousand candidates a time."""
     n_candidates = regrets.shape[1]
     for candidate in np.array_split(np.arange(n_candidates), n_candidates // 1000 + 1):
         block, regret = np.zeros_like(candidate), np.zeros(len(candidate))
@@ -324,19 +292,7 @@ def _list_offers(regrets: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, 
             block = np.append(block, block[has] | 1 << task)
             regret = np.append(regret, regret[has] + row[candidate[has]])
             candidate = np.append(candidate, candidate[has])
-        yield candidate, block, regret
-
-
-def _find_first(
-    regrets: np.ndarray, rest: np.ndarray, kinds: np.ndarray, most: float
-) -> tuple[int, int]:
-    """The earliest candidate whose regret with ``rest[kind, block]`` is ``most``, and its block."""
-    for candidate, block, regret in _list_offers(regrets):
-        reached = regret + rest[kinds[candidate], block]
-        if (reached <= most).any():
-            index = candidate[reached <= most].min()
-            return int(index), int(block[np.where(candidate == index, reached, np.inf).argmin()])
-    raise AssertionError("a total has been reached by nobody")
+        yield block, regret
 
 
 def _list_blocks(n_tasks: int) -> tuple[np.ndarray, np.ndarray]:
@@ -349,33 +305,27 @@ def _list_blocks(n_tasks: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _solve_by_milp(
-    regrets: np.ndarray, costs: np.ndarray, budget: int, scale: float
-) -> tuple[np.ndarray, bool] | None:
-    """The same as an integer programme: who is chosen, and whom does each serve?
+    regrets: np.ndarray, costs: np.ndarray, budget: int
+) -> tuple[np.ndarray | None, bool]:
+    """The same as an integer programme: who is chosen, or None; and whether that is proven best.
 
     HiGHS is content within 1e-6 of the best, so regrets are scaled up; and it is asked again
     without the services that alone cost more than all it found, because one score of -1e6 would set
     the scale.
     """
-    worst = regrets[np.isfinite(regrets)].max()
-    chosen = np.arange(0)
+    worst, chosen = regrets[np.isfinite(regrets)].max(), np.arange(0)
     while True:
         result = _ask_highs(regrets, costs, budget, worst)
         if result.status == 2:  # infeasible
-            return None
+            return None, True
         if result.x is not None:
             chosen = np.flatnonzero(result.x[: len(costs)] > 0.5)
         elif not len(chosen):
             raise RuntimeError(f"HiGHS found no choice of groups: {result.message}")
         regret = regrets[:, chosen].min(axis=1).sum()
         if result.status != 0 or worst <= 100 * regret or regret == 0:
-            break
+            return chosen[np.unique(regrets[:, chosen].argmin(axis=1))], result.status == 0
         worst = regret
-    for index in chosen[::-1]:  # HiGHS may choose what serves nobody
-        fewer = chosen[chosen != index]
-        if regrets[:, fewer].min(axis=1, initial=np.inf).sum() <= regret + _TIE * (scale + regret):
-            chosen = fewer
-    return chosen, result.status == 0
 
 
 def _ask_highs(regrets: np.ndarray, costs: np.ndarray, budget: int, worst: float) -> Any:
@@ -385,16 +335,18 @@ def _ask_highs(regrets: np.ndarray, costs: np.ndarray, budget: int, worst: float
         from scipy.sparse import coo_array, hstack
     except ImportError as error:
         raise ImportError(
-            f"Choosing groups of more than {MAX_TASKS} tasks, or of many different costs, needs "
-            'scipy, which is not installed. Run: pip install "dmtg-lite[data]"'
+            f"Choosing groups of more than {MAX_TASKS} tasks, or of different costs, needs scipy, "
+            'which is not installed. Run: pip install "dmtg-lite[data]"'
         ) from error
     task, server = np.nonzero(regrets <= worst)
     service, one = np.arange(len(task)), np.ones(len(task))
     serves = coo_array((one, (task, service)))  # (N, services)
     is_paid = coo_array((one, (service, server)), shape=(len(task), len(costs)))
     unit = gcd(budget, *costs.tolist())  # small whole numbers are safe from HiGHS's tolerances
+    # of equally good ones the fewest, the cheapest, the first: 1e-8 of the largest regret at most
+    ties = 1e-2 + 1e-3 * costs / budget + 1e-4 * np.linspace(0, 1, len(costs))
     return milp(
-        np.append(0.0 * costs, regrets[task, server] * (_MILP_SCALE / (worst or 1.0))),
+        np.append(ties, regrets[task, server] * (_MILP_SCALE / (worst or 1.0))),
         integrality=np.append(np.ones(len(costs)), 0 * one),
         bounds=(0, 1),
         constraints=[
