@@ -10,21 +10,36 @@ recipe is published.
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dmtg_lite.core.sealed import find_widest_float
 from dmtg_lite.core.tasks import Task
 
 
-class Metric(Protocol):
-    """What every metric here offers."""
+class Metric(ABC):
+    """What every metric here offers; a kind of metric says what it sums and what the sums say."""
+
+    n_sums = 2  # the last one counts what carried a label
+    of_classes = False  # predictions are logits, with an axis of classes that the target lacks
+    counted = "pixel"
+
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._sums = torch.zeros(self.n_sums, dtype=torch.float64, device=device)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add one batch, without waiting for the device."""
+        shape = prediction.shape
+        expected = shape[:1] + shape[2:] if self.of_classes else shape
+        if target.shape != expected:  # it would be broadcast, and the sums be of something else
+            raise ValueError(
+                f"`target` must be {tuple(expected)} to go with its `prediction`, got "
+                f"{tuple(target.shape)}."
+            )
+        self._sums += torch.hstack(tuple(self.sum(prediction, target)))
 
     def compute(self) -> float:
         """The value over everything added.
@@ -32,29 +47,37 @@ class Metric(Protocol):
         Raises:
             ValueError: If nothing added carried a label.
         """
-        ...
+        *sums, seen = self._sums.tolist()
+        if not seen:
+            raise ValueError(
+                f"there is nothing to compute: not one {self.counted} with a label was added with "
+                "`update`."
+            )
+        return self.read(sums, seen)
+
+    @abstractmethod
+    def sum(self, prediction: Tensor, target: Tensor) -> Sequence[Tensor]:
+        """The sums over a batch."""
+
+    def read(self, sums: list[float], seen: float) -> float:
+        """What the sums over all batches say."""
+        return 100 * sums[0] / seen
 
 
-class ErrorPercent:
+class ErrorPercent(Metric):
     """100 - accuracy in percent: how often the largest logit is not the label's.
 
     `update` takes logits (B, C) and class numbers (B,), where -1 is no label.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._wrong, self._seen = _zeros(2, device, torch.int64)
+    of_classes, counted = True, "image"
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        _check_shape(target, _without_classes(prediction))
+    def sum(self, prediction: Tensor, target: Tensor) -> Sequence[Tensor]:
         labelled = target >= 0
-        self._wrong += ((prediction.argmax(1) != target) & labelled).sum()
-        self._seen += labelled.sum()
-
-    def compute(self) -> float:
-        return 100 * self._wrong.item() / _at_least_one(self._seen, "image with a label")
+        return ((prediction.argmax(1) != target) & labelled).sum(), labelled.sum()
 
 
-class MeanIoU:
+class MeanIoU(Metric):
     """Mean intersection over union in percent, of the classes that the truth holds at least once.
 
     `update` takes logits (B, C, H, W) and class numbers (B, H, W), where -1 is no label.
@@ -67,30 +90,26 @@ class MeanIoU:
         class and absent ones included, so that its best value is 17/18 or less.
     """
 
+    of_classes = True
+
     def __init__(self, n_classes: int, device: torch.device | str = "cpu") -> None:
-        self._confusion = torch.zeros(
-            n_classes, n_classes, dtype=torch.int64, device=device
-        )  # truth, guess
+        self._n_classes, self.n_sums = n_classes, n_classes**2 + 1  # truth by guess
+        super().__init__(device)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        _check_shape(target, _without_classes(prediction))
-        labelled = (target >= 0).flatten()
-        cell = (
-            target.flatten().long().clamp(min=0) * len(self._confusion)
-            + prediction.argmax(1).flatten()
-        )
+    def sum(self, prediction: Tensor, target: Tensor) -> Sequence[Tensor]:
+        labelled, truth = (target >= 0).flatten(), target.flatten().long().clamp(min=0)
+        cell = truth * self._n_classes + prediction.argmax(1).flatten()
         # a bincount that need not ask the device how many bins there are
-        self._confusion.view(-1).scatter_add_(0, cell, labelled.long())
+        counts = torch.zeros(self.n_sums - 1, dtype=torch.int64, device=cell.device)
+        return counts.scatter_add_(0, cell, labelled.long()), labelled.sum()
 
-    def compute(self) -> float:
-        _at_least_one(self._confusion.sum(), "pixel with a label")
-        both, true, guessed = self._confusion.diag(), self._confusion.sum(1), self._confusion.sum(0)
-        present = true > 0
-        iou = (both / (true + guessed - both))[present].tolist()
-        return 100 * math.fsum(iou) / len(iou)
+    def read(self, sums: list[float], seen: float) -> float:
+        confusion = torch.tensor(sums, dtype=torch.float64).view(self._n_classes, -1)
+        both, true, guessed = confusion.diag(), confusion.sum(1), confusion.sum(0)
+        return 100 * (both / (true + guessed - both))[true > 0].mean().item()
 
 
-class AlignedRMSE:
+class AlignedRMSE(Metric):
     """Root mean square error, in the target's unit, of predictions brought to each image's scale
     and shift.
 
@@ -103,55 +122,39 @@ class AlignedRMSE:
         Ours: Table A2 names the metric, no recipe is published.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._square, self._seen = _zeros(2, device, find_widest_float(device))
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        _check_shape(target, prediction.shape)
+    def sum(self, prediction: Tensor, target: Tensor) -> Sequence[Tensor]:
         labelled = ~target.isnan().flatten(1)  # (B, H * W)
         seen = labelled.sum(1, keepdim=True)  # (B, 1)
 
         def center(values: Tensor) -> Tensor:
-            values = torch.where(labelled, values.flatten(1).to(self._square.dtype), 0)
-            return torch.where(
-                labelled, values - values.sum(1, keepdim=True) / seen.clamp(min=1), 0
-            )
+            values = torch.where(labelled, values.flatten(1).double(), 0)
+            mean = values.sum(1, keepdim=True) / seen.clamp(min=1)
+            return torch.where(labelled, values - mean, 0)
 
         guess, truth = center(prediction.detach()), center(target)
         power = (guess * guess).sum(1, keepdim=True)
-        scale = torch.where(
-            power > 0, (guess * truth).sum(1, keepdim=True) / power, 0
-        )  # 0 / 0 is not taken
-        self._square += (truth - scale * guess).square().sum()
-        self._seen += seen.sum()
+        # 0 / 0 is not taken
+        scale = torch.where(power > 0, (guess * truth).sum(1, keepdim=True) / power, 0)
+        return (truth - scale * guess).square().sum(), seen.sum()
 
-    def compute(self) -> float:
-        return math.sqrt(self._square.item() / _at_least_one(self._seen, "pixel with a label"))
+    def read(self, sums: list[float], seen: float) -> float:
+        return math.sqrt(sums[0] / seen)
 
 
-class NormalsUnder30:
+class NormalsUnder30(Metric):
     """Percent of surface normals less than 30 degrees away from the true one.
 
     `update` takes prediction and target (B, 3, H, W), of any length: only directions count, and a
     vector of length 0 points nowhere, so it is never right. NaN in the target is no label.
     """
 
-    def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._close, self._seen = _zeros(2, device, torch.int64)
-
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        _check_shape(target, prediction.shape)
-        cosine = F.cosine_similarity(
-            prediction.float(), target.float(), dim=1
-        )  # (B, H, W), NaN: no label
-        self._close += (cosine > math.cos(math.pi / 6)).sum()
-        self._seen += (~target.isnan().any(1)).sum()
-
-    def compute(self) -> float:
-        return 100 * self._close.item() / _at_least_one(self._seen, "pixel with a label")
+    def sum(self, prediction: Tensor, target: Tensor) -> Sequence[Tensor]:
+        # (B, H, W), NaN: no label
+        cosine = F.cosine_similarity(prediction.float(), target.float(), dim=1)
+        return (cosine > math.cos(math.pi / 6)).sum(), (~target.isnan().any(1)).sum()
 
 
-class F1:
+class F1(Metric):
     """F1 in percent of the pixels above a threshold: harmonic mean of precision and recall.
 
     `update` takes prediction and target (B, 1, H, W); NaN in the target is no label. Counts are
@@ -166,24 +169,22 @@ class F1:
         Ours: Table A2 names the metric, neither threshold nor recipe is published.
     """
 
-    def __init__(self, threshold: float, device: torch.device | str = "cpu") -> None:
-        self._threshold = threshold
-        self._both, self._positive, self._seen = _zeros(3, device, torch.int64)
+    n_sums = 3
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
-        _check_shape(target, prediction.shape)
+    def __init__(self, threshold: float, device: torch.device | str = "cpu") -> None:
+        super().__init__(device)
+        self._threshold = threshold
+
+    def sum(self, prediction: Tensor, target: Tensor) -> Sequence[Tensor]:
         labelled = ~target.isnan()
         # float: a threshold rounded to half precision would not be the same for the two
         guess = (prediction.float() > self._threshold) & labelled
         truth = target.float() > self._threshold  # False where NaN
-        self._both += (guess & truth).sum()
-        self._positive += guess.sum() + truth.sum()
-        self._seen += labelled.sum()
+        return (guess & truth).sum(), guess.sum() + truth.sum(), labelled.sum()
 
-    def compute(self) -> float:
-        _at_least_one(self._seen, "pixel with a label")
-        positive = self._positive.item()
-        return 200 * self._both.item() / positive if positive else 100.0
+    def read(self, sums: list[float], seen: float) -> float:
+        both, positive = sums
+        return 200 * both / positive if positive else 100.0
 
 
 def build_metric(task: Task, device: torch.device | str = "cpu") -> Metric:
@@ -192,41 +193,9 @@ def build_metric(task: Task, device: torch.device | str = "cpu") -> Metric:
     F1 calls a pixel positive from one spread above the task's center on: ours, as no threshold is
     published.
     """
-    match task.metric:
-        case "error_percent":
-            return ErrorPercent(device)
-        case "miou":
-            return MeanIoU(task.n_outputs, device)
-        case "rmse":
-            return AlignedRMSE(device)
-        case "normals_under_30":
-            return NormalsUnder30(device)
-        case "f1":
-            return F1(task.center + task.spread, device)
-    raise ValueError(
-        f"no metric {task.metric!r} (task {task.name!r})."
-    )  # `Task` refuses other names
-
-
-def _zeros(n: int, device: torch.device | str, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    return torch.zeros(n, dtype=dtype, device=device).unbind()
-
-
-def _without_classes(logits: Tensor) -> torch.Size:
-    return logits.shape[:1] + logits.shape[2:]
-
-
-def _check_shape(target: Tensor, expected: torch.Size) -> None:
-    """A target of another shape would be broadcast, and the sums be of something else."""
-    if target.shape != expected:
-        raise ValueError(
-            f"`target` must be {tuple(expected)} to go with its `prediction`, got "
-            f"{tuple(target.shape)}."
-        )
-
-
-def _at_least_one(seen: Tensor, what: str) -> float:
-    count = seen.item()
-    if not count:
-        raise ValueError(f"there is nothing to compute: not one {what} was added with `update`.")
-    return count
+    if task.metric == "miou":
+        return MeanIoU(task.n_outputs, device)
+    if task.metric == "f1":
+        return F1(task.center + task.spread, device)
+    kinds = {"error_percent": ErrorPercent, "rmse": AlignedRMSE, "normals_under_30": NormalsUnder30}
+    return kinds[task.metric](device)

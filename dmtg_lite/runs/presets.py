@@ -6,35 +6,12 @@ from dataclasses import replace
 
 from dmtg_lite.core.config import HeadOptions, Spare, TrainConfig
 
-_TASKONOMY = TrainConfig(
-    tau=4.0,
-    lr=1e-4,
-    schedule="plateau",
-    epochs=100,
-    pretrain=100,
-    batch_size=16,
-    encoder="xception",
-    shared=6,
-)
+_PAPER = TrainConfig(schedule="plateau", epochs=100, pretrain=100)
+_CELEBA = replace(_PAPER, tau=2.5, lr=8e-4, batch_size=256, encoder="resnet")
+_TASKONOMY = replace(_PAPER, tau=4.0, lr=1e-4, batch_size=16, encoder="xception", shared=6)
 PAPER = {
-    "celeba9": TrainConfig(
-        tau=2.5,
-        lr=8e-4,
-        schedule="plateau",
-        epochs=100,
-        pretrain=100,
-        batch_size=256,
-        encoder="resnet",
-    ),
-    "celeba40": TrainConfig(
-        tau=2.5,
-        lr=8e-4,
-        schedule="plateau",
-        epochs=100,
-        pretrain=100,
-        batch_size=256,
-        encoder="resnet",
-    ),
+    "celeba9": _CELEBA,
+    "celeba40": _CELEBA,
     "taskonomy5": _TASKONOMY,
     "taskonomy5_vit": replace(_TASKONOMY, encoder="vit_base", shared=7),
 }
