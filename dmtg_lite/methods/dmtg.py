@@ -45,7 +45,7 @@ def dmtg(
             `encoders.register`.
 
     Raises:
-        ValueError: If ``n_groups`` is below 1, or the run is too short to close all spare branches.
+        ValueError: Also if the run is too short to close all spare branches.
         FloatingPointError: If a loss stops being finite.
 
     Source:
@@ -64,16 +64,11 @@ def dmtg(
         running = sorted(running, key=lambda restart: restart.train_loss)
         running = running[: ceil(len(running) / _KEEP_ONE_OF)]
     best = running[0].run
+    macs = sum(restart.run.encoder_macs for restart in restarts)
     return make_result(
-        "dmtg",
-        data,
-        config,
-        best.network,
-        best.history,
-        encoder_macs=sum(restart.run.encoder_macs for restart in restarts),
-        stopwatch=stopwatch,
-        restarts=[restart.describe() for restart in restarts],
-    )
+        "dmtg", data, config, best.network, best.history, encoder_macs=macs,
+        stopwatch=stopwatch, restarts=[restart.describe() for restart in restarts],
+    )  # fmt: skip
 
 
 def _check_restarts(n_groups: NGroups, config: TrainConfig) -> None:
@@ -115,16 +110,10 @@ class _Restart:
             write_atomically(score, json.dumps(self.train_loss).encode())
 
     def describe(self) -> dict[str, Any]:
-        run = self.run
-        groups, planted = (
-            run.network.assignment.groups(run.data.task_names),
-            run.data.planted_groups,
-        )
-        entry = {
-            "steps": int(run.history.steps[-1]),
-            "train_loss": self.train_loss,
-            "groups": groups,
-        }
-        if planted is not None:  # reported, never used
-            entry["agreement"] = compute_agreement(groups, planted)
+        run, data = self.run, self.run.data
+        groups = run.network.assignment.groups(data.task_names)
+        steps = int(run.history.steps[-1])
+        entry = {"steps": steps, "train_loss": self.train_loss, "groups": groups}
+        if data.planted_groups is not None:  # reported, never used
+            entry["agreement"] = compute_agreement(groups, data.planted_groups)
         return entry

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
 from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
-from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.sealed import sealed
 from dmtg_lite.runs.evaluate import evaluate_heads
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
@@ -50,35 +48,23 @@ def train_groups(
         spent: Encoder multiply-adds that finding the groups took, for the cost.
         stopwatch: Started when that began.
 
-    Raises:
-        ValueError: If a task is in no group, a name is unknown or twice in a group, or a group is
-            empty.
     """
     stopwatch = stopwatch or Stopwatch()
     run = Run(
-        data,
-        config,
-        members=find_members(groups, data.task_names),
-        from_scratch=from_scratch,
-        saving=saving.below(method),
-        label=method,
-    )
+        data, config, members=find_members(groups, data.task_names), from_scratch=from_scratch,
+        saving=saving.below(method), label=method,
+    )  # fmt: skip
     run.train_until()
     network = run.network
-    if int(network.assignment.active.sum()) > len(data.tasks):
-        group_of = choose_by_validation(network, data)
-        active = network.assignment.active
-        active &= torch.zeros_like(active).scatter_(1, group_of[:, None], True)
+    active = network.assignment.active
+    if int(active.sum()) > len(data.tasks):
+        losses = evaluate_heads(network, Batches(data.val, network.tasks, network.device))
+        best = losses.masked_fill(~active, torch.inf).argmin(1, keepdim=True)
+        active &= torch.zeros_like(active).scatter_(1, best, True)
     return make_result(
-        method,
-        data,
-        config,
-        network,
-        run.history,
-        encoder_macs=spent + run.encoder_macs,
-        stopwatch=stopwatch,
-        trained_groups=[list(group) for group in groups],
-    )
+        method, data, config, network, run.history, encoder_macs=spent + run.encoder_macs,
+        stopwatch=stopwatch, trained_groups=[list(group) for group in groups],
+    )  # fmt: skip
 
 
 def find_members(groups: Sequence[Sequence[str]], task_names: Sequence[str]) -> list[list[int]]:
@@ -96,10 +82,3 @@ def find_members(groups: Sequence[Sequence[str]], task_names: Sequence[str]) -> 
             f"{[list(group) for group in groups]}."
         )
     return [[row_of[name] for name in group] for group in groups]
-
-
-def choose_by_validation(network: GroupedNetwork, data: TaskData) -> Tensor:
-    """For each task the group with the lowest validation loss, of those that have it: int64
-    (N,)."""
-    matrix = evaluate_heads(network, Batches(data.val, network.tasks, network.device))
-    return matrix.masked_fill(~network.assignment.active, torch.inf).argmin(1)

@@ -22,8 +22,7 @@ from dmtg_lite.runs.saving import UNSAVED, Saving
 def two_shot(
     data: TaskData, n_groups: NGroups, config: TrainConfig, *, saving: Saving = UNSAVED
 ) -> MethodResult:
-    """DMTG's groups, trained again from scratch, for pretraining and main steps together (Table
-    4)."""
+    """DMTG's groups trained from scratch, for pretraining and main steps together (Table 4)."""
     return _retrain("two_shot", data, n_groups, config, saving, from_scratch=True)
 
 
@@ -44,41 +43,25 @@ def prune_finetune(
     Source:
         Not in the paper: the released code has such a stage, and its test configs use it. There the
         stem, if there is one, is frozen with its batch norm, and so it is here. How long it lasts
-        is not
-        known: here every group gets as many steps as the pretraining had.
+        is not known: here every group gets as many steps as the pretraining had.
     """
     stopwatch, saving = Stopwatch(), saving.below("prune_finetune")
     found = dmtg(data, n_groups, config, saving=saving)
     network, spent = found.network, found.encoder_macs
     n_steps = max(1, config.count_steps(len(data.train))[0])
     for k, group in enumerate(found.groups):
-        part = data.select(group)
-        alone = GroupedNetwork(
-            part.tasks,
-            _Frozen(network.stem),
-            [network.branches[k]],
-            [network.heads[k]],
-            Assignment(len(group), 1, group_of=[0] * len(group)),
-        ).to(network.device)
-        _, state = fit(
-            alone,
-            part,
-            config,
-            n_steps=n_steps,
-            seed=derive_seed(config.seed, Stream.FINETUNING, k),
-            **saving.of(f"group{k}", f"finetuning {k + 1}/{len(found.groups)}"),
-        )
+        part, assignment = data.select(group), Assignment(len(group), 1, group_of=[0] * len(group))
+        own = [network.branches[k]], [network.heads[k]]
+        alone = GroupedNetwork(part.tasks, _Frozen(network.stem), *own, assignment)
+        seed = derive_seed(config.seed, Stream.FINETUNING, k)
+        run = saving.of(f"group{k}", f"finetuning {k + 1}/{len(found.groups)}")
+        _, state = fit(alone.to(network.device), part, config, n_steps=n_steps, seed=seed, **run)
         spent += state.encoder_macs
     network.index()  # its heads have stood in networks of fewer tasks
     return make_result(
-        "prune_finetune",
-        data,
-        config,
-        network,
-        found.history,
-        encoder_macs=spent,
-        stopwatch=stopwatch,
-    )
+        "prune_finetune", data, config, network, found.history,
+        encoder_macs=spent, stopwatch=stopwatch,
+    )  # fmt: skip
 
 
 class _Frozen(nn.Module):

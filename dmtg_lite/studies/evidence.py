@@ -83,52 +83,36 @@ def run_evidence(
     progress: bool = False,
     make_data: Callable[[int], TaskData] = make_faces,
 ) -> list[Verdict]:
-    """Run everything the claims need and judge them.
+    """Run everything the claims need and judge them: one verdict a claim.
 
     Args:
-        seeds: At least 2; 10 or more for a verdict worth quoting. Each has its own images, weights,
-            batches and noise.
+        seeds: At least 2; 10 or more for a verdict worth quoting, below 5 chance decides nothing.
+            Each has its own images, weights, batches and noise.
         folder, jobs, progress: As in `run_cells`.
         config: The paper's optimiser, with a rate of its own for S, as a short run needs.
         make_data: Images of a seed; a function of a module, since processes call it.
-
-    Returns:
-        One verdict a claim; with fewer than five seeds all that chance has a part in are undecided.
-
-    Raises:
-        ValueError: If there are fewer than two seeds, or a run failed.
     """
     seeds = list(seeds)
     if len(seeds) < 2:
         raise ValueError(f"`seeds` must be at least 2, for an interval; got {seeds}.")
-    cells = {
-        (label, seed): Cell(
-            method,
-            k,
-            replace(config, seed=seed, **changes),
-            data=_SAME_IMAGES if label == "same images" else seed,
-        )
-        for seed in seeds  # a seed's runs follow one another: its images are drawn once
-        for label, (method, k, changes) in RUNS.items()
-    }
-    numbers = run_cells(
-        list(cells.values()), make_data, folder=folder, jobs=jobs, progress=progress
-    )
-    runs = dict(zip(cells, numbers, strict=True))
+    cells = {}
+    for seed in seeds:  # a seed's runs follow one another: its images are drawn once
+        for label, (method, k, changes) in RUNS.items():
+            own, key = replace(config, seed=seed, **changes), (label, seed)
+            cells[key] = Cell(method, k, own, _SAME_IMAGES if label == "same images" else seed)
+    how: dict[str, Any] = {"folder": folder, "jobs": jobs, "progress": progress}
+    runs = dict(zip(cells, run_cells(list(cells.values()), make_data, **how), strict=True))
     failed = [(key, one["failed"]) for key, one in runs.items() if "failed" in one]
     if failed:
         (label, seed), why = failed[0]
         raise ValueError(
             f"{len(failed)} of {len(runs)} runs failed, the first: {label} (seed {seed}): {why}"
         )
-    trivial = [compute_trivial_agreement(make_data(seed)) for seed in seeds]
+    trivial = []
+    for data in map(make_data, seeds):
+        groups = cluster_affinity(label_correlation(data), K, data.task_names)
+        trivial.append(compute_agreement(groups, data.planted_groups or []))
     return judge({label: [runs[label, seed] for seed in seeds] for label in RUNS}, trivial, config)
-
-
-def compute_trivial_agreement(data: TaskData) -> float:
-    """Agreement of the planted groups with clusters of |label correlation|: no network at all."""
-    groups = cluster_affinity(label_correlation(data), K, data.task_names)
-    return compute_agreement(groups, data.planted_groups or [])
 
 
 # ---------------------------------------------------------------------- claims
@@ -143,9 +127,7 @@ def _above(least: float) -> tuple[str, float, float]:
     return f"interval above {least:g}", least, np.inf
 
 
-_CHANGED = "total error, changed minus plain, points"
-
-# question, source, runs whose total error is compared (first minus second), rule, measured
+# question, source, runs whose total error is compared (first minus second), rule
 DIFFERENCES = [
     ("Does it gain over Naive MTL?", "Tables 1 and 3", "dmtg", "naive", _LOWER),
     ("Over random groups?", "Tables 1 and 3", "dmtg", "random", _LOWER),
@@ -174,50 +156,32 @@ def judge(
         config: For the costs, which are counted.
     """
     settled = [np.max(one["final_probabilities"], axis=1) > SETTLED for one in runs["dmtg"]]
-    verdicts = [
-        _judge(
-            "Do the probabilities converge to one-hot?",
-            "Section 3.3",
-            f"share of tasks that end above {SETTLED:.0%}",
-            np.mean(settled, axis=1),
-            _above(0.9),
-        )
-    ]
     error = {
         label: np.array([sum_errors(one["task_errors"], one["metrics"]) for one in each])
         for label, each in runs.items()
     }
+    planted = "share of seeds with exactly the planted groups"
+    claims: list[Any] = [
+        ("Do the probabilities converge to one-hot?", "Section 3.3",
+         f"share of tasks that end above {SETTLED:.0%}", np.mean(settled, axis=1), _above(0.9)),
+    ]  # fmt: skip
     for question, source, first, second, rule in DIFFERENCES:
-        measured = _CHANGED
-        if first == "dmtg":
-            than = "retraining them" if second == "two_shot" else second
-            measured = f"total error, DMTG minus {than}, points"
-        verdicts.append(_judge(question, source, measured, error[first] - error[second], rule))
-    return [
-        *verdicts,
-        _judge_cost(config),
-        _judge(
-            "Are the groups the same for every seed? (one set of images)",
-            "not claimed: one seed is shown",
-            "agreement (ARI) of a seed with the others",
-            _agreement_with_others(runs["same images"]),
-            _above(0.8),
-        ),
-        _judge(
-            "Does it recover the planted groups, more often than not?",
-            "ours: the paper has no truth",
-            "share of seeds with exactly the planted groups",
-            np.array([one["agreement"] == 1 for one in runs["dmtg"]]),
-            _above(0.5),
-        ),
-        _judge(
-            "Does clustering the correlations of the labels find them, without any network?",
-            "ours: the trivial baseline",
-            "share of seeds with exactly the planted groups",
-            np.array(trivial) == 1,
-            _above(0.5),
-        ),
-    ]
+        than = "retraining them" if second == "two_shot" else second
+        than = f"DMTG minus {than}" if first == "dmtg" else "changed minus plain"
+        measured = f"total error, {than}, points"
+        claims.append((question, source, measured, error[first] - error[second], rule))
+    claims += [
+        ("Are the groups the same for every seed? (one set of images)",
+         "not claimed: one seed is shown", "agreement (ARI) of a seed with the others",
+         _agreement_with_others(runs["same images"]), _above(0.8)),
+        ("Does it recover the planted groups, more often than not?",
+         "ours: the paper has no truth", planted,
+         np.array([one["agreement"] == 1 for one in runs["dmtg"]]), _above(0.5)),
+        ("Does clustering the correlations of the labels find them, without any network?",
+         "ours: the trivial baseline", planted, np.array(trivial) == 1, _above(0.5)),
+    ]  # fmt: skip
+    verdicts = [_judge(*claim) for claim in claims]
+    return [*verdicts[:-3], _judge_cost(config), *verdicts[-3:]]
 
 
 def _judge(
@@ -269,17 +233,11 @@ def _judge_cost(config: TrainConfig) -> Verdict:
 
     by_k, by_n = count(N_TASKS, 2 * K) / count(N_TASKS, K), count(36, K) / count(N_TASKS, K)
     both = f"{by_k:.2f} times for twice the groups, {by_n:.2f} times for four times the tasks"
+    verdict = "holds" if by_k > 1.5 and by_n < 1.1 else "does not hold"
     return Verdict(
-        "Does the cost grow with K, not with N?",
-        "Table A1",
-        f"multiply-adds: {both}",
-        by_n,
-        by_n,
-        by_n,
-        "holds" if by_k > 1.5 and by_n < 1.1 else "does not hold",
-        "above 1.5 for K, below 1.1 for N",
-        0,
-    )
+        "Does the cost grow with K, not with N?", "Table A1", f"multiply-adds: {both}",
+        by_n, by_n, by_n, verdict, "above 1.5 for K, below 1.1 for N", 0,
+    )  # fmt: skip
 
 
 def write_verdicts(verdicts: Sequence[Verdict], out: str | Path, *, heading: str = "") -> Path:

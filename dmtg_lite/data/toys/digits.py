@@ -43,9 +43,6 @@ def digits(*, seed: int = 0) -> TaskData:
     Returns:
         Data without planted groups; images uint8 (n, 3, 16, 16), targets int64 (n,).
 
-    Raises:
-        ImportError: If scikit-learn is not installed.
-
     Source:
         E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI repository (1998),
         its test part as carried by ``sklearn.datasets.load_digits``. The nine tasks are ours.

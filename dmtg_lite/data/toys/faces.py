@@ -88,21 +88,18 @@ def toy_faces(
     own cut; groups are independent. So an encoder that passes on a single number serves one group
     fully and two groups badly: capacity decides whether grouping pays.
 
-    By default the labels give the groups away: those of a group are correlated. With
-    ``labels="independent"`` or ``labels_per_image=1`` only the images tell. ``labels="planes"``
-    plants groups that need TWO numbers (``TrainConfig(capacity=2)``): harder to sort out.
-
     Args:
         n_tasks: N >= 1.
-        n_groups: G, from 1 to the smaller of N and 10 (5 for ``"planes"``); group sizes differ by
-            at most one.
+        n_groups: G, from 1 to the smaller of N and 10 (5 for ``"planes"``).
         size: Height and width in pixels: 16, 32 or 64. Labels do not depend on it.
         n_train, n_val, n_test: Images per split, independent draws.
-        labels: ``"cuts"`` (`plan_cuts`), ``"independent"`` (`plan_bits`; needs heads that cut a
-            number more than once, ``HeadOptions(hidden=32)``) or ``"planes"`` (`plan_planes`).
+        labels: ``"cuts"`` (`plan_cuts`) gives the groups away, as labels of a group are correlated;
+            ``"independent"`` (`plan_bits`) does not, and needs heads that cut a number more than
+            once (``HeadOptions(hidden=32)``); ``"planes"`` (`plan_planes`) plants groups that need
+            TWO numbers (``TrainConfig(capacity=2)``).
         labels_per_image: A training image carries the labels of this many tasks, drawn for each
-            image, and -1 for the others; val and test carry all. With 1, no two labels are ever
-            seen together. ``None``: all N.
+            image, and -1 for the others. With 1, no two labels are ever seen together. ``None``:
+            all N, as val and test always do.
         label_noise: Share of training labels that are flipped, 0 to 0.5; val and test stay clean.
         seed: Same seed, same data; ``labels`` and ``labels_per_image`` change no image.
 
@@ -110,11 +107,7 @@ def toy_faces(
         Data with ``planted_groups``; images uint8 (n, 3, size, size), targets int64 (n,).
 
     Raises:
-        ValueError: If an argument is out of range, or so few images carry a label that a task has
-            none.
-
-    Source:
-        Ours, all of it.
+        ValueError: If an argument is out of range, or a task has no label left.
 
     Example:
         >>> toy_faces(n_tasks=3, n_groups=3, n_train=10, n_val=1, n_test=1).planted_groups
@@ -148,10 +141,10 @@ def toy_faces(
         targets = {cut.name: torch.from_numpy(truth[:, i].copy()) for i, cut in enumerate(cuts)}
         splits.append(Split(draw_faces(latents, size=size, seed=rng), targets))
     note = f"Faces drawn by a program ({size} x {size}, seed {seed}); not photographs."
-    if labels == "independent":
-        note += " All labels are independent coins: only the images tell the groups."
-    if labels == "planes":
-        note += " A group is about two parts of the face."
+    note += {
+        "independent": " All labels are independent coins: only the images tell the groups.",
+        "planes": " A group is about two parts of the face.",
+    }.get(labels, "")
     if labels_per_image is not None:
         note += f" A training image carries {labels_per_image} of {n_tasks} labels."
     return TaskData(
@@ -172,9 +165,6 @@ def plan_cuts(n_tasks: int, n_groups: int) -> list[Cut]:
 
     Returns:
         N cuts in the order of the groups; names are unique, group sizes differ by at most one.
-
-    Raises:
-        ValueError: If N < 1, or G is not from 1 to the smaller of N and ``len(PARTS)``.
     """
     cuts = []
     for group, size in enumerate(_split_evenly(n_tasks, n_groups)):
@@ -202,10 +192,7 @@ def plan_bits(n_tasks: int, n_groups: int) -> list[Cut]:
     With t = Phi(u), uniform from 0 to 1, the tasks of a group are the bits of the Gray code of t:
     the first changes at 1/2 ("light"), the second at 1/4 and 3/4 ("medium": neither dark nor
     light), the third at 1/8, 3/8, 5/8 and 7/8 ("in-between": next to a cut of "medium"). A group of
-    three thus cuts t into 8 equal bins, each with its own three bits.
-
-    Returns and Raises:
-        As `plan_cuts`; also refuses a group of more than 3 tasks.
+    three, the largest there can be, cuts t into 8 equal bins, each with its own three bits.
     """
     sizes = _split_evenly(n_tasks, n_groups)
     if max(sizes) > 3:
@@ -229,9 +216,6 @@ def plan_planes(n_tasks: int, n_groups: int) -> list[Cut]:
     half a turn in steps of 180/m degrees, as far from the axes as they can be: no task is about one
     part alone. Three ask at 15, 75 ("light hair, full moustache") and 135 degrees ("dark hair, full
     moustache"). No two share a direction, so two of them need both numbers.
-
-    Returns and Raises:
-        As `plan_cuts`, with G at most half of ``len(PARTS)``.
     """
     cuts = []
     for group, size in enumerate(_split_evenly(n_tasks, n_groups, parts_each=2)):
@@ -283,7 +267,7 @@ def apply_cuts(latents: np.ndarray, cuts: list[Cut]) -> np.ndarray:
 def draw_faces(
     latents: np.ndarray, *, size: int = 32, seed: int | np.random.Generator = 0
 ) -> torch.Tensor:
-    """Draw one face per row of latents; everything the latents leave open is random.
+    """Draw one face per row of latents, uint8 (n, 3, size, size).
 
     Skin, background, the style of each part (hue of the hair, goatee, colour of the hat), a shift
     of one pixel and pixel noise are nuisance: an encoder has to learn to look past them.
@@ -293,12 +277,6 @@ def draw_faces(
             part p, and parts beyond P rest.
         size: Height and width in pixels: 16, 32 or 64.
         seed: Seed or generator of the nuisance.
-
-    Returns:
-        uint8, shape (n, 3, size, size).
-
-    Raises:
-        ValueError: If the latents are not (n, P) with P in range, or the size is unknown.
     """
     latents = np.asarray(latents, dtype=np.float32)
     if latents.ndim != 2 or not 1 <= latents.shape[1] <= len(PARTS):
@@ -335,9 +313,8 @@ def _paint(
     pastel = 0.66 + 0.16 * np.cos(hue) + 0.12 * (scenery[:, 1:2] - 0.5)
     pixels = pastel[:, :, None, None] * (0.97 - 0.07 * axis[:, None]) * np.ones_like(axis)
     canvas = Canvas(axis, axis, np.ascontiguousarray(pixels, np.float32), pixel=pixel)
-    nouns = [part.noun for part in PARTS]
-    amount = dict(zip(nouns, amounts.T, strict=True))
-    style = dict(zip(nouns, styles.T, strict=True))
+    amount = {part.noun: own for part, own in zip(PARTS, amounts.T, strict=True)}
+    style = {part.noun: own for part, own in zip(PARTS, styles.T, strict=True)}
     skin = mix((0.98, 0.84, 0.73), (0.68, 0.48, 0.37), scenery[:, 2])
     light = mix((0.98, 0.87, 0.58), (0.95, 0.70, 0.48), style["hair"])  # blond to strawberry
     hair = mix((0.13, 0.09, 0.08), light, 0.18 + 0.42 * amount["hair"])

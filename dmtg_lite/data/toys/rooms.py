@@ -30,25 +30,19 @@ def toy_rooms(
     Returns:
         Data without planted groups. Images uint8 (n, 3, H, W). Depth in metres, keypoints and edges
         as shares of 65535: float16 (n, 1, H, W); normal: int8 (n, 3, H, W), 127 times the
-        component; segmentation: int8 (n, H, W), class 1 to 17. Where a window shows the sky there
-        is no label: depth is NaN, normal is -128 and segmentation -1.
-
-    Raises:
-        ValueError: If an argument is out of range.
-
-    Source:
-        Ours, all of it; tasks, units and classes are Taskonomy's.
+        component; segmentation: int8 (n, H, W), Taskonomy's class 1 to 17. Where a window shows the
+        sky there is no label: depth is NaN, normal is -128 and segmentation -1.
     """
     for name, count in {"n_train": n_train, "n_val": n_val, "n_test": n_test}.items():
         if count < 1:
             raise ValueError(f"`{name}` must be >= 1, got {count}.")
     streams = np.random.default_rng(seed).spawn(3)
-    train, val, test = (
+    splits = [
         _as_split(render_rooms(n, size=size, seed=stream))
         for n, stream in zip((n_train, n_val, n_test), streams, strict=True)
-    )
+    ]
     note = f"Rooms drawn by a program ({size} x {size}, seed {seed}), not Taskonomy's photographs."
-    return TaskData("toy_rooms", TASKONOMY_5, train, val, test, note=note)
+    return TaskData("toy_rooms", TASKONOMY_5, *splits, note=note)
 
 
 def render_rooms(n: int, *, size: int, seed: int | np.random.Generator) -> dict[str, ndarray]:
@@ -63,9 +57,6 @@ def render_rooms(n: int, *, size: int, seed: int | np.random.Generator) -> dict[
         ``rgb`` uint8 (n, H, W, 3); ``depth`` float32 (n, H, W) in metres and ``normal`` float32
         (n, H, W, 3), NaN at windows; ``segmentation`` uint8 (n, H, W), 0 at windows; ``keypoints``
         and ``edges`` uint16 (n, H, W).
-
-    Raises:
-        ValueError: If n or size is out of range.
     """
     if n < 1:
         raise ValueError(f"`n` must be >= 1 room, got {n}.")
@@ -89,6 +80,5 @@ def _as_split(rooms: dict[str, ndarray]) -> Split:
     }
     for name in ("keypoints", "edges"):
         targets[name] = (rooms[name] / np.float32(65535)).astype(np.float16)[:, None]
-    images = np.ascontiguousarray(rooms["rgb"].transpose(0, 3, 1, 2))
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in targets.items()}
-    return Split(torch.from_numpy(images), tensors)
+    images = torch.from_numpy(rooms["rgb"].transpose(0, 3, 1, 2)).contiguous()
+    return Split(images, {name: torch.from_numpy(a).contiguous() for name, a in targets.items()})

@@ -55,9 +55,6 @@ def label_correlation(data: TaskData) -> Tensor:
     Returns:
         Shape (N, N), float64; diagonal 1, and 0 for a pair that is never observed together or of
         which one label is constant where they are.
-
-    Raises:
-        ValueError: If the tasks are dense.
     """
     if data.tasks[0].is_dense:
         raise ValueError(
@@ -177,7 +174,6 @@ def tag_affinity(
             the paper's formula does not; late ones then weigh more if a schedule lowers the rate.
 
     Raises:
-        ValueError: If ``every`` is below 1, or the learning rate is 0.
         FloatingPointError: If training or a step ahead diverged, or no batch had labels of two
             tasks.
     """
@@ -249,9 +245,7 @@ def cluster_affinity(matrix: Tensor, n_groups: int, task_names: Sequence[str]) -
         task_names: The N names, in row order.
 
     Raises:
-        ImportError: If scikit-learn is not installed.
-        ValueError: If the matrix is not (N, N) and finite, K is out of range, or no affinity
-            between two tasks is positive, so that any grouping would be as good.
+        ValueError: Also if no affinity between two tasks is positive: any grouping is as good.
 
     Source:
         scikit-learn's ``SpectralClustering``: k-means on eigenvectors of the normalised Laplacian.

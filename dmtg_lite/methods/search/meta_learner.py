@@ -41,8 +41,8 @@ class GainTable:
 class MetaLearner(nn.Module):
     """A small transformer whose words are tasks: who trains together -> what each one gains.
 
-    Every task has a learnt embedding of ``width`` numbers. In each layer the tasks of a combination
-    attend to one another; one linear map, the same for all, reads a task's gain in the end.
+    In each layer the tasks of a combination attend to one another's embeddings of ``width``
+    numbers; one linear map, the same for all, reads a task's gain in the end.
 
     Source:
         Song et al., Efficient and Effective Multi-task Grouping via Meta Learning on Task
@@ -70,8 +70,6 @@ class MetaLearner(nn.Module):
 class _Layer(nn.Module):
     """Single-head attention among those present, a feed-forward map; both residual, then normed."""
 
-    temperature = 0.2  # of the attention, beside sqrt(d) (released code)
-
     def __init__(self, width: int) -> None:
         super().__init__()
         self.query, self.key, self.value, self.mix = (nn.Linear(width, width) for _ in range(4))
@@ -84,7 +82,8 @@ class _Layer(nn.Module):
         """(B, N, d), bool (B, N) -> (B, N, d). What becomes of an absent task is never read."""
         scores = self.query(tokens) @ self.key(tokens).mT / tokens.shape[-1] ** 0.5  # (B, N, N)
         scores = scores.masked_fill(~masks[:, None, :], -torch.inf)  # nobody heeds an absent task
-        heard = (scores / self.temperature).softmax(-1) @ self.value(tokens)
+        # 0.2 is the temperature of the released code
+        heard = (scores / 0.2).softmax(-1) @ self.value(tokens)
         tokens = self.norm_attention(tokens + self.mix(heard))
         return self.norm_feed_forward(tokens + self.feed_forward(tokens))
 
@@ -138,9 +137,6 @@ def choose_next(masks: Tensor, gains: Tensor, is_known: Tensor, round_: int) -> 
     Returns:
         The row with the largest absolute gain of task ``round_ mod N``; of equals the first.
 
-    Raises:
-        ValueError: If every combination is known.
-
     Source:
         Song et al. (2022); in their code only the strategy "activeper" does it.
 
@@ -160,11 +156,7 @@ def choose_next(masks: Tensor, gains: Tensor, is_known: Tensor, round_: int) -> 
 
 
 def list_combinations(n_tasks: int) -> Tensor:
-    """All combinations of N tasks: singles, pairs, and so on; bool, shape (2^N - 1, N).
-
-    Raises:
-        ValueError: If ``n_tasks`` is not in 1..12.
-    """
+    """All combinations of N tasks: singles, pairs, and so on; bool, shape (2^N - 1, N)."""
     n_tasks = as_whole("n_tasks", n_tasks, 1)
     if n_tasks > MAX_TASKS:
         raise ValueError(
@@ -195,10 +187,6 @@ def learn_gains(
             N(N-1)/2, as many networks as HOA trains for pairs.
         seed: Of the meta-learners, which start anew each round.
 
-    Raises:
-        ValueError: If ``n_tasks`` or ``n_rounds`` is out of range, or ``measure`` does not give a
-            finite gain for each task.
-
     Source:
         Song et al. (2022), who average two snapshots of one learner. A few measurements leave much
         open, and learners from different starts fill it in differently; the mean of four keeps what
@@ -216,7 +204,13 @@ def learn_gains(
     row = len(masks) - 1  # all tasks
     while True:
         group = tuple(masks[row].nonzero()[:, 0].tolist())
-        known[row, masks[row]] = _check_gains(measure(group), group)
+        found = torch.as_tensor(measure(group), dtype=torch.float64)
+        if found.shape != (len(group),) or not found.isfinite().all():
+            raise ValueError(
+                f"`measure` must return a finite gain for each of the tasks {group}, got "
+                f"{found.tolist()}."
+            )
+        known[row, masks[row]] = found
         is_measured[row] = True
         is_known = is_single | is_measured
         seeds = torch.randint(2**31, (_N_LEARNERS,), generator=rng).tolist()
@@ -227,13 +221,3 @@ def learn_gains(
         if n_measured > n_rounds or is_known.all():
             return GainTable(masks, known.where(is_known[:, None], predicted), is_measured)
         row = choose_next(masks, predicted, is_known, n_measured - 1)
-
-
-def _check_gains(gains: Sequence[float], group: tuple[int, ...]) -> Tensor:
-    found = torch.as_tensor(gains, dtype=torch.float64)
-    if found.shape != (len(group),) or not found.isfinite().all():
-        raise ValueError(
-            f"`measure` must return a finite gain for each of the tasks {group}, got "
-            f"{found.tolist()}."
-        )
-    return found

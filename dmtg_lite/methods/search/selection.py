@@ -32,9 +32,6 @@ class Candidate:
         tasks: Names, each once.
         scores: ``{task: score}`` for exactly these tasks: losses, errors, affinities or gains.
         cost: In the unit of the budget, e.g. 1 for a whole encoder, 0.5 for one of half size.
-
-    Raises:
-        ValueError: If names and scores do not match, a score is not finite, or the cost is not > 0.
     """
 
     tasks: tuple[str, ...]
@@ -102,8 +99,7 @@ def select_groups(
         maximise: Scores are better when larger (affinities, gains), not smaller (losses, errors).
 
     Raises:
-        ValueError: If there is no candidate, the budget is not > 0, or a task cannot be served.
-        ImportError: If HiGHS is needed and scipy is not installed.
+        ValueError: Also if a task cannot be served.
         RuntimeError: If HiGHS ran out of time before it found any choice.
 
     Source:
@@ -175,11 +171,7 @@ def select_groups(
 
 
 def check_selectable(tasks: Sequence[str], n_groups: int, *, most: int = MAX_TASKS) -> None:
-    """Refuse before any training what a selection would refuse after it.
-
-    Raises:
-        ValueError: If there are more than ``most`` tasks, or ``n_groups`` is no whole number >= 1.
-    """
+    """Refuse before any training what a selection would refuse after it."""
     as_whole("n_groups", n_groups, 1)
     if len(tasks) > most:
         raise ValueError(
@@ -204,10 +196,6 @@ def pairwise_candidates(
 
     Returns:
         2^N - 1 candidates, small groups first, then in the order of the tasks.
-
-    Raises:
-        ValueError: If shapes do not fit, a name is there twice, a value that is read is not finite,
-            or there are more than 15 tasks.
 
     Source:
         Standley et al. 2020 for losses and Fifty et al. 2021 for affinities; -1e6 is from TAG's
