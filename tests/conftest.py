@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch loads; child processes inherit it
 
 import pytest
 import torch
 
-torch.set_num_threads(
-    1
-)  # toy networks are slower with more, and sums of one thread repeat bit for bit
+# toy networks are slower with more, and sums of one thread repeat bit for bit
+torch.set_num_threads(1)
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))),
@@ -40,6 +40,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if CHROMIUM is None and item.get_closest_marker("ui"):
             item.add_marker(pytest.mark.skip(reason="no Chromium; on Debian: apt install chromium"))
+
+
+@pytest.fixture(scope="module")
+def quick_learners() -> Iterator[None]:
+    """MTG-Net learns for a moment only: what it learns is `test_meta_learner`'s business."""
+    from dmtg_lite.methods.search import meta_learner
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(meta_learner, "_EPOCHS", 3)
+        patch.setattr(meta_learner, "_N_LEARNERS", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

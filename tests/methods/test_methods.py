@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -25,7 +24,6 @@ from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.data import TaskData
 from dmtg_lite.methods import METHODS, MethodResult, Saving, draw_groups, train_groups
 from dmtg_lite.methods.fixed import find_members
-from dmtg_lite.methods.search import meta_learner
 from dmtg_lite.methods.search.affinity import tag_affinity
 from dmtg_lite.methods.search.trials import try_groups
 from dmtg_lite.runs.evaluate import evaluate
@@ -44,17 +42,11 @@ each_method = pytest.mark.parametrize("name", TESTED)
 NAIVE_MACS = methods.naive(FACES, 1, CONFIG).encoder_macs
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_learners() -> Iterator[None]:
-    """MTG-Net learns for a moment only: what it learns is `test_meta_learner`'s business."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(meta_learner, "_EPOCHS", 3)
-        patch.setattr(meta_learner, "_N_LEARNERS", 1)
-        yield
+pytestmark = pytest.mark.usefixtures("quick_learners")
 
 
 @pytest.fixture(scope="module")
-def results() -> dict[str, MethodResult]:
+def results(quick_learners: None) -> dict[str, MethodResult]:
     return {name: method(FACES, 3, CONFIG) for name, method in TESTED.items()}
 
 

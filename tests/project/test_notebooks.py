@@ -1,4 +1,4 @@
-"""The course runs: every notebook from top to bottom with its exercises open, then their solutions.
+"""The course runs: every notebook from top to bottom its exercises open, and then solved.
 
 What a notebook looks like (length, tags, one live figure) is checked without running it.
 """
@@ -22,7 +22,6 @@ from nbformat import NotebookNode
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
-TURN = {"exercise", "check"}
 LIVE_FIGURES = {"Dashboard", "TauExplorer", "FigureWidget"}  # each holds one FigureWidget
 
 _tool = ROOT / "notebooks" / "tools" / "solutions.py"
@@ -45,25 +44,32 @@ def prose_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
 
 
-def printed(notebook: NotebookNode, tag: str | None = None) -> list[str]:
+def printed(cells: list[NotebookNode], tag: str | None = None) -> list[str]:
     """What each code cell (with a tag) printed."""
-    cells = [cell for cell in code_cells(notebook) if tag is None or solutions.has_tag(cell, tag)]
+    cells = [cell for cell in cells if tag is None or solutions.has_tag(cell, tag)]
     return ["".join(o.text for o in cell.outputs if o.output_type == "stream") for cell in cells]
 
 
 @cache
-def run_all(path: Path, folder: Path) -> tuple[NotebookNode, NotebookNode]:
-    """Run all cells as a student does, in a folder of its own, with nobody to press Start: the
-    exercises open, and when all is done, each solution with its check. Both as notebooks."""
+def run_all(path: Path, folder: Path) -> list[NotebookNode]:
+    """Run all cells as a student does, in a folder of its own, with nobody to press Start.
+
+    An exercise and its check run open, then the solution and the check again, tagged `solved`, then
+    the open exercise once more: what follows runs without it.
+    """
     leave_out = shutil.ignore_patterns("prepared", ".*", "*.ipynb")
     shutil.copytree(ROOT / "notebooks", folder, ignore=leave_out)
-    notebook = read(path)
-    opened, later = solutions.strip_solutions(notebook), solutions.solve(notebook)
-    later.cells = [c for c in code_cells(later) if set(c.metadata.get("tags", ())) & TURN]
-    both = opened.copy()
-    both.cells = opened.cells + later.cells
+    notebook, cells = read(path), []
+    for cell in notebook.cells:
+        if solutions.has_tag(cell, "solution"):
+            exercise, check = cells[-2:]
+            again = nbformat.v4.new_code_cell(check.source, metadata={"tags": ["solved"]})
+            cells += [cell, again, nbformat.v4.new_code_cell(exercise.source)]
+        else:
+            cells.append(cell)
+    notebook.cells = cells
     client = NotebookClient(
-        both,
+        notebook,
         timeout=90,
         kernel_name="python3",
         store_widget_state=False,
@@ -77,12 +83,11 @@ def run_all(path: Path, folder: Path) -> tuple[NotebookNode, NotebookNode]:
         patch.setenv("PYTHONPATH", str(ROOT))
         client.execute()  # raises at the first cell that fails
     print(f"{time.perf_counter() - start:.0f} s")
-    opened.cells, later.cells = both.cells[: len(opened.cells)], both.cells[len(opened.cells) :]
-    return opened, later
+    return code_cells(notebook)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[NotebookNode, ...]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[NotebookNode]]:
     """`run_all` by a notebook's name, once for all tests."""
     folder = tmp_path_factory.mktemp("notebooks")
     return lambda stem: run_all(ROOT / "notebooks" / f"{stem}.py", folder / stem)
@@ -93,12 +98,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Noteb
 def test_run_all_works_and_the_solutions_are_right(path: Path, run) -> None:
     """With the exercises open no error, no warning, and each check says that its exercise is open.
     With its solution, every check says correct."""
-    opened, solved = run(path.stem)
-    complaints = [o for c in code_cells(opened) for o in c.outputs if o.get("name") == "stderr"]
+    cells = run(path.stem)
+    complaints = [o for cell in cells for o in cell.outputs if o.get("name") == "stderr"]
     assert not complaints, complaints
     still_open = "is still open; the rest of the notebook runs without it"
-    assert all(still_open in text for text in printed(opened, "check"))
-    checks = printed(solved, "check")
+    assert all(still_open in text for text in printed(cells, "check"))
+    checks = printed(cells, "solved")
     assert checks, "a notebook has at least one exercise"
     assert all("correct" in text for text in checks), checks
 
@@ -122,7 +127,7 @@ def test_nothing_but_its_check_reads_an_exercise(path: Path) -> None:
 @pytest.mark.slow
 def test_the_notebook_on_celeba_says_that_its_faces_are_fake(run) -> None:
     """Without prepared images, it says FAKE where it loads them, NOT COMPARABLE at the table."""
-    said = "".join(printed(run("03_celeba9")[0]))
+    said = "".join(printed(run("03_celeba9")))
     assert "FAKE, NOT CelebA" in said
     assert "NOT COMPARABLE with the paper" in said
 
@@ -130,7 +135,7 @@ def test_the_notebook_on_celeba_says_that_its_faces_are_fake(run) -> None:
 @pytest.mark.slow
 def test_the_notebook_on_taskonomy_says_that_its_rooms_are_drawn(run) -> None:
     """It says so where it makes them, before any number."""
-    assert "".join(printed(run("04_taskonomy5")[0])).startswith("DRAWN ROOMS, NOT TASKONOMY")
+    assert "".join(printed(run("04_taskonomy5"))).startswith("DRAWN ROOMS, NOT TASKONOMY")
 
 
 def test_run_all_never_starts_days_of_training() -> None:

@@ -39,6 +39,7 @@ from dmtg_lite.studies.paper.runs import plan_row
 from dmtg_lite.studies.paper.specs import METHOD_OF, TAU_OF, load_paper
 
 QUICK = ["--toy", "--quick", "--seeds", "1"]
+pytestmark = pytest.mark.usefixtures("quick_learners")
 SLOW = ("table1", "table2", "table4", "table5", "tableA2", "tableA4")  # 37 networks and more
 TABLES = load_paper()["tables"]
 

@@ -50,20 +50,18 @@ def tabulate_numbers(rows: Sequence[Row], spec: Spec, results: Results) -> list[
 
 def _measure(run: Numbers, reference: Numbers | None) -> dict[tuple[str, str], float]:
     """Every quantity of a run, by task (or "" for the whole) and name."""
+    by_task = {"loss": run["task_losses"], "metric": run["task_errors"]}
     values = {
         ("", "total_loss"): total(run["task_losses"]),
         ("", "total_error"): sum_errors(run["task_errors"], run["metrics"]),
         ("", "hours"): run["seconds"]["wall"] / 3600,
     }
-    values |= {(name, "loss"): loss for name, loss in run["task_losses"].items()}
-    values |= {(name, "metric"): error for name, error in run["task_errors"].items()}
-    if reference is None or run["method"] == "naive":  # nothing to gain over itself
-        return values
-    gains = zip(("norm_gain_error", "norm_gain_loss"), compute_gains(run, reference), strict=True)
-    for quantity, by_task in gains:
-        values |= {(name, quantity): gain for name, gain in by_task.items()}
-        values[("", quantity)] = fmean(by_task.values())
-    return values
+    if reference is not None and run["method"] != "naive":  # nothing to gain over itself
+        gains = compute_gains(run, reference)
+        by_task["norm_gain_error"], by_task["norm_gain_loss"] = gains
+        for quantity in ("norm_gain_error", "norm_gain_loss"):
+            values["", quantity] = fmean(by_task[quantity].values())
+    return values | {(name, q): v for q, own in by_task.items() for name, v in own.items()}
 
 
 def _line(
@@ -125,10 +123,8 @@ def mark_groups(
 ) -> list[dict[str, str]]:
     """The paper's marks: for each trained group ``{task: mark}``.
 
-    Args:
-        trained: The groups that were trained; they may overlap.
-        served: Who is served by one of them in the end: a partition of the tasks, in the order of
-            ``trained``, without groups that serve nobody.
+    Trained groups may overlap; ``served`` is who is served by one of them in the end: a partition
+    of the tasks, in the order of ``trained``, without groups that serve nobody.
     """
     waiting = [list(group) for group in served]
     marks = []
@@ -142,21 +138,16 @@ def tabulate_groups(rows: Sequence[Row], spec: Spec, results: Results) -> list[L
     """A line a mark: the paper's cells without a group, groups inferred from them, and ours."""
     lines = []
     for row in rows:
-        paper = [(None, *mark) for mark in row.paper["marks"].items()]
+        found = [("paper", None, None, *mark) for mark in row.paper["marks"].items()]
         inferred = enumerate(row.paper["inferred_groups"] or [], start=1)
-        found = [("paper", None, paper)]
-        found += [("inferred", None, [(n, task, SERVED) for n, own in inferred for task in own])]
+        found += [("inferred", None, n, task, SERVED) for n, own in inferred for task in own]
         for run, _ in find_runs(row, results):
             groups = list(enumerate(mark_groups(run["trained_groups"], run["groups"]), start=1))
-            order = run["metrics"]  # of the tasks in the suite
-            ours = [(n, task, own[task]) for task in order for n, own in groups if task in own]
-            found.append(("ours", run["config"]["seed"], ours))
-        lines += [
-            {"groups": row.cell.k, "method": row.label, "source": source, "seed": seed,
-             "group": group, "task": task, "mark": mark}
-            for source, seed, marks in found
-            for group, task, mark in marks
-        ]  # fmt: skip
+            seed, order = run["config"]["seed"], run["metrics"]  # of the tasks in the suite
+            found += [("ours", seed, n, t, own[t]) for t in order for n, own in groups if t in own]
+        names = ("source", "seed", "group", "task", "mark")
+        of_row = {"groups": row.cell.k, "method": row.label}
+        lines += [of_row | dict(zip(names, mark, strict=True)) for mark in found]
     return lines
 
 

@@ -7,6 +7,7 @@ import html
 import re
 from math import isnan, nan
 from pathlib import Path
+from statistics import fmean
 from textwrap import fill
 from typing import TYPE_CHECKING
 
@@ -15,14 +16,8 @@ from dmtg_lite.studies.paper.measure import SERVED
 from dmtg_lite.studies.paper.reproduction import Reproduction
 from dmtg_lite.studies.paper.specs import describe, load_paper
 from dmtg_lite.studies.tables import NAMES, align, write_table
-from dmtg_lite.views.plots import (
-    GREY,
-    GROUP_COLOURS,
-    apply_style,
-    group_style,
-    load_plotly,
-    plot_task_gains,
-)
+from dmtg_lite.views import plots
+from dmtg_lite.views.plots import GREY, GROUP_COLOURS, apply_style, group_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,10 +44,6 @@ def render_text(result: Reproduction) -> str:
 
 def write_reproduction(result: Reproduction, out: str | Path) -> list[Path]:
     """Write ``<table>.csv`` and ``<table>.html`` into a folder, atomically.
-
-    Returns:
-        The two paths. ``comparable`` is the first column of the CSV.
-    """
     out = Path(out)
     return [
         write_table(result.frame, out / f"{result.table}.csv"),
@@ -73,8 +64,8 @@ def make_sheets(result: Reproduction) -> list[Sheet]:
     sheets: list[Sheet] = []
     for _, of_k in result.frame.groupby("groups", sort=False):
         methods = [_list_marks(own) for _, own in of_k.groupby("method", sort=False)]
-        sheets += [(*one, None) for one in methods[:-1]]
-        sheets.append((*methods[-1], of_k))  # one picture for all methods of a K
+        # one picture for all methods of a K
+        sheets += [(*one, of_k if one is methods[-1] else None) for one in methods]
     return sheets
 
 
@@ -133,18 +124,15 @@ def _list_gains(frame: pd.DataFrame) -> tuple[str, pd.DataFrame]:
     import pandas as pd
 
     grouped = frame.groupby("task", sort=False)["gain_error"]
-    gains = pd.DataFrame({"mean": grouped.mean(), "std": grouped.std()})
-    gains = gains.sort_values(by="mean", ascending=False)
+    gains = pd.DataFrame(grouped.agg(["mean", "std"])).sort_values(by="mean", ascending=False)
+    mean, spread = gains["mean"].tolist(), gains["std"].tolist()
     words = {
         "task": gains.index,
-        "NormGain_E %: ours": [_number(value, ".2f", sign="+") for value in gains["mean"]],
-        "spread": [_number(value, ".2f") for value in gains["std"]],
+        "NormGain_E %: ours": [_number(value, ".2f", sign="+") for value in mean],
+        "spread": [_number(value, ".2f") for value in spread],
     }
-    title = (
-        f"{(gains['mean'] > 0).sum()} of {len(gains)} tasks gain; mean {gains['mean'].mean():+.2f} "
-        "% (the paper: most of 40 tasks gain)"
-    )
-    return title, pd.DataFrame(words)
+    title = f"{sum(gain > 0 for gain in mean)} of {len(mean)} tasks gain; mean {fmean(mean):+.2f} %"
+    return f"{title} (the paper: most of 40 tasks gain)", pd.DataFrame(words)
 
 
 # ---------------------------------------------------------------------- pictures
@@ -152,7 +140,7 @@ def _list_gains(frame: pd.DataFrame) -> tuple[str, pd.DataFrame]:
 
 def _plot(rows: pd.DataFrame, result: Reproduction) -> go.Figure | None:
     if result.kind == "gains":
-        return plot_task_gains(rows, title="")
+        return plots.plot_task_gains(rows, title="")
     return _plot_groups(rows) if result.kind == "groups" else _plot_numbers(rows, result)
 
 
@@ -181,9 +169,7 @@ def _plot_numbers(rows: pd.DataFrame, result: Reproduction) -> go.Figure | None:
     )  # fmt: skip
     fig.update_traces(marker_size=10, error_x={"thickness": 1.5, "width": 0})
     fig.update_traces(marker={"size": 11, "line_width": 2}, selector={"name": "paper"})
-    fig.for_each_annotation(
-        lambda note: note.update(text="")
-    )  # the quantity stands below its axis instead
+    fig.update_annotations(text="")  # the quantity stands below its axis instead
     for n, label in enumerate(dict.fromkeys(rows["label"]), start=1):
         fig.update_xaxes(matches=None, title={"text": label, "font_size": 13}, col=n)
     fig.update_yaxes(range=[-0.5, n_lines - 0.5], ticksuffix="  ", dtick=1)
@@ -230,7 +216,7 @@ li, footer { color: #767676; }
 
 def render_page(result: Reproduction) -> str:
     """One HTML page that needs nothing else: banner, sheets, pictures, notes."""
-    load_plotly()
+    plots.load_plotly()
     from plotly.offline import get_plotlyjs
 
     name, style = name_table(result.table), _STYLE

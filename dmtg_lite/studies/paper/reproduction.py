@@ -61,10 +61,6 @@ def reproduce_table(
             checkpoints are kept too.
         setting: Data and configs.
         seeds: One run per row and seed. Toy images stay the same.
-
-    Raises:
-        ValueError: If there are no data, the table is unknown, or the reference of every gain
-            failed.
     """
     if table not in SPECS:
         raise ValueError(f"`table` must be one of {tuple(SPECS)}, got {table!r}.")
@@ -80,13 +76,9 @@ def reproduce_table(
         # this process has the data already; others, and rows on other data, open theirs
         is_one = jobs == 1 and {cell.data for cell in cells} == {spec.suite}
         numbers = run_cells(
-            cells,
-            opened if is_one else setting.open,
-            folder=folder,
-            jobs=jobs,
-            progress=progress,
-            keep_checkpoints=not setting.is_toy,
-        )
+            cells, opened if is_one else setting.open, folder=folder, jobs=jobs,
+            progress=progress, keep_checkpoints=not setting.is_toy,
+        )  # fmt: skip
         results = dict(zip(cells, numbers, strict=True))
         notes += [
             f"Ours: mean ± standard deviation over seeds {', '.join(map(str, seeds))}."
@@ -110,11 +102,8 @@ def reproduce_table(
 def _list_failures(rows: Sequence[Row], results: Results) -> list[str]:
     """The runs that failed; refuse a table without any run, or without its reference."""
     failed = {cell: run["failed"] for cell, run in results.items() if "failed" in run}
-    lines = [
-        f"{one.method}, K={one.k}, seed {one.seed} failed: {why}" for one, why in failed.items()
-    ]
-    if not any(find_runs(row, results) for row in rows) or any(
-        cell.method == "naive" for cell in failed
-    ):
+    lines = [f"{c.method}, K={c.k}, seed {c.seed} failed: {why}" for c, why in failed.items()]
+    has_runs = any(find_runs(row, results) for row in rows)
+    if not has_runs or any(cell.method == "naive" for cell in failed):
         raise ValueError("; ".join(lines))
     return lines

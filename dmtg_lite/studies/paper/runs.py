@@ -74,15 +74,13 @@ class Setting:
 
     def doubts(self, suite: str, opened: TaskData | None) -> list[str]:
         """Why our numbers cannot be compared with the paper's; empty if they can."""
-        doubts = []
+        doubts = ["a few steps on a few images (--quick)"] if self.is_quick else []
         if self.is_toy:
-            doubts.append("drawn toy data and a small network instead of the paper's")
+            doubts.insert(0, "drawn toy data and a small network instead of the paper's")
         elif opened is not None and opened.name not in PAPER:
-            doubts.append(f"not the paper's data ({opened.note})")
+            doubts.insert(0, f"not the paper's data ({opened.note})")
         elif opened is not None and "celeba" in suite and len(opened.train) != N_CELEBA:
-            doubts.append(f"{len(opened.train):,} training images instead of {N_CELEBA:,}")
-        if self.is_quick:
-            doubts.append("a few steps on a few images (--quick)")
+            doubts.insert(0, f"{len(opened.train):,} training images instead of {N_CELEBA:,}")
         return doubts
 
 
