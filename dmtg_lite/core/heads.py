@@ -20,18 +20,18 @@ from dmtg_lite.core.tasks import Task
 
 
 class Heads(nn.Module, ABC):
-    """The heads of one branch, for those tasks that have one there.
+    """The heads of one branch. A head's place is its number among them, its row its task's in L.
 
     What `forward` returns is the family's own business; `split` and `compute_losses` read it.
     """
 
     is_fused: ClassVar[bool] = False  # those of several branches may be computed at once
     tasks: tuple[Task, ...]  # served, in row order; possibly none
-    served: list[int]  # their rows in the loss matrix
+    served: list[int]  # the row of the head at each place
     rows: Tensor  # the same as a buffer, so that no step copies it to the device
 
     def place(self, row_of: dict[str, int]) -> None:
-        """Learn which rows of the loss matrix the tasks have."""
+        """Give every head the row that its task has in the network's loss matrix L."""
         self.served = [row_of[task.name] for task in self.tasks]
         device = next(self.parameters()).device if self.served else None
         rows = torch.tensor(self.served, dtype=torch.long, device=device)
@@ -75,7 +75,7 @@ class FlatHeads(Heads):
     """
 
     is_fused = True
-    _place_of: Tensor  # the task that each output belongs to
+    _place_of: Tensor  # of each output: the place of the head that it belongs to
 
     def __init__(self, in_features: int, tasks: Sequence[Task], *, hidden: int = 0) -> None:
         super().__init__()
@@ -178,7 +178,7 @@ def _compute_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _keep_rows(layer: nn.Linear, sizes: Sequence[int], places: Sequence[int]) -> None:
-    """Cut a fused layer down to the rows of the tasks at these places, in place."""
+    """Cut a fused layer down to the outputs of the heads at these places, in place."""
     rows = torch.arange(sum(sizes), device=layer.weight.device)
     rows_of = rows.split(list(sizes))
     rows = torch.cat([rows[:0], *(rows_of[n] for n in places)])  # possibly none

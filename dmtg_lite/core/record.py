@@ -23,8 +23,8 @@ class Closing(TypedDict):
 class Elbow(TypedDict):
     """What closing branch after branch down to one would cost, and the K that this says."""
 
-    n_branches: list[int]  # open before each closing: M, M-1, ..., 2
-    branches: list[int]  # which one closes each time, by its column in the matrix with all M
+    n_branches: list[int]  # open before each closing: all that are now, one less, ..., 2
+    branches: list[int]  # which one closes each time, by its column in the matrix of all
     costs: list[float]  # in the unit of the losses
     n_groups: int  # see `runs.spare.read_n_groups`
 
@@ -41,14 +41,14 @@ class Knobs:
 class StepRecord:
     """One optimisation step, as detached tensors that stay on their device.
 
-    M counts all branches that were ever open; the columns of those that have closed are 0 in
+    K counts all branches that were ever open; the columns of those that have closed are 0 in
     probabilities and nan in the loss matrix, as are heads that do not exist.
     """
 
     step: int  # 1 for the first
     task_losses: Tensor  # (N,), under the drawn assignment
-    loss_matrix: Tensor  # (N, M)
-    probabilities: Tensor  # (N, M), softmax(S) after the step
+    loss_matrix: Tensor  # (N, K)
+    probabilities: Tensor  # (N, K), softmax(S) after the step
     tau: float
     lr_assignment: float
     closing: Closing | None = None  # the branch that closed after this step

@@ -27,12 +27,12 @@ def take_step(
 ) -> StepRecord:
     """Section 3.3: losses of all heads, one draw, one step of weights and S together.
 
-    Images (B, 3, H, W); targets (B, N), or N tensors of dense tasks; the rate before the schedule.
+    ``images`` are (B, 3, H, W), ``targets`` (B, N), or a tensor for each dense task;
+    ``lr_assignment`` is the rate of S before the schedule scales it.
     """
     network, assignment, config = state.network, state.network.assignment, state.config
     state.set_lr(config.lr, lr_assignment)
-    bfloat16 = config.precision == "bfloat16"
-    head_losses = None
+    bfloat16, head_losses = config.precision == "bfloat16", None
     with torch.enable_grad():
         with torch.autocast(network.device.type, torch.bfloat16, enabled=bfloat16):
             if config.heads.train_all and not assignment.is_fixed:  # fixed: one head a task anyway

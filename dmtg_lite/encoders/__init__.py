@@ -62,10 +62,6 @@ def build_encoder(
         image_shape: (3, H, W) of the images it will see.
         capacity: Numbers at the bottleneck of the toy encoder; ignored by the others.
         pretrained: A local safetensors file to start from, see `load_pretrained`.
-
-    Raises:
-        FileNotFoundError: If ``pretrained`` is not there.
-        ValueError: If the name is unknown, or image size or ``pretrained`` do not fit it.
     """
     if name not in ENCODERS:
         raise ValueError(

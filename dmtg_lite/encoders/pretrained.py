@@ -55,9 +55,6 @@ def load_pretrained(encoder: Encoder, path: str | Path) -> LoadReport:
             ``vit_base_patch16_224`` for ``vit_base``: it lacks our 1x1 convolution to the map, and
             its ``head`` is not used. Positions of another square grid are resized (bicubic).
 
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not a safetensors file, or its names or shapes are not the encoder's.
     """
     path, own = Path(path), _tensors(encoder)
     found, ours_alone, resized = _read(path), set(), False
@@ -69,8 +66,7 @@ def load_pretrained(encoder: Encoder, path: str | Path) -> LoadReport:
         if (positions := found.get(_POSITIONS)) is not None:
             found[_POSITIONS] = _resize(positions, encoder.stages[0].grid)
             resized = found[_POSITIONS] is not positions
-    missing = own.keys() - found.keys()
-    unused = {name for name in found if name.startswith("head.")}
+    missing, unused = own.keys() - found.keys(), {n for n in found if n.startswith("head.")}
     unknown = found.keys() - own.keys() - unused
     if unknown or missing - ours_alone:
         raise ValueError(

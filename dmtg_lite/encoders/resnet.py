@@ -29,13 +29,8 @@ class ResidualBlock(nn.Module):
 def resnet(image_shape: tuple[int, int, int] = (3, 64, 64), *, capacity: int = 0) -> Encoder:
     """The CelebA network of the paper: two stages, 75,840 parameters, 14,400 features at 64x64.
 
-    Args:
-        image_shape: (3, H, W), at least 8 pixels a side; 64x64 in the paper.
-        capacity: Ignored: the paper's network has no bottleneck.
-
-    Returns:
-        Stages [conv-BN-pool-ReLU, block-pool-flatten]; sharing 1 stage is the released code's
-        ``_shared`` variant.
+    Stages [conv-BN-pool-ReLU, block-pool-flatten]; sharing 1 stage is the released code's
+    ``_shared`` variant. There is no bottleneck: ``capacity`` is ignored.
 
     Source:
         Section 4.1 ("a variant of ResNet following Fifty et al."); layers, sizes and Xavier-uniform

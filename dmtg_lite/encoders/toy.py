@@ -19,9 +19,6 @@ def toy(image_shape: tuple[int, int, int], *, capacity: int = 1) -> Encoder:
         image_shape: (3, H, W) with H and W multiples of 4.
         capacity: Width d of the bottleneck. At d = 1 a branch carries one factor of the toy faces,
             so a second group of tasks does not fit; at d = 4 everything fits everywhere.
-
-    Raises:
-        ValueError: If the image size is not a multiple of 4 or ``capacity`` is below 1.
     """
     channels, height, width = image_shape
     if height % _PATCH or width % _PATCH:

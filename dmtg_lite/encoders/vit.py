@@ -28,9 +28,8 @@ class Embedding(nn.Module):
         nn.init.trunc_normal_(self.pos_embed, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
-        patches = (
-            self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
-        )  # (B, gh * gw, width), row by row
+        # (B, gh * gw, width), row by row
+        patches = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
         return torch.cat([self.cls_token.expand(len(x), -1, -1), patches], dim=1) + self.pos_embed
 
 
@@ -82,25 +81,16 @@ class ToMap(nn.Module):
 def vit_base(image_shape: tuple[int, int, int] = (3, 256, 256), *, capacity: int = 0) -> Encoder:
     """ViT-Base: 14 stages, 86.2 million parameters, 23.3 GMACs at 256x256.
 
-    Args:
-        image_shape: (3, H, W), H and W multiples of 16; 256x256 in the paper.
-        capacity: Ignored: the paper's network has no bottleneck.
-
-    Returns:
-        Embedding, 12 blocks (768 wide, 12 heads), back to a map; features (B, 512, H/16, W/16).
-
-    Raises:
-        ValueError: If H or W is not a multiple of 16.
+    Embedding, 12 blocks (768 wide, 12 heads), back to a map; features (B, 512, H/16, W/16). There
+    is no bottleneck: ``capacity`` is ignored.
 
     Source:
         Dosovitskiy et al. (2021); initial weights as in timm. The paper's Table 5 uses it with the
         decoders of Xception but does not say how 768 numbers a token become the 512 channels that
         these read: a 1x1 convolution is our choice.
     """
-    decoder = (128, 64, 48, 32)
-    return _build(
-        image_shape, patch=16, width=768, n_blocks=12, n_heads=12, out=512, decoder=decoder
-    )
+    large = {"patch": 16, "width": 768, "n_blocks": 12, "n_heads": 12, "out": 512}
+    return _build(image_shape, **large, decoder=(128, 64, 48, 32))
 
 
 def vit_small(image_shape: tuple[int, int, int] = (3, 64, 64), *, capacity: int = 0) -> Encoder:

@@ -57,16 +57,9 @@ def _convolution(c: int, d: int, *, stride: int) -> nn.Module:
 def xception(image_shape: tuple[int, int, int] = (3, 256, 256), *, capacity: int = 0) -> Encoder:
     """The paper's Taskonomy network: 14 stages, 16,847,608 parameters, 6.49 GMACs at 256x256.
 
-    Args:
-        image_shape: (3, H, W), H and W multiples of 16; 256x256 in the paper.
-        capacity: Ignored: the paper's network has no bottleneck.
-
-    Returns:
-        Two convolutions, 3 down-blocks, 8 middle blocks and the last separable convolution;
-        features (B, 512, H/16, W/16). Sharing 6 stages is the released code's default.
-
-    Raises:
-        ValueError: If H or W is not a multiple of 16.
+    Two convolutions, 3 down-blocks, 8 middle blocks and the last separable convolution; features
+    (B, 512, H/16, W/16). Sharing 6 stages is the released code's default. There is no bottleneck:
+    ``capacity`` is ignored.
 
     Source:
         Section 4.1 (Taskonomy); sizes and initial weights of Standley et al. (2020), whose network

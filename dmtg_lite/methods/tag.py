@@ -32,12 +32,8 @@ def tag(
 
     A task's score in a group is the mean affinity of the others' steps to it; the at most
     ``n_groups`` groups with the highest sum of each task's best score are chosen exactly. No task
-    is left alone unless nothing else serves it. Groups may overlap.
-
-    Args:
-        data, n_groups, config, saving: As for every method.
-        every: Steps from one measurement to the next.
-        divide_by_lr: As the released code does, and the paper's formula does not.
+    is left alone unless nothing else serves it. Groups may overlap. ``every`` and ``divide_by_lr``
+    are those of `tag_affinity`.
 
     Source:
         Fifty et al. (2021), sections 3 and 4; `affinity.tag_affinity` has the formula.

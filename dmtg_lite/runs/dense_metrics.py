@@ -104,9 +104,9 @@ class MeanIoU(Metric):
         return counts.scatter_add_(0, cell, labelled.long()), labelled.sum()
 
     def read(self, sums: list[float], seen: float) -> float:
-        confusion = torch.tensor(sums, dtype=torch.float64).view(self._n_classes, -1)
+        confusion = torch.tensor(list(map(int, sums))).view(self._n_classes, -1)
         both, true, guessed = confusion.diag(), confusion.sum(1), confusion.sum(0)
-        return 100 * (both / (true + guessed - both))[true > 0].mean().item()
+        return 100 * (both / (true + guessed - both))[true > 0].double().mean().item()
 
 
 class AlignedRMSE(Metric):

@@ -40,8 +40,7 @@ def try_groups(
         data: The tasks and their images.
         groups: Any lists of task names, overlapping or not.
         config: Its ``shared`` has no effect: every group is a network of its own.
-        saving: Checkpoints and progress bar.
-        label: Of the bar, and of the checkpoints: another one for each call of a method.
+        label: Of progress bar and checkpoints: another one for each call of a method.
 
     Returns:
         Mean validation losses, float64 of shape (N, G), nan where a group lacks the task; and
