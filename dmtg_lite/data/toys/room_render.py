@@ -144,13 +144,16 @@ def _light(room: Room, parts: ndarray, point: ndarray, normal: ndarray) -> ndarr
 
 def cast(parts: ndarray, apex: ndarray, rays: ndarray) -> tuple[ndarray, ndarray, ndarray]:
     """Where rays (3, n) from an apex (3, 1) enter parts (P,): entries as shares of rays, infinite
-    where a part is missed; parts; rays. All (m,): only the m pairs are tried in which the ray's
-    line comes into the ball around the part."""
+    where a part is missed; parts; rays. All (m,): only the m pairs are tried in which the ray comes
+    into the ball around the part."""
     way, half = parts["centre"].T - apex, parts["half"].T  # (3, P)
     wide = half * np.maximum(1, parts["taper"])
     along = way.T @ (rays / np.sqrt((rays**2).sum(0)))  # (P, n)
     beside = (way**2).sum(0) - (wide[:2] ** 2).sum(0) - half[2] ** 2
-    part, ray = np.nonzero(along**2 > beside[:, None])
+    least = np.where(beside > 0, np.sqrt(np.abs(beside)), -np.inf)  # from inside the ball: all
+    is_near = along > least[:, None]
+    part = np.repeat(np.arange(len(parts)), np.count_nonzero(is_near, 1))
+    ray = np.flatnonzero(is_near) - part * rays.shape[1]  # much faster than np.nonzero
     each = np.arange(len(parts))
     start, rays = _to_unit(parts, each, -way)[:, part], _to_unit(parts, part, rays[:, ray])
     entry, rows = _enter_box(start, rays), np.flatnonzero(parts["shape"][part] != BOX)

@@ -6,6 +6,7 @@ Looking at them is `room_render`.
 from __future__ import annotations
 
 import numpy as np
+from numpy import ndarray
 from numpy.random import Generator
 
 from dmtg_lite.data.toys import room_furniture as furniture
@@ -127,19 +128,18 @@ class _Plan:
         across = behind ^ 1
         self.walls = [across, across, *(wall for wall in range(4) if wall // 2 != behind // 2)]
 
-    def _is_inside(self, parts: list[Part]) -> bool:
-        low, high = bounds(parts)[:, :2]
+    def _is_inside(self, place: ndarray) -> bool:
+        low, high = place[:, :2]
         return low.min() > -0.01 and (high < np.array(self.size[:2]) + 0.01).all()
 
     def _try(self, parts: list[Part], margin: float) -> bool:
         """Put parts where they are, if they do not stick out and nothing else is there."""
-        (low, high), beside = bounds(parts), (margin, margin, 0)
-        is_free = self._is_inside(parts) and all(
-            ((high + beside < other[0]) | (other[1] + beside < low)).any() for other in self.taken
-        )
+        place, taken = bounds(parts), np.array(self.taken)  # (2, 3), (n, 2, 3)
+        gaps = np.maximum(taken[:, 0] - place[1], place[0] - taken[:, 1])  # along x, y, z
+        is_free = self._is_inside(place) and (gaps > (margin, margin, 0)).any(1).all()
         if is_free:
             self.parts += parts
-            self.taken.append(np.stack([low, high]))
+            self.taken.append(place)
         return is_free
 
     def put_at_wall(self, parts: list[Part]) -> tuple[int, float] | None:
@@ -168,7 +168,7 @@ class _Plan:
             turn = self.rng.integers(2) * np.pi / 2 + self.rng.uniform(-0.12, 0.12)
             if self._try(moved(parts, x, y, yaw=turn), 0.1):
                 rug = moved(rug, x, y, yaw=turn)
-                self.parts += rug if self._is_inside(rug) else []
+                self.parts += rug if self._is_inside(bounds(rug)) else []
                 return
 
     def add_window(self) -> None:
