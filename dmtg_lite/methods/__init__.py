@@ -1,11 +1,9 @@
 """Every method is a grouping, ``(data, n_groups, config) -> MethodResult``; `METHODS` has all."""
 
 from dmtg_lite.methods.dmtg import dmtg
-from dmtg_lite.methods.fixed import train_groups
+from dmtg_lite.methods.fixed import draw_groups, naive, planted, random_groups, stl, train_groups
 from dmtg_lite.methods.hoa import hoa
 from dmtg_lite.methods.mtg_net import mtg_net
-from dmtg_lite.methods.naive import naive, stl
-from dmtg_lite.methods.random_groups import draw_groups, planted, random_groups
 from dmtg_lite.methods.search import selection
 from dmtg_lite.methods.search.selection import (
     Candidate,

@@ -1,7 +1,7 @@
 """Training a grouping that somebody hands over: the shared body of every baseline.
 
-Naive MTL, STL, random and planted groups, and whatever HOA, TAG or MTG-Net select, differ only in
-which grouping they hand over. Groups may overlap; then validation says who serves whom.
+Naive MTL, STL, random and planted groups are here; HOA, TAG and MTG-Net hand over what they select.
+Groups may overlap; then validation says who serves whom.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.sealed import sealed
+from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.methods.door import method
 from dmtg_lite.runs.evaluate import evaluate_heads
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
@@ -82,3 +84,61 @@ def find_members(groups: Sequence[Sequence[str]], task_names: Sequence[str]) -> 
             f"{[list(group) for group in groups]}."
         )
     return [[row_of[name] for name in group] for group in groups]
+
+
+@method
+def naive(
+    data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
+    """Naive MTL: one encoder for all tasks, trained as long as DMTG with its pretraining.
+
+    ``n_groups`` is ignored: there is one group. The reference of every NormGain (section 4.1).
+    """
+    return train_groups(
+        data, [data.task_names], config, method="naive", from_scratch=True, saving=saving
+    )
+
+
+@method
+def stl(
+    data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
+    """STL: one encoder per task, from scratch; ``n_groups`` is ignored: there are N groups.
+
+    N encoders are not a fair price for K groups, but in error they are the hard baseline.
+    """
+    groups = [[name] for name in data.task_names]
+    return train_groups(data, groups, config, method="stl", from_scratch=True, saving=saving)
+
+
+def draw_groups(task_names: list[str], n_groups: int, *, seed: int) -> list[list[str]]:
+    """A balanced random partition: sizes differ by at most one, the same for the same seed."""
+    if not 1 <= n_groups <= len(task_names):
+        raise ValueError(
+            f"`n_groups` must be in 1..{len(task_names)} for balanced groups of {len(task_names)} "
+            f"tasks, got {n_groups}."
+        )
+    rng = torch.Generator().manual_seed(derive_seed(seed, Stream.GROUPS))
+    order = torch.randperm(len(task_names), generator=rng).tolist()
+    return [[task_names[n] for n in sorted(order[k::n_groups])] for k in range(n_groups)]
+
+
+@method
+def random_groups(
+    data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
+    """Random groups (RG in the paper), balanced; another seed draws other groups."""
+    groups = draw_groups(data.task_names, n_groups, seed=config.seed)
+    return train_groups(data, groups, config, method="random", saving=saving)
+
+
+@method
+def planted(
+    data: TaskData, n_groups: int, config: TrainConfig, *, saving: Saving = UNSAVED
+) -> MethodResult:
+    """The groups the data were made with, an oracle no method may look at; no ``n_groups``."""
+    if data.planted_groups is None:
+        raise ValueError(
+            f"{data.name!r} has no planted groups: nobody knows the true groups of real data."
+        )
+    return train_groups(data, data.planted_groups, config, method="planted", saving=saving)

@@ -9,10 +9,9 @@ from typing import Any
 from dmtg_lite.core.config import NGroups, TrainConfig, as_n_groups
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.dmtg import dmtg
+from dmtg_lite.methods.fixed import naive, planted, random_groups, stl
 from dmtg_lite.methods.hoa import hoa
 from dmtg_lite.methods.mtg_net import mtg_net
-from dmtg_lite.methods.naive import naive, stl
-from dmtg_lite.methods.random_groups import planted, random_groups
 from dmtg_lite.methods.tag import cosine, tag
 from dmtg_lite.methods.two_shot import prune_finetune, two_shot, two_shot_pretrained
 from dmtg_lite.runs.result import MethodResult

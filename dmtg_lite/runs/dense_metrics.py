@@ -42,11 +42,7 @@ class Metric(ABC):
         self._sums += torch.hstack(tuple(self.sum(prediction, target)))
 
     def compute(self) -> float:
-        """The value over everything added.
-
-        Raises:
-            ValueError: If nothing added carried a label.
-        """
+        """The value over everything added; refused if none of it carried a label."""
         *sums, seen = self._sums.tolist()
         if not seen:
             raise ValueError(
@@ -159,11 +155,8 @@ class F1(Metric):
 
     `update` takes prediction and target (B, 1, H, W); NaN in the target is no label. Counts are
     summed over all pixels of all images. Where neither truth nor prediction ever exceeds the
-    threshold they agree, and F1 is 100.
-
-    Args:
-        threshold: In the target's unit; above it (not at it) a pixel is positive.
-        device: Where the counts stay.
+    threshold they agree, and F1 is 100. The threshold is in the target's unit; above it (not at it)
+    a pixel is positive.
 
     Source:
         Ours: Table A2 names the metric, neither threshold nor recipe is published.

@@ -31,7 +31,6 @@ def add_config_options(
         parser: Gets a group of options, and one for each nested dataclass. They have no defaults:
             what is not given is as the preset has it.
         config_class: A dataclass; help is what ``Args:`` in its docstring says of each field.
-        skip: Fields without an option.
         aliases: Other spellings, ``{"--other": "--name"}``.
         parent: Path of a nested dataclass, ``"spare."``.
     """

@@ -148,12 +148,9 @@ DIFFERENCES = [
 def judge(
     runs: dict[str, list[Numbers]], trivial: Sequence[float], config: TrainConfig
 ) -> list[Verdict]:
-    """Verdicts from the numbers of all runs, seed by seed.
+    """Verdicts from the numbers of each run of `RUNS`, seed by seed.
 
-    Args:
-        runs: ``{label: numbers of each seed}``, labels as in `RUNS`.
-        trivial: Agreement of the clustered labels with the planted groups, of each seed.
-        config: For the costs, which are counted.
+    ``trivial`` are agreements of the clustered labels with the planted groups; costs are counted.
     """
     settled = [np.max(one["final_probabilities"], axis=1) > SETTLED for one in runs["dmtg"]]
     error = {

@@ -31,9 +31,6 @@ def open_suite(
         folder: What a script of ``data_scripts`` prepared; the embedded suites need none.
         seed: Of drawn images.
         is_tolerant: See `make_tolerant`: for tasks with an l1 loss.
-
-    Raises:
-        ValueError: If the folder is missing; the message names the script that makes one.
     """
     if is_tolerant and suite not in ("toy_rooms", "taskonomy5"):
         raise ValueError(f"`--tolerant` is for tasks with an l1 loss, and {suite} has none.")
@@ -57,9 +54,7 @@ def name_folder(suite: str) -> str:
 def choose_config(suite: str, changes: Mapping[str, Any]) -> TrainConfig:
     """The preset of a suite with some fields changed, as `change_config` has them.
 
-    Raises:
-        ValueError: Also if ``steps`` or ``epochs`` would give the preset's ``pretrain`` another
-            unit.
+    Refuses ``steps`` or ``epochs`` that would give the preset's ``pretrain`` another unit.
     """
     config = PAPER[suite] if suite in PAPER else TOY[suite.removeprefix("toy_")]
     units = [unit for unit in ("steps", "epochs") if changes.get(unit) is not None]

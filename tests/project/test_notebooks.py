@@ -70,7 +70,7 @@ def run_all(path: Path, folder: Path) -> list[NotebookNode]:
     notebook.cells = cells
     client = NotebookClient(
         notebook,
-        timeout=90,
+        timeout=300,  # seconds a cell: half a minute is long, but a machine may be busy
         kernel_name="python3",
         store_widget_state=False,
         resources={"metadata": {"path": str(folder)}},
@@ -94,6 +94,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Notebo
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @each_notebook
 def test_run_all_works_and_the_solutions_are_right(path: Path, run) -> None:
     """With the exercises open no error, no warning, and each check says that its exercise is open.

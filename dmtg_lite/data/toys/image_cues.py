@@ -19,12 +19,8 @@ def compute_keypoints(gray: ndarray) -> ndarray:
     """How strongly brightness bends where it bends in all directions: at spots and corners, not at
     edges. The square root of the determinant of the Hessian, 0 where that is negative.
 
-    Args:
-        gray: Brightness from 0 to 1, float, shape (..., H, W).
-
-    Returns:
-        uint16, shape (..., H, W), counts of 65535. The scale follows the width of the picture, so
-        small and large pictures of one scene look alike.
+    Brightness from 0 to 1, float (..., H, W) -> uint16 (..., H, W), counts of 65535. The scale
+    follows the width of the picture, so small and large pictures of one scene look alike.
 
     Source:
         Bay et al., SURF (ECCV 2006), with Gaussian derivatives instead of box filters.
@@ -38,11 +34,7 @@ def compute_keypoints(gray: ndarray) -> ndarray:
 def compute_edges(gray: ndarray) -> ndarray:
     """The length of the gradient of the smoothed picture; the outermost ring of pixels is 0.
 
-    Args:
-        gray: Brightness from 0 to 1, float, shape (..., H, W).
-
-    Returns:
-        uint16, shape (..., H, W), counts of 65535; the scale follows the width as for keypoints.
+    Shapes, units and scale as for keypoints.
 
     Source:
         Canny (1986), its first stage.

@@ -49,11 +49,7 @@ def camera_rays(camera: Camera, pixels: ndarray, size: int) -> ndarray:
 
 
 def render_room(room: Room, *, size: int) -> dict[str, ndarray]:
-    """Look at a room.
-
-    Args:
-        room: What to look at.
-        size: Height and width in pixels.
+    """Look at a room, in pictures of ``size`` pixels a side.
 
     Returns:
         ``rgb`` uint8 (H, W, 3); ``depth`` float32 (H, W), z-depth in metres; ``normal`` float32

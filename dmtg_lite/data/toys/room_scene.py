@@ -41,13 +41,8 @@ _TURN = (-np.pi / 2, np.pi / 2, 0.0, np.pi)
 
 
 def draw_room(rng: Generator) -> Room:
-    """Furnish a random room and put a camera into it.
-
-    Args:
-        rng: Source of everything; the same state gives the same room.
-
-    Returns:
-        A room of 3 to 7 m by 3 to 7 m; the camera is at eye height near one wall and looks across.
+    """Furnish a random room of 3 to 7 m by 3 to 7 m; the camera is at eye height near one wall and
+    looks across. The same state of ``rng`` gives the same room.
     """
     kind = rng.choice(list(_KINDS), p=[odds for odds, _, _ in _KINDS.values()])
     _, middle, along = _KINDS[kind]
@@ -143,11 +138,8 @@ class _Plan:
         return is_free
 
     def put_at_wall(self, parts: list[Part]) -> tuple[int, float] | None:
-        """Put it somewhere along a wall, or leave it out if there is no room in ten tries.
-
-        Returns:
-            The wall, and where along it the middle is, in metres.
-        """
+        """Put it somewhere along a wall, or leave it out if there is no room in ten tries: the
+        wall, and where along it the middle is, in metres."""
         half = bounds(parts)[1, 0]
         for _ in range(10):
             wall = pick(self.rng, *self.walls)

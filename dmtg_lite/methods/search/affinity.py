@@ -31,18 +31,12 @@ from dmtg_lite.runs.metrics import correlate_labels
 
 @dataclass(frozen=True, slots=True)
 class Affinity:
-    """What was measured along one Naive MTL run, and what it cost.
+    """What was measured along one Naive MTL run, and what it cost."""
 
-    Args:
-        matrix: Shape (N, N), on the CPU: the mean over all measurements.
-        network: The Naive MTL network after the run; measuring has not changed it.
-        encoder_macs: Encoder multiply-adds of training and measuring together, in the unit of
-            `TrainState.encoder_macs`, which counts a step as its forward pass: so a forward pass
-            alone is a third of it, a backward pass two thirds.
-    """
-
-    matrix: Tensor
-    network: GroupedNetwork
+    matrix: Tensor  # (N, N), on the CPU: the mean over all measurements
+    network: GroupedNetwork  # after the run; measuring has not changed it
+    # of training and measuring, in the unit of `TrainState.encoder_macs`, which counts a step as
+    # its forward pass: a forward pass alone is a third of it, a backward pass two thirds
     encoder_macs: int
 
 
@@ -74,12 +68,10 @@ def compute_gradient_cosine(network: GroupedNetwork, images: Tensor, targets: Ta
 
     Args:
         network: With one branch, in training mode; it stays as it is.
-        images: uint8, or float in [0, 1], shape (B, 3, H, W).
-        targets: As `Batches.take` gives them.
+        images, targets: As `Batches.take` gives them.
 
     Returns:
-        Shape (N, N); nan for a task without gradient, because it is not observed in this batch or
-        its loss has come to 0.
+        Shape (N, N); nan for a task without gradient: not observed in this batch, or its loss is 0.
 
     Source:
         The cosine baseline of Fifty et al. (2021), whose code leaves biases and batch norm out.
@@ -165,9 +157,8 @@ def tag_affinity(
     """Mean of `compute_lookahead` along one Naive MTL run, at the learning rate of the run.
 
     Args:
-        data: The tasks and their images.
-        config: As for `methods.naive`, whose run this is, pretraining and main steps together.
-            Whatever its optimiser, the step ahead is plain gradient descent.
+        config: As for `methods.naive`, whose run this is. Whatever its optimiser, the step ahead is
+            plain gradient descent.
         every: Steps from one measurement to the next, the first before the first step. Each is on a
             random batch of its own.
         divide_by_lr: Divide each measurement by its learning rate, as the released code does and
@@ -233,16 +224,11 @@ def _measure(
 
 
 def cluster_affinity(matrix: Tensor, n_groups: int, task_names: Sequence[str]) -> list[list[str]]:
-    """Spectral clustering of the tasks by their affinities; deterministic.
+    """K clusters of N tasks by their affinities (N, N), larger is better together; deterministic.
 
     A pair's affinity is the mean of its two directions. A negative one is read as 0: the tasks harm
     each other, so nothing ties them. (Shifting all values up until none is negative would turn
     strangers into friends.) Neither the scale of the matrix nor its diagonal matters.
-
-    Args:
-        matrix: Shape (N, N); larger is better together.
-        n_groups: K, from 1 to N.
-        task_names: The N names, in row order.
 
     Raises:
         ValueError: Also if no affinity between two tasks is positive: any grouping is as good.

@@ -24,18 +24,11 @@ _N_LEARNERS = 4  # a prediction is their mean
 
 @dataclass(frozen=True, slots=True)
 class GainTable:
-    """The gain of every task in every combination of tasks; see `learn_gains`.
+    """The gain of every task in every combination of tasks; see `learn_gains`."""
 
-    Args:
-        masks: bool, shape (2^N - 1, N): who is in a combination, as `list_combinations` lists them.
-        gains: float64, shape (2^N - 1, N), no unit; nan for a task that is not in the combination.
-        is_measured: bool, shape (2^N - 1,): the rows that were measured. Of the others, singles
-            have gain 0 by definition and all else is predicted.
-    """
-
-    masks: Tensor
-    gains: Tensor
-    is_measured: Tensor
+    masks: Tensor  # bool, (2^N - 1, N): who is in a combination, as `list_combinations` has them
+    gains: Tensor  # float64, (2^N - 1, N), no unit; nan for a task that is not in the combination
+    is_measured: Tensor  # bool, (2^N - 1,); of the others, singles gain 0 and all else is predicted
 
 
 class MetaLearner(nn.Module):
@@ -93,11 +86,7 @@ def fit_meta_learner(masks: Tensor, gains: Tensor, *, seed: int) -> MetaLearner:
     """Train a meta-learner on known combinations: mean absolute error, all rows at once.
 
     Gains are learnt in units of their mean size: ten times the gains, ten times the predictions.
-
-    Args:
-        masks: bool, shape (M, N), one task or more in each row.
-        gains: Shape (M, N); read where ``masks`` is true only, and finite there.
-        seed: Of the start. The same seed gives the same learner.
+    ``masks`` are bool (M, N), one task or more in each row; gains (M, N) are read there only.
 
     Source:
         Song et al. (2022). Their code takes gains as they are, keeps the rate, stops after 5 epochs
@@ -126,16 +115,9 @@ def fit_meta_learner(masks: Tensor, gains: Tensor, *, seed: int) -> MetaLearner:
 def choose_next(masks: Tensor, gains: Tensor, is_known: Tensor, round_: int) -> int:
     """The combination to measure next: where the task whose turn it is expects most, good or bad.
 
-    Tasks take turns, one a round. One of which every combination is known passes its turn on.
-
-    Args:
-        masks: bool, shape (M, N).
-        gains: Predicted, shape (M, N).
-        is_known: bool, shape (M,): combinations not to choose.
-        round_: From 0 on.
-
-    Returns:
-        The row with the largest absolute gain of task ``round_ mod N``; of equals the first.
+    Tasks take turns, one a round. One of which every combination is known passes its turn on. So
+    it is the row with the largest absolute gain, as predicted, of task ``round_ mod N`` among those
+    that are not known; of equals the first. Masks and gains are (M, N).
 
     Source:
         Song et al. (2022); in their code only the strategy "activeper" does it.

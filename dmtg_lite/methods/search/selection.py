@@ -26,17 +26,11 @@ _MILP_SCALE = 1e6  # the largest regret as HiGHS sees it
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A group that could be trained: its tasks, how well each would do in it, and its price.
+    """A group that could be trained: its tasks, how well each would do in it, and its price."""
 
-    Args:
-        tasks: Names, each once.
-        scores: ``{task: score}`` for exactly these tasks: losses, errors, affinities or gains.
-        cost: In the unit of the budget, e.g. 1 for a whole encoder, 0.5 for one of half size.
-    """
-
-    tasks: tuple[str, ...]
-    scores: Mapping[str, float]
-    cost: float = 1.0
+    tasks: tuple[str, ...]  # names, each once
+    scores: Mapping[str, float]  # of exactly these tasks: losses, errors, affinities or gains
+    cost: float = 1.0  # in the unit of the budget: 1 for a whole encoder, 0.5 for one of half size
 
     def __post_init__(self) -> None:
         names = self.tasks
@@ -59,25 +53,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The groups that were chosen, and who is served by which.
+    """The groups that were chosen, and who is served by which."""
 
-    Args:
-        groups: The chosen groups in the order of the candidates; a task may be in several.
-        total: Sum over tasks of the score in the group that serves the task.
-        served_by: ``{task: group}``, the best of the groups that the task is in.
-        is_unique: No other minimal set of candidates reaches this total. A set is minimal if its
-            total gets worse whichever candidate is left out.
-        is_exact: The total is proven best. False only where HiGHS ran out of time; ``is_unique`` is
-            then False too.
-        candidates: The chosen candidates, group by group, with scores and costs.
-    """
-
-    groups: list[tuple[str, ...]]
-    total: float
-    served_by: dict[str, tuple[str, ...]]
+    groups: list[tuple[str, ...]]  # in the order of the candidates; a task may be in several
+    total: float  # sum over tasks of the score in the group that serves the task
+    served_by: dict[str, tuple[str, ...]]  # the best of the groups that the task is in
+    # no other set of candidates that gets worse whichever is left out reaches this total
     is_unique: bool
-    is_exact: bool
-    candidates: list[Candidate] = field(repr=False)
+    is_exact: bool  # proven best; False, as `is_unique` then is, only where HiGHS ran out of time
+    candidates: list[Candidate] = field(repr=False)  # group by group
 
 
 def select_groups(
@@ -93,8 +77,7 @@ def select_groups(
     HiGHS finds the best choice, to eight digits, and proves it.
 
     Args:
-        candidates: What can be trained. Their tasks, in the order in which they first occur, are
-            the tasks.
+        candidates: What can be trained; their tasks are the tasks.
         budget: Largest sum of costs. Budget and costs are read to six decimals.
         maximise: Scores are better when larger (affinities, gains), not smaller (losses, errors).
 
@@ -183,7 +166,7 @@ def check_selectable(tasks: Sequence[str], n_groups: int, *, most: int = MAX_TAS
 def pairwise_candidates(
     values: np.ndarray, tasks: Sequence[str], singles: Literal["diagonal", "never"]
 ) -> list[Candidate]:
-    """All groups of the tasks at cost 1, scored by what was measured on pairs.
+    """All 2^N - 1 groups of N tasks at cost 1, small ones first, scored by what pairs said.
 
     The score of a task in a group is the mean effect of the other members on it.
 
@@ -193,9 +176,6 @@ def pairwise_candidates(
         singles: ``"diagonal"``: a task on its own scores ``values[a, a]`` (HOA). ``"never"``: -1e6,
             so that with ``maximise=True`` no task is left on its own unless nothing else serves it
             (TAG); the diagonal is not read.
-
-    Returns:
-        2^N - 1 candidates, small groups first, then in the order of the tasks.
 
     Source:
         Standley et al. 2020 for losses and Fifty et al. 2021 for affinities; -1e6 is from TAG's
