@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dmtg_lite.core.sealed import find_widest_float
 from dmtg_lite.core.tasks import Task
 
 
@@ -24,11 +25,13 @@ class Metric(ABC):
     """What every metric here offers; a kind of metric says what it sums and what the sums say."""
 
     n_sums = 2  # the last one counts what carried a label
+    is_counting = True  # all of them do
     of_classes = False  # predictions are logits, with an axis of classes that the target lacks
     counted = "pixel"
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        self._sums = torch.zeros(self.n_sums, dtype=torch.float64, device=device)
+        dtype = torch.int64 if self.is_counting else find_widest_float(device)
+        self._sums = torch.zeros(self.n_sums, dtype=dtype, device=device)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add one batch, without waiting for the device."""
@@ -100,9 +103,10 @@ class MeanIoU(Metric):
         return counts.scatter_add_(0, cell, labelled.long()), labelled.sum()
 
     def read(self, sums: list[float], seen: float) -> float:
-        confusion = torch.tensor(list(map(int, sums))).view(self._n_classes, -1)
+        confusion = torch.tensor(sums).view(self._n_classes, -1)
         both, true, guessed = confusion.diag(), confusion.sum(1), confusion.sum(0)
-        return 100 * (both / (true + guessed - both))[true > 0].double().mean().item()
+        iou = (both / (true + guessed - both))[true > 0].tolist()
+        return 100 * math.fsum(iou) / len(iou)
 
 
 class AlignedRMSE(Metric):
@@ -118,12 +122,14 @@ class AlignedRMSE(Metric):
         Ours: Table A2 names the metric, no recipe is published.
     """
 
+    is_counting = False
+
     def sum(self, prediction: Tensor, target: Tensor) -> Sequence[Tensor]:
         labelled = ~target.isnan().flatten(1)  # (B, H * W)
         seen = labelled.sum(1, keepdim=True)  # (B, 1)
 
         def center(values: Tensor) -> Tensor:
-            values = torch.where(labelled, values.flatten(1).double(), 0)
+            values = torch.where(labelled, values.flatten(1).to(self._sums.dtype), 0)
             mean = values.sum(1, keepdim=True) / seen.clamp(min=1)
             return torch.where(labelled, values - mean, 0)
 
