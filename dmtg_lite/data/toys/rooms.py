@@ -37,12 +37,12 @@ def toy_rooms(
         if count < 1:
             raise ValueError(f"`{name}` must be >= 1, got {count}.")
     streams = np.random.default_rng(seed).spawn(3)
-    splits = [
+    train, val, test = (
         _as_split(render_rooms(n, size=size, seed=stream))
         for n, stream in zip((n_train, n_val, n_test), streams, strict=True)
-    ]
+    )
     note = f"Rooms drawn by a program ({size} x {size}, seed {seed}), not Taskonomy's photographs."
-    return TaskData("toy_rooms", TASKONOMY_5, *splits, note=note)
+    return TaskData("toy_rooms", TASKONOMY_5, train, val, test, note=note)
 
 
 def render_rooms(n: int, *, size: int, seed: int | np.random.Generator) -> dict[str, ndarray]:

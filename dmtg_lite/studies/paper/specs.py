@@ -94,25 +94,21 @@ class Quantity:
     label: str
     format: str
     higher_is_better: bool | None
-    printed: str = ""
-
-    @property
-    def paper_format(self) -> str:
-        return self.printed or self.format
+    paper_format: str
 
 
-_GAIN_E = Quantity("NormGain_E %", ".2f", True)
+_GAIN_E = Quantity("NormGain_E %", ".2f", True, ".2f")
 _QUANTITIES = {
     "total_loss": Quantity("total loss", ".4f", False, ".3f"),
-    "total_error": Quantity("total error", ".2f", False),
-    "loss": Quantity("loss", ".3g", False),
-    "norm_gain_loss": Quantity("NormGain_L %", ".2f", True),
+    "total_error": Quantity("total error", ".2f", False, ".2f"),
+    "loss": Quantity("loss", ".3g", False, ".3g"),
+    "norm_gain_loss": Quantity("NormGain_L %", ".2f", True, ".2f"),
     "norm_gain_error": _GAIN_E,
     "avg_norm_gain_error": _GAIN_E,
     "gmacs": Quantity("GMACs", ".4g", None, ".2f"),
     "hours": Quantity("hours", ".3g", None, ".2f"),
-    "ratio": Quantity("ratio", ".2f", None),
-    "percent": Quantity("% of Naive MTL", ".2f", None),
+    "ratio": Quantity("ratio", ".2f", None, ".2f"),
+    "percent": Quantity("% of Naive MTL", ".2f", None, ".2f"),
 }
 
 
@@ -120,10 +116,10 @@ def describe(table: str, quantity: str, part: str = "") -> Quantity:
     """The `Quantity` of a column; a metric's name and direction are its task's."""
     if quantity != "metric":
         how = _QUANTITIES[quantity]
-        return replace(how, printed=SPECS[table].printed or how.printed)
+        return replace(how, paper_format=SPECS[table].printed or how.paper_format)
     task = next(task for task in TASKONOMY_5 if task.name == part)
     digits = ".3g" if task.metric == "rmse" else ".2f"
-    return Quantity(METRIC_LABELS[task.metric], digits, task.higher_is_better)
+    return Quantity(METRIC_LABELS[task.metric], digits, task.higher_is_better, digits)
 
 
 @cache
