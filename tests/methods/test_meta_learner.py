@@ -364,6 +364,7 @@ def test_the_published_figures_are_whole() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_published_gains_are_learnt_from_eleven_groups() -> None:
     """From 11 of 26 it predicts the others better than a mean, and nearly finds the oracle's.
 

@@ -147,11 +147,9 @@ def draw_bed(rng: Generator, look: Palette) -> Parts:
     return parts
 
 
-def draw_table(
-    rng: Generator, look: Palette, w: float = 1.1, d: float = 0.6, h: float = 0.42
-) -> Parts:
+def draw_table(rng: Generator, look: Palette, size: tuple[float, ...] = (1.1, 0.6, 0.42)) -> Parts:
     """A low one unless told, with things on it."""
-    name = "dining table"
+    (w, d, h), name = size, "dining table"
     return [
         *draw_legs(w - 0.1, d - 0.1, h - 0.04, 0.06, dark(look.wood, 0.15), name),
         box((0, d / 2 - 0.05, h - 0.04), (w, d, 0.05), look.wood, name, "wood"),
@@ -162,7 +160,7 @@ def draw_table(
 def draw_dining_set(rng: Generator, look: Palette) -> Parts:
     """A table with chairs on both long sides, about 2 m deep."""
     w = rng.uniform(1.3, 1.9)
-    parts = moved(draw_table(rng, look, w, 0.85, 0.75), 0, 0.55)
+    parts = moved(draw_table(rng, look, (w, 0.85, 0.75)), 0, 0.55)
     for x in np.linspace(-0.5, 0.5, 2 + (w > 1.6)) * (w - 0.65):
         for y, yaw in ((0.12, 0), (1.83, np.pi)):
             parts += moved(draw_chair(rng, look), x, y, yaw=yaw + rng.uniform(-0.15, 0.15))
