@@ -43,7 +43,7 @@ def render_text(result: Reproduction) -> str:
 
 
 def write_reproduction(result: Reproduction, out: str | Path) -> list[Path]:
-    """Write ``<table>.csv`` and ``<table>.html`` into a folder, atomically.
+    """Write ``<table>.csv`` and ``<table>.html`` into a folder, atomically; the two paths."""
     out = Path(out)
     return [
         write_table(result.frame, out / f"{result.table}.csv"),
