@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from math import inf, isfinite
 from typing import Any, Literal
 
@@ -87,6 +87,9 @@ class LiveSession:
         self.data, self.config, self.name = data, config, name
         self.n_groups, self.seed = n_groups, config.seed
         self.knobs = Knobs()
+        self._used = Knobs()  # by the last step; a copy, so that a turn acts between two steps
+        self._first: Knobs | None = None  # used by step 1
+        self._turns: list[str] = []  # since then, in words
         self.steps_per_second = steps_per_second
         self.state: str = "idle"
         self.error, self.pretrained = "", 0
@@ -111,14 +114,12 @@ class LiveSession:
 
     @property
     def config_line(self) -> str:
-        """The run as one line to paste, with the knobs as they stand now.
+        """The run as one line to paste, as it began; knobs turned on the way stand in a comment.
 
-        As long as no knob was turned on the way, that line gives this run again, number by number.
+        Without such a comment, the line gives this run again, number by number.
         """
-        knobs = {"tau": self.knobs.tau, "lr_assignment": self.knobs.lr_assignment}
-        turned = {name: value for name, value in knobs.items() if value is not None}
-        config = replace(self.config, seed=self.seed, restarts=Restarts(), **turned)
-        return f"methods.dmtg(data, n_groups={self.n_groups}, config={config})"
+        line = f"methods.dmtg(data, n_groups={self.n_groups}, config={self._first_config()})"
+        return f"{line}  # {', '.join(self._turns)}" if self._turns else line
 
     @property
     def n_steps(self) -> int:
@@ -215,11 +216,11 @@ class LiveSession:
         """
         if self.state != "finished" or self._run is None:
             raise RuntimeError(f"the live run is {self.state}: a result is there when it finished.")
-        run, config = self._run, replace(self.config, seed=self.seed, restarts=Restarts())
+        run = self._run
         return make_result(
             "dmtg",
             self.data,
-            config,
+            self._first_config(),
             run.network,
             self.history,
             encoder_macs=run.encoder_macs,
@@ -255,6 +256,23 @@ class LiveSession:
             self._changed.notify_all()
         for listener in tuple(self.listeners):
             listener()
+
+    def _first_config(self) -> TrainConfig:
+        """The config of step 1; before it, with the knobs as they stand."""
+        knobs = asdict(self._first or self.knobs).items()
+        turned = {name: value for name, value in knobs if value is not None}
+        return replace(self.config, seed=self.seed, restarts=Restarts(), **turned)
+
+    def _take_knobs(self, step: int) -> None:
+        """What the step is going to use; a change since the step before is noted."""
+        before, now = self._used, replace(self.knobs)
+        if step == 1:
+            self._first = now
+        for name, value in asdict(now).items():
+            if step > 1 and value != getattr(before, name):
+                to = "as configured from" if value is None else f"turned to {value:g} at"
+                self._turns.append(f"{name} {to} step {step}")
+            setattr(self._used, name, value)
 
     def _new_history(self) -> History:
         n_branches, _ = self.config.count_branches(self.n_groups, len(self.data.tasks))
@@ -294,9 +312,10 @@ class LiveSession:
         self._gate("running")
         state = run.start_training(self._pretrained[self.seed])
         self.network = state.network
-        steps = continue_steps(state, data, run.n_steps, knobs=self.knobs)
-        for _ in range(run.n_steps):
+        steps = continue_steps(state, data, run.n_steps, knobs=self._used)
+        for step in range(1, run.n_steps + 1):
             self._gate("running", cost=1)
+            self._take_knobs(step)
             self._pending.append(next(steps))
         self._flush()
         self.history.about.config = self.config_line
@@ -349,6 +368,7 @@ class LiveSession:
             if arguments["spare_branches"] is not None:
                 self.config = _set_spare(self.config, arguments["spare_branches"])
             self.history, self.network, self._pending = self._new_history(), None, []
+            self._first, self._turns = None, []
             self.state, self.error, self.pretrained, self._credit = "idle", "", 0, 0
             raise _Reset
         if active is None:  # finished or failed: only the two above lead on

@@ -133,8 +133,32 @@ def test_knobs_reach_the_loop_and_the_recording(session: LiveSession) -> None:
     session.wait(60)
     np.testing.assert_allclose(session.history.tau, [1.0, 1.0, 4.0])
     np.testing.assert_allclose(session.history.lr_assignment, [0.03, 0.03, 0.5])
-    assert "n_groups=3" in session.config_line
-    assert "tau=4.0" in session.config_line
+
+
+def test_the_line_is_that_of_the_start_and_names_what_was_turned(session: LiveSession) -> None:
+    """Turned before step 1: in the line. Turned later: behind it, with the step, as a comment."""
+    session.turn(tau=4.0)
+    session.step(2)
+    session.wait(60)
+    plain = f"methods.dmtg(data, n_groups=3, config={replace(CONFIG, tau=4.0)})"
+    assert session.config_line == plain
+    session.turn(tau=10.0, lr_assignment=0.5)
+    assert session.config_line == plain  # no step has used them yet
+    session.step()
+    session.wait(60)
+    session.turn(tau=None)
+    session.start()
+    assert session.wait(60) == "finished"
+    assert session.config_line == (
+        f"{plain}  # tau turned to 10 at step 3, lr_assignment turned to 0.5 at step 3,"
+        " tau as configured from step 4"
+    )
+    assert session.history.about.config == session.config_line
+    assert paste(session.config_line) == (3, replace(CONFIG, tau=4.0))
+    assert session.result().config == replace(CONFIG, tau=4.0)
+    session.reset()
+    assert session.wait(60) == "idle"
+    assert paste(session.config_line) == (3, replace(CONFIG, lr_assignment=0.5))
 
 
 def test_reset_with_another_k_is_at_once(session: LiveSession) -> None:
