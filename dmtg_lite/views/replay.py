@@ -17,7 +17,7 @@ import numpy as np
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.history import About, History, compute_entropy
 from dmtg_lite.views.plots.curves import check_records, decimate, running_mean
-from dmtg_lite.views.plots.matrix import LOSS_COLOURS, compute_loss_range, compute_matrix
+from dmtg_lite.views.plots.matrix import compute_loss_range, compute_matrix
 
 HERE = Path(__file__).parent
 _MAX_BYTES = 80_000  # of all films: what keeps a page of 40 tasks under 200 kB
@@ -47,16 +47,15 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
     if blew_up is not None:  # nothing after that can be drawn
         history = history.slice(stop=int(is_finite.argmin()))
     check_records(history)
-    n_tasks, n_groups = history.n_tasks, history.n_groups
     parts = {
         "TITLE": html.escape(history.about.title or "A recorded run"),
         "ABOUT": _describe(history.about, blew_up),
         "GROUPS": _list_groups(history),
-        # pixels of the table's letters: forty rows end where the head graph beside them does
-        "FONT": "10.5" if n_tasks > 32 else "16" if n_tasks <= 12 and n_groups <= 8 else "12",
-        "PAD": f"{5 if n_tasks <= 12 else 0}px {4 if n_groups <= 8 else 1}px",
-        "CSS": _read("widgets/head_graph.css") + _read("widgets/matrix_toggle.css"),
-        "MODULES": _wrap("headGraph", "head_graph.js") + _wrap("matrixToggle", "matrix_toggle.js"),
+        "CSS": _read("widgets/widgets.css"),
+        "MODULES": _read("widgets/common.js")
+        + _wrap("headGraph", "head_graph.js")
+        + _wrap("matrix", "matrix.js")
+        + _wrap("curvesOf", "curves.js"),
         # "<" would let a task name end the script element
         "RUN": json.dumps(_film(history, max_frames), allow_nan=False).replace("<", "\\u003c"),
     }
@@ -100,7 +99,7 @@ def _film(history: History, max_frames: int) -> dict[str, Any]:
         most = float(np.max(losses, initial=1e-6, where=~np.isnan(losses)))
         codes = np.nan_to_num(losses / most * 65534, nan=65535).round().astype("<u2")
         film |= {"losses": base64.b64encode(codes.tobytes()).decode(), "most_loss": most}
-        film |= {"loss_range": compute_loss_range(history) or 1e-6, "loss_colours": LOSS_COLOURS}
+        film["loss_range"] = compute_loss_range(history) or 1e-6
     return film
 
 

@@ -46,13 +46,41 @@ def n_edges(page: Page) -> int:
     return page.locator(".dmtg-head-graph .edge:visible").count()
 
 
-def test_it_opens_at_the_end_with_the_heads_pruned(replay: Page) -> None:
-    """The last frame shows what was found: one edge per task, of 12."""
+def test_it_opens_at_the_end_as_trained_or_pruned(replay: Page) -> None:
+    """The last frame can be pruned to what was found: one edge per task, of 12."""
     expect(replay.locator("#step")).to_contain_text("step 50 of 50")
     assert cell(replay, 0, 2) > 0.98
-    assert n_edges(replay) == 4
+    assert n_edges(replay) == 12
     label = replay.locator(".dmtg-head-graph").get_attribute("aria-label")
     assert "group 0: hair" in label
+    choose(replay, "pruned")
+    expect(replay.locator(".dmtg-head-graph .edge:visible")).to_have_count(4)
+    assert replay.locator(".undecided").count() == 0
+    assert "→ 2" in replay.locator(".percent").all_text_contents()
+
+
+def test_pruning_hides_no_doubt(browser: Browser, tmp_path: Path) -> None:
+    """A finished run in which nothing is decided: thin edges, hollow dots, their percentages."""
+    history = History(["hair", "hat"], 3)
+    p = np.full((3, 2, 3), 1 / 3)
+    p[:, 1] = [0.1, 0.85, 0.05]
+    history.append(np.arange(1, 4), p, np.ones((3, 2)), np.ones(3), np.ones(3))
+    history.about.groups = history.groups()
+    page = browser.new_page()
+    page.goto(write_replay(history, tmp_path / "run.html").as_uri())
+    for choice, percents, n_hollow in (
+        ("as trained", ["0: 33%", "1: 85%"], 1),
+        ("pruned", ["→ 0: 33%", "→ 1: 85%"], 2),
+    ):
+        choose(page, choice)
+        expect(page.locator(".percent")).to_have_text(percents)
+        expect(page.locator(".undecided")).to_have_count(n_hollow)
+    widths = [float(e.get_attribute("stroke-width")) for e in page.locator(".edge:visible").all()]
+    assert max(widths[:1]) < 0.5 * max(widths)
+    scrub_to(page, 1)  # before the end there is nothing to prune
+    expect(page.get_by_role("radio", name="pruned")).to_be_hidden()
+    expect(page.locator(".dmtg-head-graph .edge:visible")).to_have_count(6)
+    page.close()
 
 
 def test_keyboard_moves_through_the_run(replay: Page) -> None:
@@ -179,7 +207,7 @@ def test_a_closing_is_seen(closing_replay: Page) -> None:
     expect(page.get_by_role("radio", name="loss")).to_be_disabled()  # an old run has none
     expect(page.get_by_text("this recording holds no losses")).to_be_visible()
     assert "closed: group 1" in page.locator(".dmtg-head-graph").get_attribute("aria-label")
-    expect(page.locator("#loss .closing")).to_have_count(1)
+    expect(page.locator("#curves figure").first.locator(".closing")).to_have_count(1)
     scrub_to(page, 5)  # the past has it open
     expect(branches).to_have_count(3)
     expect(page.locator("#heat td.closed")).to_have_count(0)

@@ -27,8 +27,8 @@ LEGEND = {**ABOVE, "y": 0.995, "x": 0.505}  # between the right title and its cu
 def make_dashboard(n_groups: int = 8) -> go.Figure:
     """The empty combined figure: heat map on the left; probabilities, losses, entropy on the right.
 
-    Fill it with `update_dashboard`; wrap it in a `FigureWidget` to make it live. It holds lines for
-    at least 8 groups, so that a run with another K is shown by the same figure.
+    Fill it with `update_dashboard`. It holds lines for at least 8 groups, so that a run with another
+    K is shown by the same figure.
     """
     grid: dict[str, Any] = {"rows": 3, "cols": 2, "shared_xaxes": True, "subplot_titles": [" "] * 4}
     grid |= {"specs": [[{"rowspan": 3}, {}], [None, {}], [None, {}]], "column_widths": [0.46, 0.54]}
@@ -55,7 +55,7 @@ def make_dashboard(n_groups: int = 8) -> go.Figure:
 
 
 def update_dashboard(
-    fig: go.Figure | go.FigureWidget,
+    fig: go.Figure,
     history: History,
     *,
     index: int = -1,
@@ -63,10 +63,10 @@ def update_dashboard(
     matrix: Matrix = "probabilities",
     n_steps: int | None = None,
 ) -> None:
-    """Show one record of a run in a figure of `make_dashboard`, as one message to the browser.
+    """Show one record of a run in a figure of `make_dashboard`.
 
     Args:
-        fig: A Figure or FigureWidget.
+        fig: The figure.
         history: The run; may be empty.
         index: The record shown in the heat map; the curves show the whole run.
         task: Whose probabilities and loss to draw; the first task by default.
@@ -75,16 +75,10 @@ def update_dashboard(
     """
     task = history.task_names[0] if task is None else task
     now, last = (float(history.steps[i]) for i in (index, -1)) if len(history) else (0.0, 1.0)
-    closed, label = history.closed_branches(index), to_label(task)
+    closed = history.closed_branches(index)
     traces = _traces(history, index, task, matrix)
     layout: Any = fig.layout
-    ceiling_words = "; dotted: most possible" if history.closings else ", 1 undecided"
-    titles = (
-        f"{matrix} · step {now:.0f}",
-        f"probability of each group: {label}",
-        f"loss: all tasks (thick), {label} (thin)",
-        f"entropy: 0 settled{ceiling_words}",
-    )
+    titles = [f"{matrix} · step {now:.0f}", *curve_titles(history, to_label(task))]
     height = dashboard_height(history.n_tasks)
     shapes = _step_lines(now, "solid")
     for closing in history.closings:
@@ -105,6 +99,16 @@ def update_dashboard(
         layout.xaxis.title.text = group_title(closed)
         layout.yaxis.update(name_ticks((height - 90) / history.n_tasks))
         layout.legend.update(BESIDE if history.n_groups > 4 else LEGEND)  # a column, or one row
+
+
+def curve_titles(history: History, label: str) -> tuple[str, str, str]:
+    """What stands above the three charts of a task."""
+    ceiling_words = "; dotted: most possible" if history.closings else ", 1 undecided"
+    return (
+        f"probability of each group: {label}",
+        f"loss: all tasks (thick), {label} (thin)",
+        f"entropy: 0 settled{ceiling_words}",
+    )
 
 
 def dashboard_height(n_tasks: int) -> int:

@@ -27,6 +27,9 @@ Matrix = Literal["probabilities", "E[Z]", "loss"]  # what an (N, K) picture of a
 MATRICES: tuple[Matrix, ...] = get_args(Matrix)
 # Pale is the row's best, dark costs most: one hue, so that no eye takes it for a probability
 LOSS_COLOURS = "#FFEFE0 #FDCFA5 #F8A566 #E0742E #B04A12 #7A2C08 #471500".split()
+TEMPERATURE_TITLES = (
+    "one draw Z", "mean weight E[Z] of 1000 draws", "softmax(S): who wins a draw",
+)  # fmt: skip
 # numbers fit above any column; "category" keeps plotly from reading them as a scale
 GROUP_AXIS: Trace = {"type": "category", "showgrid": False}
 GROUP_AXIS["title"] = {"text": "group", "standoff": 4, "font": {"size": 13}}
@@ -218,6 +221,14 @@ def compute_temperature_views(
     return draw.round(4), mean.round(4), probabilities.round(4)
 
 
+def name_tasks(task_names: Sequence[str] | None, n_tasks: int) -> list[str]:
+    """The names given, or "task 0" and so on."""
+    names = [f"task {n}" for n in range(n_tasks)] if task_names is None else list(task_names)
+    if len(names) != n_tasks:
+        raise ValueError(f"`task_names` must hold {n_tasks} names, got {len(names)}.")
+    return names
+
+
 def plot_temperature(
     logits: ArrayLike, tau: float, *, task_names: Sequence[str] | None = None, seed: int = 0
 ) -> go.Figure:
@@ -233,12 +244,9 @@ def plot_temperature(
         ValueError: If ``logits`` is not (N, K), ``tau`` <= 0 or the names are not N.
     """
     views = compute_temperature_views(logits, tau, seed=seed)
-    names = [f"task {n}" for n in range(len(views[0]))] if task_names is None else list(task_names)
-    if len(names) != len(views[0]):
-        raise ValueError(f"`task_names` must hold {len(views[0])} names, got {len(names)}.")
-    titles = ("one draw Z", "mean weight E[Z] of 1000 draws", "softmax(S): who wins a draw")
+    names = name_tasks(task_names, len(views[0]))
     fig = load_plotly().subplots.make_subplots(
-        rows=1, cols=3, subplot_titles=titles, shared_yaxes=True, horizontal_spacing=0.04
+        rows=1, cols=3, subplot_titles=TEMPERATURE_TITLES, shared_yaxes=True, horizontal_spacing=0.04
     )
     for column, view in enumerate(views, 1):
         fig.add_trace(weight_traces(view, names)[0], 1, column)

@@ -12,7 +12,7 @@ __all__ = ["Dashboard", "HeadGraph", "TauExplorer", "write_replay"]
 
 _HOME = {
     "Dashboard": "widgets.dashboard",
-    "HeadGraph": "widgets.head_graph",
+    "HeadGraph": "widgets.anywidgets",
     "TauExplorer": "widgets.tau_explorer",
     "write_replay": "replay",
 }
@@ -20,7 +20,7 @@ _HOME = {
 if TYPE_CHECKING:
     from dmtg_lite.views.replay import write_replay
     from dmtg_lite.views.widgets.dashboard import Dashboard
-    from dmtg_lite.views.widgets.head_graph import HeadGraph
+    from dmtg_lite.views.widgets.anywidgets import HeadGraph
     from dmtg_lite.views.widgets.tau_explorer import TauExplorer
 
 

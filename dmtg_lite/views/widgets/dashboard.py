@@ -17,13 +17,13 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
-import numpy as np
-import plotly.graph_objects as go
 from comm import DummyComm
 
 from dmtg_lite.runs.history import History
-from dmtg_lite.views.plots import compute_matrix, make_dashboard, update_dashboard
-from dmtg_lite.views.widgets.head_graph import HeadGraph, MatrixToggle
+from dmtg_lite.views.plots import compute_matrix
+from dmtg_lite.views.plots.matrix import compute_loss_range
+from dmtg_lite.views.widgets.anywidgets import Curves, HeadGraph, Matrix, Status
+from dmtg_lite.views.widgets.shown import Shown, draw_table
 
 if TYPE_CHECKING:  # a recorded run is shown without torch
     from dmtg_lite.views.live import LiveSession
@@ -35,15 +35,20 @@ SPEEDS = {f"{n} steps/s": float(n) for n in (2, 10, 30, 100)} | {"full speed": U
 SPARE = {"none": 0, "as many as K": "double"}
 PAINT_EVERY = 0.2  # seconds
 ANSWER_WITHIN = 1.0  # seconds that a frame may take in the browser before another is sent
+BEAT_EVERY = 2.5  # seconds; a view that hears none for 12 says that the kernel is gone
+RENEW_STILL_EVERY = 10.0  # seconds, and whenever the run comes to rest
 COMMANDS = "start pause step reset n_groups spare seed speed".split()
 KNOBS = "tau lr_assignment".split()
 CONTROLS = (*COMMANDS, *KNOBS, *"matrix task play scrub head_graph figure config_line".split())
 
-_dashboards: dict[str, Dashboard] = {}  # by name, so that a cell run again replaces its dashboard
+STILL_WORDS = (
+    "A still picture, saved with the notebook. For the live view run this cell again; "
+    "if the kernel still has the session, <code>Dashboard(session)</code> in a new cell."
+)
 
 
-class Dashboard:
-    """Head graph, heat map and curves of a run, with its controls; show it as a cell's last line.
+class Dashboard(Shown):
+    """Head graph, matrix and curves of a run, with its controls; show it as a cell's last line.
 
     Every control is an attribute (``dashboard.start``, ``dashboard.tau``, ...), so a test or a
     script can use it without a browser. Another dashboard of the same name closes this one.
@@ -64,26 +69,24 @@ class Dashboard:
         hide = (hide,) if isinstance(hide, str) else tuple(hide)
         if unknown := sorted(set(hide) - set(CONTROLS)):
             raise ValueError(f"`hide` names unknown controls {unknown}; there are {CONTROLS}.")
-        if previous := _dashboards.pop(name, None):
-            previous.close()
-        self.name, self._source = name, source
+        super().__init__(name)
+        self._source = source
         self.session = None if isinstance(source, History) else source
         self._painted: History | None = None
         self._shown, self._following = 0, True  # the record in view; whether it is the newest one
         self._written = deque([0], maxlen=20)  # what the painter wrote into the scrub slider
-        self._error = ""
+        self._error, self._beaten, self._renewed = "", -inf, -inf
         self._wake, self._closed = threading.Event(), threading.Event()
         if self.session is not None:
             self.session.run_if_headless()
             self._make_commands(self.session)
             self._make_knobs(self.session)
             self.session.listeners.add(self._wake.set)
-        self._make_views(self.history)
-        self._make_figure(self.history)
+        self._make_views(self.history, has_choice="matrix" not in hide)
         self.widget = self._lay_out(hide)
         self._paint()
         self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
-        _dashboards[name] = self
+        atexit.register(self._stop)  # a painter that outlives the interpreter takes it down
         self._thread.start()
 
     @property
@@ -91,26 +94,27 @@ class Dashboard:
         """The run in view."""
         return self._source if isinstance(self._source, History) else self._source.history
 
-    def _repr_mimebundle_(self, **arguments: Any) -> Any:
-        return self.widget._repr_mimebundle_(**arguments)
+    def __repr__(self) -> str:
+        return f"<Dashboard: {self.state.value}, {html.unescape(self.numbers.value)}>"
+
+    def draw_still(self) -> str:
+        """State, numbers and matrix of the picture painted last."""
+        words = f"<b>{html.escape(self.state.value)}</b> &middot; {self.numbers.value}"
+        return f"<p>{words}</p>{draw_table(self.matrix.shown)}<p><small>{STILL_WORDS}</small></p>"
 
     def close(self) -> None:
         """End the painter and remove the widgets; a session trains on."""
-        if self._closed.is_set():
-            return
+        self._stop()
+        atexit.unregister(self._stop)
+        super().close()
+
+    def _stop(self) -> None:
         self._closed.set()
         self._wake.set()
         if self.session is not None:
             self.session.listeners.discard(self._wake.set)
         if threading.current_thread() is not self._thread:
             self._thread.join(5.0)
-        todo: list[widgets.Widget] = [self.widget]
-        while todo:
-            widget = todo.pop()
-            todo += getattr(widget, "children", ())
-            widget.close()
-        if _dashboards.get(self.name) is self:
-            del _dashboards[self.name]
 
     # ------------------------------------------------------------------ made once
     def _on(self, widget: Any, act: Callable[[Any], object] = lambda _: None) -> Any:
@@ -186,10 +190,11 @@ class Dashboard:
             lambda value: session.turn(lr_assignment=value or None),
         )
 
-    def _make_views(self, history: History) -> None:
-        """What chooses the record and the pictures of it, and the words around them."""
-        layout, has_losses = widgets.Layout(width="460px"), history.has_loss_matrices
-        self.matrix = self._on(MatrixToggle(has_losses=has_losses, layout=layout))
+    def _make_views(self, history: History, has_choice: bool) -> None:
+        """What chooses the record, the pictures of it, and the words around them."""
+        layout, has_losses = widgets.Layout(flex="0.85 1 240px"), history.has_loss_matrices
+        matrix = Matrix(has_losses=has_losses, has_choice=has_choice, layout=layout)
+        self.matrix = self._on(matrix)
         names, wide = history.task_names, _labelled("curves of", "240px")
         self.task = self._on(widgets.Dropdown(options=names, **wide))
         wide = {"description": "Play the past", "layout": widgets.Layout(width="140px")}
@@ -201,23 +206,12 @@ class Dashboard:
             widgets.IntSlider(0, 0, max(n_records - 1, 1), **wide), self._on_scrub
         )
         self.scrub.layout.flex = "1 1 300px"
-        self.state, self.numbers, self.error, self.config_line = (widgets.HTML() for _ in range(4))
+        self.state = Status(still=self._still)
+        self.numbers, self.error, self.config_line = (widgets.HTML() for _ in range(3))
         self.head_graph = HeadGraph(tasks=names, layout=widgets.Layout(width="100%"))
-
-    def _make_figure(self, history: History) -> None:
-        most = max(history.n_groups, 2 * self.n_groups.max if self.session is not None else 0)
-        figure = make_dashboard(most)
-        self._update_figure(figure, len(history) - 1)  # filled before it travels
-        self.figure = go.FigureWidget(figure)
-        # A figure forgets what reaches it before its first drawing and complains of what comes
-        # after its last, so updates wait for the browser's word. Without a browser (a script, a
-        # test) nothing waits.
-        self._drawn = isinstance(self.figure.comm, DummyComm)
-        self._patience = time.monotonic() + 20.0
+        self.curves = Curves(layout=widgets.Layout(flex="1 1 280px"))
+        self.curves.observe(self._on_drawn, names="drawn")
         self._sent = -inf  # when the frame went out that the browser has not answered yet
-        self.figure.observe(self._on_drawn, names="_js2py_traceDeltas")
-        self.figure.observe(self._on_views, names="_view_count")
-        self.figure._config = {**self.figure._config, "responsive": True, "displaylogo": False}
 
     def _lay_out(self, hide: tuple[str, ...]) -> widgets.VBox:
         def flow(children: list[widgets.Widget]) -> widgets.Box:
@@ -227,15 +221,17 @@ class Dashboard:
         def row(*names: str) -> widgets.Box:
             return flow([getattr(self, name) for name in names if name not in hide])
 
-        views = []
-        for name, grow, least in (("head_graph", "1 1 430px", 380), ("figure", "1.4 1 600px", 520)):
-            layout = widgets.Layout(flex=grow, min_width=f"{least}px")
-            box = widgets.Box([getattr(self, name)], layout=layout)
-            box.add_class(f"dmtg-{name}")  # head_graph.css makes the figure fill its box
-            views += [] if name in hide else [box]
+        wrap = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 18px"}
+        graph = widgets.Layout(flex="1 1 430px", min_width="380px")
+        figure = widgets.Layout(flex="1.4 1 600px", min_width="520px", **wrap)
+        boxes = {
+            "head_graph": widgets.Box([self.head_graph], layout=graph),
+            "figure": widgets.Box([self.matrix, self.curves], layout=figure),
+        }
+        views = [box for name, box in boxes.items() if name not in hide]
         commands, knobs = (COMMANDS, KNOBS) if self.session is not None else ((), ())
         words, past = row("task", "state", "numbers"), row("play", "scrub")
-        rows = [row(*commands), row(*knobs, "matrix"), words, self.error, flow(views)]
+        rows = [row(*commands), row(*knobs), words, self.error, flow(views)]
         return widgets.VBox([*rows, past, row("config_line")])
 
     # ------------------------------------------------------------------ scrubbing
@@ -253,12 +249,15 @@ class Dashboard:
     # ------------------------------------------------------------------ painting
     def _paint_forever(self) -> None:
         while True:
-            self._wake.wait()
+            is_due = self._wake.wait(BEAT_EVERY)
             if self._closed.is_set():
                 return
             self._wake.clear()
             started = time.monotonic()
             try:
+                self._beat(started)
+                if not is_due:
+                    continue
                 if time.monotonic() - self._sent < ANSWER_WITHIN:  # a busy browser: when it asks
                     self._wake.set()
                 else:
@@ -278,22 +277,12 @@ class Dashboard:
             self.play.value = False
         self._wake.set()
 
-    def _on_drawn(self, change: Any) -> None:
-        if change["new"]:
-            self._drawn, self._sent = True, -inf
-            self._wake.set()
+    def _on_drawn(self, _change: object) -> None:
+        self._sent = -inf
 
-    def _on_views(self, change: Any) -> None:
-        if not change["new"]:  # taken off the page, e.g. because its cell is run again
-            self._drawn, self._patience = False, inf
-        elif not self._drawn:
-            self._patience = time.monotonic() + 20.0
-        self._wake.set()
-
-    def _update_figure(self, figure: go.Figure | go.FigureWidget, index: int) -> None:
-        n_steps = None if self.session is None else self.session.n_steps
-        choice = {"task": self.task.value, "matrix": self.matrix.value}
-        update_dashboard(figure, self.history, index=index, n_steps=n_steps, **choice)
+    def _beat(self, now: float) -> None:
+        if now - self._beaten >= BEAT_EVERY:
+            self._beaten, self.state.beat = now, self.state.beat + 1
 
     def _paint(self) -> None:
         history, session = self.history, self.session
@@ -306,19 +295,18 @@ class Dashboard:
         self._written.append(index)
         self.scrub.value = index
 
-        weights = "E[Z]" if self.matrix.value == "E[Z]" else "probabilities"
-        edges = compute_matrix(history, index, weights)
-        if (
-            history.about.groups is not None and index == last
-        ):  # training is over: the N best heads are kept
-            edges = np.eye(history.n_groups)[history.probabilities[-1].argmax(-1)]
-        self.head_graph.show(edges, history.closed_branches(index))
-        # a closed session was replaced by its cell, and its figure is on its way off the page
-        is_shown = session is None or session.state != "closed"
-        if is_shown and (self._drawn or time.monotonic() > self._patience):
-            self._update_figure(self.figure, index)
-            if not isinstance(self.figure.comm, DummyComm):
-                self._sent = time.monotonic()
+        choice, closed = self.matrix.value, history.closed_branches(index)
+        weights = compute_matrix(history, index, "E[Z]" if choice == "E[Z]" else "probabilities")
+        self.head_graph.show(weights, closed, history.about.groups is not None and index == last)
+        numbers, most = weights, None
+        if choice == "loss":
+            numbers, most = compute_matrix(history, index, choice), compute_loss_range(history)
+        title = f"{choice} · step {history.steps[index] if len(history) else 0}"
+        self.matrix.show(numbers, history.task_names, closed, title=title, loss_range=most)
+        n_steps = None if session is None else session.n_steps
+        is_new = self.curves.show(history, index, self.task.value, n_steps)
+        if is_new and not isinstance(self.curves.comm, DummyComm):  # without a browser none answers
+            self._sent = time.monotonic()
 
         state, error, n_groups, line = "recorded", "", None, history.about.config
         if session is not None:
@@ -327,19 +315,15 @@ class Dashboard:
             if state == "pretraining":
                 state = f"pretraining Naive MTL, step {session.pretrained}"
         error = self._error or error
-        self.state.value = f'<b role="status">{html.escape(str(state))}</b>'
+        self.state.value = state
         self.numbers.value = _describe(history, index, n_groups)
         self.error.value = _alert(error) if error else ""
         hint = 'title="the run as one line: click and copy" style="user-select:all"'
         self.config_line.value = f"<code {hint}>{html.escape(line)}</code>"
-
-
-def _close_all() -> None:
-    for dashboard in tuple(_dashboards.values()):
-        dashboard.close()
-
-
-atexit.register(_close_all)  # a painter that outlives the interpreter takes it down
+        moving = state in ("running", "pretraining") or self.play.value
+        if not moving or time.monotonic() - self._renewed > RENEW_STILL_EVERY:
+            self._renewed = time.monotonic()
+            self._renew_still()
 
 
 def _labelled(description: str, width: str) -> dict[str, Any]:

@@ -1,29 +1,11 @@
 // Draws K branches and N tasks as one SVG: an edge is as thick as its probability, and gone when its
-// head is pruned; a closed branch stays as a ghost. It reads a model with get/on only, so a notebook and a
-// replay page share it.
+// head is pruned; a closed branch stays as a ghost. A run that is over is drawn as trained or, if asked, pruned.
+// It uses a model's get, set and on only, so a notebook and a replay page share it.
 
-const SVG = "http://www.w3.org/2000/svg";
-// colour, ink on that colour, dash in line widths: the order of GROUP_COLOURS and GROUP_DASHES in plots/style.py
-const STYLE = [
-  ["#0072B2", "#fff", []], ["#E69F00", "#000", [2, 0.8]], ["#009E73", "#000", [0, 1.9]],
-  ["#CC79A7", "#000", [2, 0.8, 0.6, 0.8]], ["#56B4E9", "#000", [4, 0.9]], ["#D55E00", "#000", [4, 0.9, 0.6, 0.9]],
-  ["#767676", "#fff", [1, 0.5]], ["#F0E442", "#000", [0, 2.8]],
-];
-// as group_style in plots/style.py: from group 8 on colours come again, with another dash and a square node
-const style = (k) => [...STYLE[k % 8].slice(0, 2), STYLE[(k + 5 * Math.floor(k / 8)) % 8][2]];
 const SETTLED = 0.6; // from here on a task is drawn next to its group
+const DECIDED = 0.9; // what the words beside it call settled: pruning hides no doubt below that
 const MANY = 16; // tasks; beyond, rows are low and the picture is narrow, so that 40 fit a laptop's screen
 const EASE_MS = 350;
-
-function add(parent, name, attributes = {}) {
-  const node = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  return parent.appendChild(node);
-}
-
-function argmax(row) {
-  return row.reduce((best, p, k) => (p > row[best] ? k : best), 0);
-}
 
 /** Row of every task from top to bottom: settled tasks gather by group, the others in order amid them. */
 function places(rows, sorted) {
@@ -38,12 +20,17 @@ function places(rows, sorted) {
   return place;
 }
 
+/** The best head of every task alone, at the weight it was trained to. */
+function prune(rows) {
+  return rows.map((row) => row.map((w, k) => (k === argmax(row) ? w : 0)));
+}
+
 /** One sentence for a screen reader. */
-function describe(tasks, rows, closed) {
+function describe(tasks, rows, closed, least) {
   const groups = {};
   rows.forEach((row, n) => {
     const k = argmax(row);
-    const where = row[k] >= SETTLED ? `group ${k}` : "undecided";
+    const where = row[k] >= least ? `group ${k}` : "undecided";
     (groups[where] ??= []).push(tasks[n]);
   });
   const parts = Object.entries(groups).map(([g, names]) => `${g}: ${names.join(", ")}`);
@@ -53,6 +40,9 @@ function describe(tasks, rows, closed) {
 
 function render({ model, el }) {
   const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
+  const box = add(el, "fieldset", { class: "dmtg-choice" });
+  add(box, "legend", {}, "heads");
+  const inputs = offer(box, model, "pruned", [[false, "as trained"], [true, "pruned"]]);
   const svg = add(el, "svg", { class: "dmtg-head-graph", role: "img" });
   let scene = null; // nodes of the current N x K
   let shown = null; // what is on the screen: {p: rows, y: places, open: 1 or, for a closed branch, 0}
@@ -78,7 +68,7 @@ function render({ model, el }) {
     const taskY = (row) => top + ((row + 0.5) * span) / N;
     for (const [at, text] of [[x.stem, "stem"], [x.branch, "branches"], [x.task + 8, "tasks"]]) {
       const anchor = at === x.task + 8 ? "start" : "middle";
-      add(svg, "text", { x: at, y: 15, class: "head", "text-anchor": anchor }).textContent = text;
+      add(svg, "text", { x: at, y: 15, class: "head", "text-anchor": anchor }, text);
     }
     const middle = top + span / 2;
     const trunks = add(svg, "g"), edges = add(svg, "g"), nodes = add(svg, "g");
@@ -92,19 +82,16 @@ function render({ model, el }) {
       });
       const ghost = add(nodes, "g", { transform: `translate(${x.branch} ${y})`, class: "ghost" });
       add(ghost, "circle", { r: 9 });
-      add(ghost, "text", { y: 4 }).textContent = k;
+      add(ghost, "text", { y: 4 }, `${k}`);
       const g = add(nodes, "g", { class: "branch" });
       add(g, "rect", { x: -17, y: -17, width: 34, height: 34, rx: k < 8 ? 17 : 7, fill: colour });
-      const number = add(g, "text", { y: 6, class: "number" });
-      number.style.fill = ink;
-      number.textContent = k;
+      add(g, "text", { y: 6, class: "number" }, `${k}`).style.fill = ink;
       branches.push({ y, trunk, g, ghost });
     }
     const rows = tasks.map((name, n) => {
       const g = add(nodes, "g");
       const dot = add(g, "circle", { cx: x.task, cy: 0, r: Math.min(6, rowHeight * 0.3) });
-      const label = add(g, "text", { x: x.task + 12, y: font * 0.35, "font-size": font, class: "task" });
-      label.textContent = name; // text, never markup
+      const label = add(g, "text", { x: x.task + 12, y: font * 0.35, "font-size": font, class: "task" }, name);
       if (lengths[n] > room) {
         label.setAttribute("textLength", room);
         label.setAttribute("lengthAdjust", "spacingAndGlyphs");
@@ -143,11 +130,11 @@ function render({ model, el }) {
         line.setAttribute("stroke-dasharray", dash.map((d) => (d * Math.max(thick, 2.2)).toFixed(1)).join(" "));
         line.setAttribute("stroke-opacity", (haze + (0.96 - haze) * weight ** 0.8).toFixed(3));
       });
-      const settled = p[n][best] >= SETTLED;
+      const alone = p[n].filter((weight) => weight > 0).length === 1; // every other head is pruned
+      const settled = p[n][best] >= (alone ? DECIDED : SETTLED), percent = `${best}: ${Math.round(100 * p[n][best])}%`;
       row.dot.setAttribute("class", settled ? "" : "undecided");
       row.dot.setAttribute("fill", settled ? style(best)[0] : "");
-      const alone = p[n].filter((weight) => weight > 0).length === 1; // every other head is pruned
-      row.percent.textContent = alone ? `→ ${best}` : `${best}: ${Math.round(100 * p[n][best])}%`;
+      row.percent.textContent = alone ? (settled ? `→ ${best}` : `→ ${percent}`) : percent;
       row.percent.setAttribute("opacity", (0.75 + 0.25 * p[n][best]).toFixed(2));
     });
     branches.forEach(({ trunk, g, ghost, y }, k) => {
@@ -185,8 +172,11 @@ function render({ model, el }) {
     if (!scene || scene.K !== K || tasks.join("\n") !== scene.tasks.join("\n")) build(tasks, K);
     const closed = model.get("closed").filter((k) => k < K);
     const open = rows[0].map((_, k) => (closed.includes(k) ? 0 : 1));
-    goal = { p: rows, y: places(rows, model.get("sorted")), open };
-    svg.setAttribute("aria-label", describe(tasks, rows, closed));
+    const finished = model.get("finished"), pruned = finished && model.get("pruned");
+    box.hidden = !finished; // before that there is nothing to prune
+    for (const input of inputs) input.update();
+    goal = { p: pruned ? prune(rows) : rows, y: places(rows, model.get("sorted")), open };
+    svg.setAttribute("aria-label", describe(tasks, rows, closed, pruned ? DECIDED : SETTLED));
     if (frame) cancelAnimationFrame(frame);
     frame = 0;
     if (!shown || calm.matches || document.hidden) {
@@ -198,20 +188,9 @@ function render({ model, el }) {
     }
   }
 
-  const names = ["tasks", "probabilities", "closed", "sorted"];
-  for (const name of names) model.on(`change:${name}`, update);
-  update();
-  // The figure beside this graph follows the window alone: when a side bar opens, it has to be told.
-  let telling = 0;
-  const watcher = new ResizeObserver(() => {
-    clearTimeout(telling);
-    telling = setTimeout(() => window.dispatchEvent(new Event("resize")), 150);
-  });
-  watcher.observe(el);
+  const unfollow = follow(model, ["tasks", "probabilities", "closed", "sorted", "finished", "pruned"], update);
   return () => {
-    watcher.disconnect();
-    clearTimeout(telling);
-    for (const name of names) model.off(`change:${name}`, update);
+    unfollow();
     if (frame) cancelAnimationFrame(frame);
   };
 }

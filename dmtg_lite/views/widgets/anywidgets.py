@@ -1,0 +1,168 @@
+"""What the dashboard draws itself: only traits here, the drawing is in the .js beside.
+
+Every picture is a function of its synced traits, so a page that is loaded again, or a second view,
+shows what the kernel has. The replay page shares the drawing of all but the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import anywidget
+import numpy as np
+import traitlets
+
+from dmtg_lite.runs.history import History
+from dmtg_lite.views.plots import MATRICES
+from dmtg_lite.views.plots.curves import entropy_lines, loss_lines, probability_lines
+from dmtg_lite.views.plots.dashboard import curve_titles
+
+HERE = Path(__file__).parent
+
+
+def _read(name: str) -> str:
+    return (HERE / name).read_text(encoding="utf-8")
+
+
+def _module(name: str) -> str:
+    """What a browser loads: one text, since a module cannot import from a notebook."""
+    return _read("common.js") + _read(name)
+
+
+class HeadGraph(anywidget.AnyWidget):
+    """Who trains whom, as a picture that can be watched.
+
+    Args:
+        tasks: N task names.
+        probabilities: (N, K) as nested lists: softmax(S) or E[Z]; exactly 0 is a head that is gone,
+            which disappears. Set it with `show`.
+        closed: Numbers of the branches that have closed: a dashed ghost stays in their place.
+        sorted: Whether settled tasks gather next to their group.
+        finished: Whether training is over, so that pruning can be looked at.
+        pruned: Whether a finished run is drawn with the best head of every task alone. A task that
+            is not settled stays hollow then, with its percentage.
+    """
+
+    _esm = _module("head_graph.js")
+    _css = _read("widgets.css")
+
+    tasks = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    probabilities = traitlets.List(traitlets.List(traitlets.Float())).tag(sync=True)
+    closed = traitlets.List(traitlets.Int()).tag(sync=True)
+    sorted = traitlets.Bool(True).tag(sync=True)
+    finished = traitlets.Bool(False).tag(sync=True)
+    pruned = traitlets.Bool(False).tag(sync=True)
+
+    def show(self, matrix: np.ndarray, closed: Sequence[int] = (), finished: bool = False) -> None:
+        """Show an (N, K) matrix; three decimals travel, and what is there never rounds to gone."""
+        matrix = np.nan_to_num(np.asarray(matrix, np.float64))
+        rows = np.where(matrix > 0, np.maximum(matrix.round(3), 0.001), 0.0).tolist()
+        with self.hold_sync():  # one message: edges must not leave before their branch closes
+            self.closed, self.finished, self.probabilities = list(closed), finished, rows
+
+
+class Matrix(anywidget.AnyWidget):
+    """An (N, K) picture as a table, with a choice of what it shows.
+
+    Args:
+        value: What is chosen: probabilities, E[Z] or loss.
+        has_losses: Whether the last can be chosen; an old recording holds none.
+        has_choice: Whether there is anything to choose.
+        shown: Tasks, numbers and the rest in one piece, so that they fit; set it with `show`.
+    """
+
+    _esm = _module("matrix.js")
+    _css = _read("widgets.css")
+
+    value = traitlets.Enum(MATRICES, MATRICES[0]).tag(sync=True)
+    has_losses = traitlets.Bool(True).tag(sync=True)
+    has_choice = traitlets.Bool(True).tag(sync=True)
+    shown = traitlets.Dict().tag(sync=True)
+
+    def show(
+        self,
+        matrix: np.ndarray,
+        tasks: Sequence[str],
+        closed: Sequence[int] = (),
+        *,
+        title: str = "",
+        loss_range: float | None = None,
+    ) -> None:
+        """Show an (N, K) matrix; NaN, and all of a closed branch, is a head that is not there.
+
+        ``loss_range`` makes its numbers losses: the darkest shade is so far above a row's best.
+        """
+        matrix = np.asarray(matrix, np.float64)
+        gone = np.isnan(matrix) | np.isin(np.arange(matrix.shape[1]), closed)
+        numbers = np.where(gone, None, matrix.round(4).astype(object)).tolist()
+        shown: dict[str, Any] = {"tasks": list(tasks), "numbers": numbers, "title": title}
+        shown |= {"closed": list(closed), "is_loss": loss_range is not None}
+        self.shown = shown | {"loss_range": max(loss_range or 0.0, 1e-6)}
+
+
+class Curves(anywidget.AnyWidget):
+    """Probabilities of a task, losses and entropy over the steps, with a line at the step in view.
+
+    Args:
+        shown: Charts and their lines in one piece; set it with `show`.
+        drawn: The number of the picture that a browser has drawn last, see ``shown["frame"]``.
+    """
+
+    _esm = _module("curves.js")
+    _css = _read("widgets.css")
+
+    shown = traitlets.Dict().tag(sync=True)
+    drawn = traitlets.Int(0).tag(sync=True)
+
+    def show(self, history: History, index: int, task: str, n_steps: int | None = None) -> bool:
+        """Show a run and mark one of its records; whether that is another picture than before."""
+        losses, (entropy, ceiling) = loss_lines(history, task), entropy_lines(history)
+        dotted = {"dotted": True, "stairs": True, "width": 1.5}
+        p = [_line(line, k=k) for k, line in enumerate(probability_lines(history, task))]
+        charts: list[dict[str, Any]] = [
+            {"top": 1.03, "lines": p},
+            {"top": 1e-6, "lines": [_line(line, width=line["line"]["width"]) for line in losses]},
+            {"top": 1.05, "lines": [_line(entropy)]},
+        ]
+        if history.closings:
+            charts[2]["lines"].append(_line(ceiling, **dotted))
+        values = [v for line in charts[1]["lines"] for v in line["y"] if v is not None]
+        charts[1]["top"] = 1.05 * max(values, default=1.0) or 1.0
+        for chart, title in zip(charts, curve_titles(history, task), strict=True):
+            chart["title"] = title
+        steps = np.asarray(entropy["x"]).astype(int).tolist()
+        now, last = (int(history.steps[i]) for i in (index, -1)) if len(history) else (0, 1)
+        shown = {"charts": charts, "steps": steps, "at": now, "end": n_steps or max(last, 1)}
+        shown["closings"] = [closing["step"] for closing in history.closings]
+        before = self.shown.get("frame", 0)
+        if shown | {"frame": before} == self.shown:
+            return False
+        self.shown = shown | {"frame": before + 1}
+        return True
+
+
+def _line(trace: dict[str, Any], **style: Any) -> dict[str, Any]:
+    """A line of `plots.curves` as it travels; None, where there is nothing, is a gap."""
+    y = np.asarray(trace["y"], np.float64)
+    finite = np.isfinite(y)
+    return {"y": np.where(finite, y.round(4).astype(object), None).tolist(), **style}
+
+
+class Status(anywidget.AnyWidget):
+    """What the run does, in words, and whether the kernel is still heard.
+
+    Args:
+        value: The words.
+        beat: Another number every few seconds: a view that misses it says so, because it would go
+            on showing "running" after its kernel was restarted.
+        still: Name of the still picture that stands in for the view where it is not alive.
+    """
+
+    _esm = _module("status.js")
+    _css = _read("widgets.css")
+
+    value = traitlets.Unicode("").tag(sync=True)
+    beat = traitlets.Int(0).tag(sync=True)
+    still = traitlets.Unicode("").tag(sync=True)

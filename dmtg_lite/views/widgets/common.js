@@ -1,0 +1,48 @@
+// What the pictures share: it stands in front of each of them, in a notebook and in a replay page.
+
+const SVG = "http://www.w3.org/2000/svg";
+// colour, ink on that colour, dash in line widths: the order of GROUP_COLOURS and GROUP_DASHES in plots/style.py
+const STYLE = [
+  ["#0072B2", "#fff", []], ["#E69F00", "#000", [2, 0.8]], ["#009E73", "#000", [0, 1.9]],
+  ["#CC79A7", "#000", [2, 0.8, 0.6, 0.8]], ["#56B4E9", "#000", [4, 0.9]], ["#D55E00", "#000", [4, 0.9, 0.6, 0.9]],
+  ["#767676", "#fff", [1, 0.5]], ["#F0E442", "#000", [0, 2.8]],
+];
+// as group_style in plots/style.py: from group 8 on colours come again, with another dash and a square node
+const style = (k) => [...STYLE[k % 8].slice(0, 2), STYLE[(k + 5 * Math.floor(k / 8)) % 8][2]];
+
+/** A new last child: SVG within SVG, else HTML. Text is text, never markup. */
+function add(parent, name, attributes = {}, text = "") {
+  const isSvg = name === "svg" || parent.namespaceURI === SVG;
+  const node = parent.appendChild(isSvg ? document.createElementNS(SVG, name) : document.createElement(name));
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  if (text) node.textContent = text;
+  return node;
+}
+
+function argmax(row) {
+  return row.reduce((best, p, k) => (p > row[best] ? k : best), 0);
+}
+
+/** Radio buttons for one trait; gives them, and whoever listens to the trait checks the right one. */
+function offer(box, model, trait, choices) {
+  const name = `dmtg-${Math.random()}`;
+  return choices.map(([value, words]) => {
+    const label = add(box, "label"), input = add(label, "input", { type: "radio", name });
+    label.append(` ${words}`);
+    input.addEventListener("change", () => {
+      model.set(trait, value);
+      model.save_changes();
+    });
+    input.update = () => (input.checked = model.get(trait) === value);
+    return input;
+  });
+}
+
+/** Calls `update` now and whenever one of the traits changes; gives what undoes that. */
+function follow(model, traits, update) {
+  for (const trait of traits) model.on(`change:${trait}`, update);
+  update();
+  return () => {
+    for (const trait of traits) model.off(`change:${trait}`, update);
+  };
+}

@@ -1,0 +1,82 @@
+// The N x K picture as a table of coloured numbers, with a choice of what it shows and a line that says how to
+// read it. It uses a model's get, set and on only, so a notebook and a replay page share it.
+
+const READ_AS = {
+  "probabilities": "softmax(S): which group wins a draw",
+  "E[Z]": "mean draw at this tau: what a task really sends to each branch",
+  "loss": "of each head: bold is the row's best, and S moves away from the dark ones",
+};
+const NO_LOSSES = "this recording holds no losses";
+const CIVIDIS = ["#00204D", "#00306F", "#3F476B", "#5F5C6D", "#7C7B78", "#968F77", "#B6A56B", "#D9BE54", "#FDEA45"];
+// LOSS_COLOURS of plots/matrix.py: pale is the row's best, dark costs most
+const LOSSES = ["#FFEFE0", "#FDCFA5", "#F8A566", "#E0742E", "#B04A12", "#7A2C08", "#471500"];
+
+/** Colour of a number from 0 to 1, and the ink that is read on it. */
+function colours(scale, w) {
+  const at = w * (scale.length - 1), i = Math.min(Math.floor(at), scale.length - 2);
+  const part = (text, j) => parseInt(text.slice(1 + 2 * j, 3 + 2 * j), 16);
+  const rgb = [0, 1, 2].map((j) => Math.round(part(scale[i], j) + (part(scale[i + 1], j) - part(scale[i], j)) * (at - i)));
+  const light = rgb.reduce((sum, c, j) => sum + [0.2126, 0.7152, 0.0722][j] * (c / 255) ** 2.2, 0);
+  return [`rgb(${rgb.join(" ")})`, light > 0.18 ? "#000" : "#fff"];
+}
+
+function render({ model, el }) {
+  const box = add(el, "fieldset", { class: "dmtg-choice" });
+  add(box, "legend", {}, "matrix");
+  const inputs = offer(box, model, "value", Object.keys(READ_AS).map((value) => [value, value]));
+  const note = add(box, "small"), words = add(box, "p");
+  const table = add(el, "table", { class: "dmtg-heat" }), caption = table.createCaption();
+  let columns = [], cells = [], built = "";
+
+  function build(tasks, K) {
+    table.createTHead().replaceChildren();
+    for (const body of [...table.tBodies]) body.remove();
+    table.className = `dmtg-heat ${tasks.length > 32 ? "dmtg-tiny" : tasks.length > 12 || K > 8 ? "dmtg-small" : ""}`;
+    const head = table.tHead.insertRow(), body = table.createTBody(), narrow = K > 4;
+    add(head, "th", {}, narrow ? "group" : "");
+    columns = Array.from({ length: K }, (_, k) => add(head, "th", { scope: "col" }, narrow ? `${k}` : `group ${k}`));
+    cells = tasks.map((name) => {
+      const row = body.insertRow();
+      add(row, "th", { scope: "row" }, name);
+      return columns.map(() => row.insertCell());
+    });
+  }
+
+  function paint(cell, number, best, range, isLoss) {
+    const gone = number === null;
+    const shade = isLoss ? Math.sqrt(Math.min(1, (number - best) / range)) : number; // as in plots/matrix.py
+    const [fill, ink] = gone ? ["", ""] : colours(isLoss ? LOSSES : CIVIDIS, shade);
+    cell.className = gone ? "closed" : isLoss && number === best ? "best" : "";
+    cell.style.background = fill;
+    cell.style.color = ink;
+    cell.textContent = (number ?? 0).toFixed(2); // of a head that is gone too, so that no column moves
+  }
+
+  function update() {
+    const { tasks, numbers, closed = [], title = "", loss_range = 1, is_loss } = model.get("shown");
+    const lacking = !model.get("has_losses"), value = model.get("value");
+    box.hidden = !model.get("has_choice");
+    for (const input of inputs) input.update();
+    inputs.at(-1).disabled = lacking;
+    note.textContent = lacking ? NO_LOSSES : "";
+    words.textContent = READ_AS[value];
+    if (!tasks) return;
+    const K = numbers[0].length, shape = JSON.stringify([K, tasks]);
+    if (built !== shape) build(tasks, K);
+    built = shape;
+    columns.forEach((th, k) => {
+      th.className = closed.includes(k) ? "closed" : "";
+      th.setAttribute("aria-label", `group ${k}${closed.includes(k) ? ", closed" : ""}`);
+    });
+    numbers.forEach((row, n) => {
+      const best = Math.min(...row.filter((number) => number !== null));
+      row.forEach((number, k) => paint(cells[n][k], number, best, loss_range, is_loss));
+    });
+    caption.textContent = title;
+    table.setAttribute("aria-label", title || value);
+  }
+
+  return follow(model, ["shown", "value", "has_losses", "has_choice"], update);
+}
+
+export default { render };
