@@ -1,7 +1,8 @@
-"""A JupyterLab of its own on a free port with nothing of the user's in it."""
+"""A JupyterLab of its own on a free port with nothing of the user's in it, and a visit to it."""
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import socket
@@ -14,7 +15,96 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from playwright.sync_api import Locator, Page
+
 ROOT = Path(__file__).parents[2]
+CELLS = ".dmtg-heat tbody tr"
+
+
+class Visit:
+    """One notebook open in Lab, and the few things a person does with it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.state = page.locator('b[role="status"]')
+
+    def open(self, address: str) -> None:
+        self.page.goto(address)
+        self.wait_for_kernel()
+
+    def reload(self) -> None:
+        """F5; the question whether to leave an unsaved page is answered with yes."""
+        self.page.once("dialog", lambda dialog: dialog.accept())
+        self.page.reload()
+        self.wait_for_kernel()
+
+    def wait_for_kernel(self) -> None:
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
+        self.page.wait_for_function(
+            "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
+            timeout=90_000,
+        )
+
+    def button(self, text: str) -> Locator:
+        return self.page.locator("button.widget-button", has_text=text)
+
+    def handle(self, label: str) -> Locator:
+        """The part of a slider that takes the keyboard."""
+        return self.page.locator(".widget-hslider", has_text=label).locator(".noUi-handle")
+
+    def words(self, text: str) -> Locator:
+        """Words above the pictures; the still that the notebook keeps says them too, unseen."""
+        return self.page.locator(".widget-html-content", has_text=text)
+
+    def heat_map(self) -> list[list[str]]:
+        """The numbers in the matrix, as they stand on the page."""
+        return self.page.evaluate(
+            f"[...document.querySelectorAll('{CELLS}')].map(row =>"
+            " [...row.querySelectorAll('td')].map(cell => cell.textContent))"
+        )
+
+    def wait_for_heat_map(self, expression: str, seconds: float = 30) -> None:
+        """Until the page's numbers are those of a Python expression in the kernel."""
+        end = time.monotonic() + seconds
+        text = f"[[f'{{p:.2f}}' for p in row] for row in {expression}]"
+        while (there := self.heat_map()) != (here := self.ask(text)):
+            assert time.monotonic() < end, (there, here)
+            time.sleep(0.2)
+
+    def ask(self, expression: str) -> object:
+        """The value of a Python expression in the notebook's kernel."""
+        reply = self.page.evaluate(
+            """async (code) => {
+                const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                const request = {code: "pass", user_expressions: {value: code}};
+                const reply = await kernel.requestExecute(request).done;
+                return reply.content.user_expressions.value;
+            }""",
+            f"__import__('json').dumps({expression})",
+        )
+        assert reply["status"] == "ok", reply
+        return json.loads(ast.literal_eval(reply["data"]["text/plain"]))
+
+    def ask_until(self, expression: str, seconds: float = 30) -> None:
+        end = time.monotonic() + seconds
+        while not self.ask(expression):
+            assert time.monotonic() < end, f"never came true: {expression}"
+            time.sleep(0.1)
+
+    def run_cells(self, containing: tuple[str, ...]) -> None:
+        self.page.evaluate(
+            """async (texts) => {
+                const notebook = jupyterapp.shell.currentWidget.content;
+                for (const [i, cell] of notebook.widgets.entries()) {
+                    const source = cell.model.sharedModel.getSource();
+                    const isWanted = texts.some((text) => source.includes(text));
+                    if (cell.model.type !== "code" || !isWanted) continue;
+                    notebook.activeCellIndex = i;
+                    await jupyterapp.commands.execute("notebook:run-cell");
+                }
+            }""",
+            list(containing),
+        )
 
 
 @contextmanager

@@ -5,8 +5,6 @@ The tests follow one visit in order: run all, Start, turn, Pause, Step, scrub, R
 
 from __future__ import annotations
 
-import ast
-import json
 import os
 import shutil
 import time
@@ -14,78 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import ROOT, run_lab
-from playwright.sync_api import Locator, Page, expect
+from lab import CELLS, ROOT, Visit, run_lab
+from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
 NOTEBOOK = ROOT / "notebooks" / "00_start_here.ipynb"
-CELLS = ".dmtg-heat tbody tr"
-
-
-class Visit:
-    """One notebook open in Lab, and the few things a person does with it."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.state = page.locator('b[role="status"]')
-
-    def button(self, text: str) -> Locator:
-        return self.page.locator("button.widget-button", has_text=text)
-
-    def handle(self, label: str) -> Locator:
-        """The part of a slider that takes the keyboard."""
-        return self.page.locator(".widget-hslider", has_text=label).locator(".noUi-handle")
-
-    def heat_map(self) -> list[list[str]]:
-        """The numbers in the matrix, as they stand on the page."""
-        return self.page.evaluate(
-            f"[...document.querySelectorAll('{CELLS}')].map(row =>"
-            " [...row.querySelectorAll('td')].map(cell => cell.textContent))"
-        )
-
-    def wait_for_heat_map(self, expression: str, seconds: float = 30) -> None:
-        """Until the page's numbers are those of a Python expression in the kernel."""
-        end = time.monotonic() + seconds
-        text = f"[[f'{{p:.2f}}' for p in row] for row in {expression}]"
-        while (there := self.heat_map()) != (here := self.ask(text)):
-            assert time.monotonic() < end, (there, here)
-            time.sleep(0.2)
-
-    def ask(self, expression: str) -> object:
-        """The value of a Python expression in the notebook's kernel."""
-        reply = self.page.evaluate(
-            """async (code) => {
-                const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
-                const request = {code: "pass", user_expressions: {value: code}};
-                const reply = await kernel.requestExecute(request).done;
-                return reply.content.user_expressions.value;
-            }""",
-            f"__import__('json').dumps({expression})",
-        )
-        assert reply["status"] == "ok", reply
-        return json.loads(ast.literal_eval(reply["data"]["text/plain"]))
-
-    def ask_until(self, expression: str, seconds: float = 30) -> None:
-        end = time.monotonic() + seconds
-        while not self.ask(expression):
-            assert time.monotonic() < end, f"never came true: {expression}"
-            time.sleep(0.1)
-
-    def run_cells(self, containing: tuple[str, ...]) -> None:
-        self.page.evaluate(
-            """async (texts) => {
-                const notebook = jupyterapp.shell.currentWidget.content;
-                for (const [i, cell] of notebook.widgets.entries()) {
-                    const source = cell.model.sharedModel.getSource();
-                    const isWanted = texts.some((text) => source.includes(text));
-                    if (cell.model.type !== "code" || !isWanted) continue;
-                    notebook.activeCellIndex = i;
-                    await jupyterapp.commands.execute("notebook:run-cell");
-                }
-            }""",
-            list(containing),
-        )
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +26,13 @@ def visit(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visi
     (home / "work").mkdir()
     shutil.copy(NOTEBOOK, home / "work" / "00.ipynb")
     with run_lab(home) as address:
-        page.goto(address.format("00.ipynb"))
-        page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
-        page.wait_for_function(
-            "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
-            timeout=90_000,
-        )
+        visit = Visit(page)
+        visit.open(address.format("00.ipynb"))
         page.evaluate("jupyterapp.commands.execute('application:toggle-left-area')")
         page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")
         page.wait_for_selector(CELLS, timeout=120_000)
         page.wait_for_selector(".dmtg-head-graph .edge", timeout=60_000, state="attached")
-        yield Visit(page)
+        yield visit
 
 
 def test_start_moves_heat_map_and_head_graph(visit: Visit) -> None:
@@ -173,7 +101,7 @@ def test_step_is_one_step(visit: Visit) -> None:
     """One click, one record more, and the page says which."""
     size = visit.ask("len(session.history)")
     visit.button("Step").click()
-    expect(visit.page.get_by_text(f"step {size + 1} of {size + 1}")).to_be_visible()
+    expect(visit.words(f"step {size + 1} of {size + 1}")).to_be_visible()
     assert visit.ask("len(session.history)") == size + 1
     assert visit.ask("session.state") == "paused"
 
@@ -183,13 +111,13 @@ def test_scrub_shows_the_past(visit: Visit) -> None:
     newest = visit.heat_map()
     visit.handle("scrub").focus()
     visit.page.keyboard.press("Home")
-    expect(visit.page.get_by_text("step 1 of")).to_be_visible()
+    expect(visit.words("step 1 of")).to_be_visible()
     visit.wait_for_heat_map("session.history.probabilities[0]")
     assert visit.heat_map() != newest
     visit.handle("scrub").focus()
     visit.page.keyboard.press("End")
     size = visit.ask("len(session.history)")
-    expect(visit.page.get_by_text(f"step {size} of {size}")).to_be_visible()
+    expect(visit.words(f"step {size} of {size}")).to_be_visible()
     visit.wait_for_heat_map("session.history.probabilities[-1]")
 
 
@@ -226,7 +154,7 @@ def test_reset_with_spare_branches(visit: Visit) -> None:
     choice.select_option("as many as K")
     visit.button("Reset").click()
     expect(nodes).to_have_count(8)
-    expect(visit.page.get_by_text("K=4, 8 of 8 branches open")).to_be_visible()
+    expect(visit.words("K=4, 8 of 8 branches open")).to_be_visible()
     choice.select_option("none")
     visit.button("Reset").click()
     expect(nodes).to_have_count(4)

@@ -57,7 +57,7 @@ function render({ model, el }) {
     const picture = model.get("shown");
     box.replaceChildren();
     for (const chart of picture.charts ?? []) drawChart(chart, picture);
-    if (picture.charts) add(box, "p", {}, `step ${picture.at} of ${picture.end}`);
+    if (picture.charts) add(box, "p", {}, `${picture.end} steps`);
     if (model.get("drawn") === picture.frame) return;
     model.set("drawn", picture.frame); // the painter sends the next one when this is on the screen
     model.save_changes();

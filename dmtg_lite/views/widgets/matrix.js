@@ -37,7 +37,7 @@ function render({ model, el }) {
     columns = Array.from({ length: K }, (_, k) => add(head, "th", { scope: "col" }, narrow ? `${k}` : `group ${k}`));
     cells = tasks.map((name) => {
       const row = body.insertRow();
-      add(row, "th", { scope: "row" }, name);
+      add(row, "th", { scope: "row", title: name }, name);
       return columns.map(() => row.insertCell());
     });
   }
