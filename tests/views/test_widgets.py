@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import ipywidgets
 import numpy as np
 import pytest
 
@@ -209,21 +210,42 @@ def test_names_from_data_are_escaped(replayed: Dashboard) -> None:
     assert html.escape(EVIL) in replayed.draw_still()
 
 
-def test_a_cell_run_again_leaves_one_painter_and_closes_the_old_widgets() -> None:
-    """Three dashboards of a name: one painting thread, one training thread, old widgets gone."""
-    boxes = []
-    for _ in range(3):
-        session = LiveSession(FACES, config=CONFIG, name="again", steps_per_second=20)
+def test_a_cell_run_again_leaves_one_painter_and_no_widget_more() -> None:
+    """Three dashboards of a name: one thread each that paints and trains, the same widgets."""
+    alive, counts, boxes = ipywidgets.widgets.widget._instances, [], []
+    before = set(alive)
+    for n_groups in (3, 5, 3):
+        session = LiveSession(FACES, n_groups, config=CONFIG, name="again", steps_per_second=20)
         dashboard = Dashboard(session, name="again")
+        counts.append(len(alive))
         boxes.append(dashboard.widget)
+        assert np.shape(numbers(dashboard)) == (6, n_groups)
+        assert dashboard.n_groups.value == n_groups
         session.start()
-    counts = [
-        sum(t.name == name for t in threading.enumerate()) for name in ("dmtg-train", "dmtg-paint")
-    ]
-    assert counts == [1, 1]
-    assert [box.comm is None for box in boxes] == [True, True, False]
+    names = [thread.name for thread in threading.enumerate()]
+    assert (names.count("dmtg-train"), names.count("dmtg-paint")) == (1, 1)
+    assert counts[0] == counts[1] == counts[2]
+    assert boxes[0] is boxes[2]
+    dashboard.matrix.value = "E[Z]"
+    dashboard.head_graph.pruned = True
+    dashboard = Dashboard(session.history, name="again")  # without buttons
+    assert len(alive) < counts[0]
+    assert (dashboard.matrix.value, dashboard.head_graph.pruned) == ("probabilities", False)
     dashboard.close()
     session.close()
+    assert set(alive) == before
+
+
+def test_the_one_before_has_no_hand_in_it_any_more(history: History) -> None:
+    """Closed late, or clicked while it was alive, an old dashboard changes nothing."""
+    with live(name="again") as (session, old):
+        new = Dashboard(session, name="again")
+        old.close()
+        assert new.widget.comm is not None
+        new.step.click()
+        session.wait(20)
+        assert len(session.history) == 1
+        new.close()
 
 
 def test_a_teacher_can_hide_controls(history: History) -> None:

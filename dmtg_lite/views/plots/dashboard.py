@@ -27,8 +27,8 @@ LEGEND = {**ABOVE, "y": 0.995, "x": 0.505}  # between the right title and its cu
 def make_dashboard(n_groups: int = 8) -> go.Figure:
     """The empty combined figure: heat map on the left; probabilities, losses, entropy on the right.
 
-    Fill it with `update_dashboard`. It holds lines for at least 8 groups, so that a run with another
-    K is shown by the same figure.
+    Fill it with `update_dashboard`. It holds lines for at least 8 groups, so that a run with
+    another K is shown by the same figure.
     """
     grid: dict[str, Any] = {"rows": 3, "cols": 2, "shared_xaxes": True, "subplot_titles": [" "] * 4}
     grid |= {"specs": [[{"rowspan": 3}, {}], [None, {}], [None, {}]], "column_widths": [0.46, 0.54]}

@@ -246,7 +246,11 @@ def plot_temperature(
     views = compute_temperature_views(logits, tau, seed=seed)
     names = name_tasks(task_names, len(views[0]))
     fig = load_plotly().subplots.make_subplots(
-        rows=1, cols=3, subplot_titles=TEMPERATURE_TITLES, shared_yaxes=True, horizontal_spacing=0.04
+        rows=1,
+        cols=3,
+        subplot_titles=TEMPERATURE_TITLES,
+        shared_yaxes=True,
+        horizontal_spacing=0.04,
     )
     for column, view in enumerate(views, 1):
         fig.add_trace(weight_traces(view, names)[0], 1, column)

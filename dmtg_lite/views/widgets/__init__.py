@@ -19,8 +19,8 @@ _HOME = {
 
 if TYPE_CHECKING:
     from dmtg_lite.views.replay import write_replay
-    from dmtg_lite.views.widgets.dashboard import Dashboard
     from dmtg_lite.views.widgets.anywidgets import HeadGraph
+    from dmtg_lite.views.widgets.dashboard import Dashboard
     from dmtg_lite.views.widgets.tau_explorer import TauExplorer
 
 

@@ -20,7 +20,7 @@ import ipywidgets as widgets
 from comm import DummyComm
 
 from dmtg_lite.runs.history import History
-from dmtg_lite.views.plots import compute_matrix
+from dmtg_lite.views.plots import MATRICES, compute_matrix
 from dmtg_lite.views.plots.matrix import compute_loss_range
 from dmtg_lite.views.widgets.anywidgets import Curves, HeadGraph, Matrix, Status
 from dmtg_lite.views.widgets.shown import Shown, draw_table
@@ -51,7 +51,7 @@ class Dashboard(Shown):
     """Head graph, matrix and curves of a run, with its controls; show it as a cell's last line.
 
     Every control is an attribute (``dashboard.start``, ``dashboard.tau``, ...), so a test or a
-    script can use it without a browser. Another dashboard of the same name closes this one.
+    script can use it without a browser. Another dashboard of the same name takes this one's place.
 
     Args:
         source: A `LiveSession` to steer, or a `History` to replay: then commands and knobs are not
@@ -83,10 +83,10 @@ class Dashboard(Shown):
             self._make_knobs(self.session)
             self.session.listeners.add(self._wake.set)
         self._make_views(self.history, has_choice="matrix" not in hide)
-        self.widget = self._lay_out(hide)
+        self._show(self._lay_out(hide))
         self._paint()
         self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
-        atexit.register(self._stop)  # a painter that outlives the interpreter takes it down
+        atexit.register(self.stop)  # a painter that outlives the interpreter takes it down
         self._thread.start()
 
     @property
@@ -102,13 +102,10 @@ class Dashboard(Shown):
         words = f"<b>{html.escape(self.state.value)}</b> &middot; {self.numbers.value}"
         return f"<p>{words}</p>{draw_table(self.matrix.shown)}<p><small>{STILL_WORDS}</small></p>"
 
-    def close(self) -> None:
-        """End the painter and remove the widgets; a session trains on."""
-        self._stop()
-        atexit.unregister(self._stop)
-        super().close()
-
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End the painter; a session trains on, and the view stays as it is."""
+        super().stop()
+        atexit.unregister(self.stop)
         self._closed.set()
         self._wake.set()
         if self.session is not None:
@@ -132,9 +129,9 @@ class Dashboard(Shown):
             self._wake.set()
 
         if isinstance(widget, widgets.Button):
-            widget.on_click(guarded)
+            self._on_click(widget, guarded)
         else:
-            widget.observe(guarded, names="value")
+            self._observe(widget, guarded)
         return widget
 
     def _make_commands(self, session: LiveSession) -> None:
@@ -151,10 +148,11 @@ class Dashboard(Shown):
             self._following = True
             session.step()
 
+        layout = {"width": "auto", "min_width": "84px"}
+
         def button(text: str, icon: str, tooltip: str, act: Callable[[Any], object]) -> Any:
-            layout = widgets.Layout(width="auto", min_width="84px")
             words = {"description": text, "icon": icon, "tooltip": tooltip}
-            return self._on(widgets.Button(layout=layout, **words), act)
+            return self._on(self._make(text, widgets.Button, layout=layout, **words), act)
 
         self.start = button("Start", "play", "train; after a finished run: reset, train", start)
         self.start.button_style = "success"
@@ -167,72 +165,89 @@ class Dashboard(Shown):
     def _make_knobs(self, session: LiveSession) -> None:
         """What acts at Reset, the speed, and the two knobs that act at the next step."""
         config, k = session.config, session.n_groups
+        limits = {"max": max(8, k), "min": 1, "value": k, "continuous_update": False}
         wide = _labelled("at Reset: groups K", "272px")
-        self.n_groups = widgets.IntSlider(k, 1, max(8, k), continuous_update=False, **wide)
+        self.n_groups = self._make("n_groups", widgets.IntSlider, **limits, **wide)
         spare, wide = config.spare.branches, _labelled("spare branches", "222px")
         wide["tooltip"] = "branches opened beyond K and closed while training; acts at Reset"
         spares = SPARE if spare in SPARE.values() else {**SPARE, str(spare): spare}
-        self.spare = widgets.Dropdown(options=spares, value=spare, **wide)
-        self.seed = widgets.BoundedIntText(session.seed, 0, 2**31 - 1, **_labelled("seed", "110px"))
+        self.spare = self._make("spare", widgets.Dropdown, options=spares, value=spare, **wide)
+        limits = {"max": 2**31 - 1, "min": 0, "value": session.seed}
+        self.seed = self._make(
+            "seed", widgets.BoundedIntText, **limits, **_labelled("seed", "110px")
+        )
         speed, wide = session.steps_per_second or UNSET, _labelled("speed", "170px")
         speeds = SPEEDS if speed in SPEEDS.values() else {f"{speed:g} steps/s": speed, **SPEEDS}
         self.speed = self._on(
-            widgets.Dropdown(options=speeds, value=speed, **wide),
+            self._make("speed", widgets.Dropdown, options=speeds, value=speed, **wide),
             lambda value: setattr(session, "steps_per_second", value or None),
         )
         rate = config.lr if config.lr_assignment is None else config.lr_assignment
         self.tau = self._on(
-            _choice(config.tau, TAUS, "temperature tau"),
+            self._make("tau", **_choice(config.tau, TAUS, "temperature tau")),
             lambda value: session.turn(tau=value or None),
         )
         self.lr_assignment = self._on(
-            _choice(rate, RATES, "learning rate of S"),
+            self._make("rate", **_choice(rate, RATES, "learning rate of S")),
             lambda value: session.turn(lr_assignment=value or None),
         )
 
     def _make_views(self, history: History, has_choice: bool) -> None:
         """What chooses the record, the pictures of it, and the words around them."""
-        layout, has_losses = widgets.Layout(flex="0.85 1 240px"), history.has_loss_matrices
-        matrix = Matrix(has_losses=has_losses, has_choice=has_choice, layout=layout)
-        self.matrix = self._on(matrix)
+        traits = {"value": MATRICES[0], "has_choice": has_choice}
+        traits |= {"has_losses": history.has_loss_matrices, "layout": {"flex": "0.85 1 240px"}}
+        self.matrix = self._on(self._make("matrix", Matrix, **traits))
         names, wide = history.task_names, _labelled("curves of", "240px")
-        self.task = self._on(widgets.Dropdown(options=names, **wide))
-        wide = {"description": "Play the past", "layout": widgets.Layout(width="140px")}
-        self.play = self._on(widgets.ToggleButton(icon="film", **wide), self._on_play)
+        self.task = self._on(
+            self._make("task", widgets.Dropdown, options=names, value=names[0], **wide)
+        )
+        wide = {"description": "Play the past", "layout": {"width": "140px"}, "icon": "film"}
+        self.play = self._make("play", widgets.ToggleButton, value=False, **wide)
+        self._on(self.play, self._on_play)
         # The range is the whole run's from the start: a browser clamps a value to the old range.
         n_records = len(history) if self.session is None else self.session.n_steps
-        wide = _labelled("scrub", "auto") | {"readout": False}
-        self.scrub = self._on(
-            widgets.IntSlider(0, 0, max(n_records - 1, 1), **wide), self._on_scrub
+        limits = {"max": max(n_records - 1, 1), "value": 0, "readout": False}
+        wide = _labelled("scrub", "auto")
+        wide["layout"]["flex"] = "1 1 300px"
+        self.scrub = self._make("scrub", widgets.IntSlider, **limits, **wide)
+        self._on(self.scrub, self._on_scrub)
+        self.state = self._make("state", Status, still=self._still)
+        self.numbers, self.error, self.config_line = (
+            self._make(role, widgets.HTML) for role in ("numbers", "error", "config_line")
         )
-        self.scrub.layout.flex = "1 1 300px"
-        self.state = Status(still=self._still)
-        self.numbers, self.error, self.config_line = (widgets.HTML() for _ in range(3))
-        self.head_graph = HeadGraph(tasks=names, layout=widgets.Layout(width="100%"))
-        self.curves = Curves(layout=widgets.Layout(flex="1 1 280px"))
-        self.curves.observe(self._on_drawn, names="drawn")
+        traits = {"tasks": names, "pruned": False, "layout": {"width": "100%"}}
+        self.head_graph = self._make("head_graph", HeadGraph, **traits)
+        self.curves = self._make("curves", Curves, layout={"flex": "1 1 280px"})
+        self._observe(self.curves, self._on_drawn, "drawn")
         self._sent = -inf  # when the frame went out that the browser has not answered yet
 
     def _lay_out(self, hide: tuple[str, ...]) -> widgets.VBox:
-        def flow(children: list[widgets.Widget]) -> widgets.Box:
-            wrap = {"flex_flow": "row wrap", "align_items": "center", "grid_gap": "2px 12px"}
-            return widgets.Box(children, layout=widgets.Layout(width="100%", **wrap))
+        wrap = {"width": "100%", "flex_flow": "row wrap", "align_items": "center"}
+        wrap["grid_gap"] = "2px 12px"
 
-        def row(*names: str) -> widgets.Box:
-            return flow([getattr(self, name) for name in names if name not in hide])
+        def row(role: str, *names: str) -> widgets.Box:
+            children = [getattr(self, name) for name in names if name not in hide]
+            return self._make(role, widgets.Box, children=children, layout=wrap)
 
-        wrap = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 18px"}
-        graph = widgets.Layout(flex="1 1 430px", min_width="380px")
-        figure = widgets.Layout(flex="1.4 1 600px", min_width="520px", **wrap)
-        boxes = {
-            "head_graph": widgets.Box([self.head_graph], layout=graph),
-            "figure": widgets.Box([self.matrix, self.curves], layout=figure),
+        top = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 18px"}
+        sides = {
+            "head_graph": ([self.head_graph], {"flex": "1 1 430px", "min_width": "380px"}),
+            "figure": (
+                [self.matrix, self.curves],
+                top | {"flex": "1.4 1 600px", "min_width": "520px"},
+            ),
         }
-        views = [box for name, box in boxes.items() if name not in hide]
+        views = [
+            self._make(f"side {name}", widgets.Box, children=children, layout=layout)
+            for name, (children, layout) in sides.items()
+            if name not in hide
+        ]
         commands, knobs = (COMMANDS, KNOBS) if self.session is not None else ((), ())
-        words, past = row("task", "state", "numbers"), row("play", "scrub")
-        rows = [row(*commands), row(*knobs), words, self.error, flow(views)]
-        return widgets.VBox([*rows, past, row("config_line")])
+        rows = [row("commands", *commands), row("knobs", *knobs)]
+        rows += [row("words", "task", "state", "numbers"), self.error]
+        rows += [self._make("views", widgets.Box, children=views, layout=wrap)]
+        rows += [row("past", "play", "scrub"), row("line", "config_line")]
+        return self._make("all", widgets.VBox, children=rows)
 
     # ------------------------------------------------------------------ scrubbing
     def _on_scrub(self, index: int) -> None:
@@ -327,21 +342,21 @@ class Dashboard(Shown):
 
 
 def _labelled(description: str, width: str) -> dict[str, Any]:
-    style, layout = {"description_width": "initial"}, widgets.Layout(width=width)
-    return {"description": description, "style": style, "layout": layout}
+    style = {"description_width": "initial"}
+    return {"description": description, "layout": {"width": width}, "style": style}
 
 
 def _choice(
     value: float | tuple[float, float], choices: tuple[float, ...], description: str
-) -> widgets.SelectionSlider:
+) -> dict[str, Any]:
     """A slider over a few log-spaced numbers and the configured one, which may be a schedule."""
     if isinstance(value, tuple):
         options = [(f"{value[0]:g} to {value[1]:g}", UNSET), *((f"{v:g}", v) for v in choices)]
         value = UNSET
     else:
         options = [(f"{v:g}", v) for v in sorted({*choices, float(value)})]
-    wide = _labelled(description, "330px")
-    return widgets.SelectionSlider(options=options, value=float(value), **wide)
+    wide = {"kind": widgets.SelectionSlider} | _labelled(description, "330px")
+    return {"options": options, "value": float(value), **wide}
 
 
 def _alert(text: str) -> str:

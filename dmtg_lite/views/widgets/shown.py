@@ -2,12 +2,15 @@
 
 A page without widgets (GitHub, nbconvert, a notebook opened without its kernel) has only what was
 saved, so every view leaves a table of its numbers beside itself, which the live view hides.
+
+A cell that is run again takes over the widgets of the run before: JupyterLab (4.6) keeps whatever
+belongs to a widget in memory, closed or not, for as long as its kernel lives.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -26,32 +29,71 @@ _shown: dict[tuple[type, str], Shown] = {}  # by kind and name
 
 
 class Shown:
-    """Something with a ``widget``, shown as a cell's last line; the same cell run again replaces it.
+    """Something with a ``widget``, shown as a cell's last line and replaced by the next of a name.
 
     Args:
-        name: Making another one of the same kind and name closes this one.
+        name: Another one of the same kind and name takes the place, and the widgets, of this one.
     """
 
     widget: widgets.Widget
 
     def __init__(self, name: str) -> None:
-        if previous := _shown.pop((type(self), name), None):
-            previous.close()
-            previous._renew_still("")  # the picture goes where the live view goes
-        self.name, self._still, self._drawn_still = name, f"dmtg-{uuid4().hex[:12]}", ""
-        self._displayed = False
-        _shown[type(self), name] = self
+        self.name, self._still = name, f"dmtg-{uuid4().hex[:12]}"
+        self._drawn_still, self._is_displayed = "", False
+        self._widgets: dict[str, Any] = {}  # by role
+        self._inherited: dict[str, Any] = {}
+        self._undo: list[Callable[[], object]] = []  # what ties the widgets to this object
+        if previous := _shown.get((type(self), name)):
+            previous.stop()
+            self._inherited, self._still = previous._widgets, previous._still
+
+    def _make(
+        self, role: str, kind: type, *, layout: Any = None, style: Any = None, **traits: Any
+    ) -> Any:
+        """The widget of a role: inherited, or else made; either way with these traits.
+
+        A role has one layout and one style for ever, so they are only given to a new one.
+        """
+        widget = self._inherited.get(role)
+        if not isinstance(widget, kind) or widget.comm is None:
+            once = {"layout": layout or {}} | ({} if style is None else {"style": style})
+            widget = kind(**once, **traits)
+        else:
+            for name, value in traits.items():  # options and limits stand before their value
+                setattr(widget, name, value)
+            del self._inherited[role]
+        self._widgets[role] = widget
+        return widget
+
+    def _show(self, widget: widgets.Widget) -> None:
+        """Make this the whole, and close what was inherited in vain."""
+        self.widget = widget
+        _shown[type(self), self.name] = self
+        _close(self._inherited)
+
+    def _observe(self, widget: Any, act: Callable[[Any], object], name: str = "value") -> None:
+        widget.observe(act, names=name)
+        self._undo.append(lambda: widget.unobserve(act, names=name))
+
+    def _on_click(self, button: widgets.Button, act: Callable[[Any], object]) -> None:
+        button.on_click(act)
+        self._undo.append(lambda: button.on_click(act, remove=True))
 
     def draw_still(self) -> str:
         """The picture for pages without widgets, as HTML."""
         raise NotImplementedError
 
+    def stop(self) -> None:
+        """Leave the widgets to somebody else."""
+        while self._undo:
+            self._undo.pop()()
+
     def close(self) -> None:
-        """Remove the widgets, with the layouts and styles that they hold."""
-        for widget in _family([self.widget, *vars(self).values()]):
-            widget.close()
+        """Remove the widgets, unless another one of the name has them by now."""
+        self.stop()
         if _shown.get((type(self), self.name)) is self:
             del _shown[type(self), self.name]
+            _close(self._widgets)
 
     def _repr_mimebundle_(self, **arguments: Any) -> Any:
         return self.widget._repr_mimebundle_(**arguments)
@@ -60,13 +102,12 @@ class Shown:
         bundle = self._repr_mimebundle_()
         words = {"text/plain": repr(self), "text/html": ""}  # for pages that cannot show the rest
         display(bundle | words, raw=True)
-        self._drawn_still, self._displayed = self.draw_still(), True
+        self._drawn_still, self._is_displayed = self.draw_still(), True
         display(self._bundle_still(), raw=True, display_id=self._still)
 
-    def _renew_still(self, still: str | None = None) -> None:
+    def _renew_still(self) -> None:
         """Bring the still picture in the notebook up to date, if it is another one."""
-        still = self.draw_still() if still is None else still
-        if self._displayed and still != self._drawn_still:
+        if self._is_displayed and (still := self.draw_still()) != self._drawn_still:
             self._drawn_still = still
             display(self._bundle_still(), raw=True, display_id=self._still, update=True)
 
@@ -75,17 +116,13 @@ class Shown:
         return {"text/html": body, "text/plain": repr(self)}
 
 
-def _family(todo: Sequence[Any]) -> list[widgets.Widget]:
-    """The widgets among some values, and all that hang on them: children, layouts, styles."""
-    family, todo = {}, list(todo)
-    while todo:
-        value = todo.pop()
-        if isinstance(value, (list, tuple)):
-            todo += value
-        elif isinstance(value, widgets.Widget) and value.comm and value.model_id not in family:
-            family[value.model_id] = value
-            todo += [getattr(value, name) for name in value.keys]
-    return list(family.values())
+def _close(family: dict[str, Any]) -> None:
+    """The widgets with their layouts and styles, which would stay in the kernel otherwise."""
+    for widget in family.values():
+        for part in (widget, widget.layout, getattr(widget, "style", None)):
+            if part is not None:
+                part.close()
+    family.clear()
 
 
 def draw_table(shown: dict[str, Any]) -> str:

@@ -6,6 +6,7 @@ numpy only, and no training; the still twin is `dmtg_lite.views.plots.plot_tempe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -27,7 +28,7 @@ class TauExplorer(Shown):
     Args:
         logits, task_names, seed: As for `plot_temperature`.
         tau: Where the slider starts; one of 0.1, 0.25, 0.5, 1, 2.5, 4, 10.
-        name: Another explorer of the same name closes this one.
+        name: Another explorer of the same name takes this one's place.
     """
 
     def __init__(
@@ -45,18 +46,21 @@ class TauExplorer(Shown):
         views = compute_temperature_views(self._logits, tau, seed=seed)
         self._tasks = name_tasks(task_names, len(views[0]))
         super().__init__(name)
-        layout = widgets.Layout(flex="1 1 260px")
-        self.matrices = [Matrix(has_choice=False, layout=layout) for _ in views]
-        words = {"description": "temperature tau", "style": {"description_width": "initial"}}
-        options, layout = [(f"{value:g}", value) for value in TAUS], widgets.Layout(width="420px")
-        self.tau = widgets.SelectionSlider(options=options, value=tau, layout=layout, **words)
-        self.noise = widgets.Button(description="New noise", icon="refresh")
+        flex: dict[str, Any] = {"layout": {"flex": "1 1 260px"}, "has_choice": False}
+        self.matrices = [self._make(f"matrix {n}", Matrix, **flex) for n in range(len(views))]
+        options = [(f"{value:g}", value) for value in TAUS]
+        words: dict[str, Any] = {"description": "temperature tau", "layout": {"width": "420px"}}
+        words["style"] = {"description_width": "initial"}
+        self.tau = self._make("tau", widgets.SelectionSlider, options=options, value=tau, **words)
+        words = {"description": "New noise", "icon": "refresh"}
+        self.noise = self._make("noise", widgets.Button, **words)
         self._redraw()
-        self.tau.observe(self._redraw, names="value")
-        self.noise.on_click(self._draw_again)
-        wrap = widgets.Layout(width="100%", flex_flow="row wrap", grid_gap="0 18px")
-        box = widgets.Box(self.matrices, layout=wrap)
-        self.widget = widgets.VBox([widgets.HBox([self.tau, self.noise]), box])
+        self._observe(self.tau, self._redraw)
+        self._on_click(self.noise, self._draw_again)
+        wrap = {"width": "100%", "flex_flow": "row wrap", "grid_gap": "0 18px"}
+        box = self._make("box", widgets.Box, children=self.matrices, layout=wrap)
+        row = self._make("row", widgets.HBox, children=[self.tau, self.noise])
+        self._show(self._make("all", widgets.VBox, children=[row, box]))
 
     def draw_still(self) -> str:
         return "".join(draw_table(matrix.shown) for matrix in self.matrices)
