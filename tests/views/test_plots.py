@@ -11,6 +11,7 @@ import pytest
 
 from dmtg_lite.runs.history import History, compute_mean_assignment
 from dmtg_lite.views import plots
+from dmtg_lite.views.plots import pages
 from dmtg_lite.views.plots.curves import decimate, running_mean
 from dmtg_lite.views.plots.matrix import LOSS_COLOURS, compute_loss_range
 
@@ -225,14 +226,34 @@ def test_closing_costs_of_half_a_story(closing_run: History) -> None:
 
 
 def test_groups_beyond_eight_are_told_apart_and_the_head_graph_draws_them_alike() -> None:
-    """64 groups have different pairs of colour and dash; head_graph.js holds the same table."""
+    """64 groups have different pairs of colour and dash; common.js holds the same table."""
     assert len({plots.group_style(k) for k in range(64)}) == 64
     assert tuple(plots.group_style(k)[0] for k in range(8)) == plots.GROUP_COLOURS
-    file = Path(plots.__file__).parents[1] / "widgets" / "head_graph.js"
-    script = file.read_text(encoding="utf-8")
+    folder = Path(plots.__file__).parents[1] / "widgets"
+    script = (folder / "common.js").read_text(encoding="utf-8")
     table = script[script.index("const STYLE") :]
     assert tuple(re.findall(r'\["(#\w{6})"', table[: table.index("];\n")])) == plots.GROUP_COLOURS
     assert "(k + 5 * Math.floor(k / 8)) % 8" in script
+    losses = (folder / "matrix.js").read_text(encoding="utf-8").split("const LOSSES = ")[1]
+    assert re.findall(r"#\w{6}", losses.splitlines()[0]) == LOSS_COLOURS
+
+
+def test_a_figure_carries_its_picture_and_the_first_of_a_notebook_the_library(
+    run: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the first cell is run again; nothing is fetched, and no name ends the script."""
+    run.task_names[0] = "</script><script>alert(1)</script>"
+    figure = plots.plot_assignment(run.probabilities[-1], run.task_names).to_dict()
+    monkeypatch.setattr(pages.PageRenderer, "holder", None)
+    holds = []
+    for cell in (("a", 1), ("b", 2), (None, 3), ("b", 4), ("a", 5), ("a", 5)):
+        monkeypatch.setattr(pages, "_find_cell", lambda cell=cell: cell)
+        page = pages.PageRenderer().to_mimebundle(figure)["text/html"]
+        holds.append("DecompressionStream" in page)
+        assert page.count("</script>") == 1 + holds[-1]
+        assert not re.search("(src|href)=", page)
+    assert holds == [True, False, False, False, True, False]
+    assert len(page) < 20_000
 
 
 def test_forty_tasks_and_five_groups_fit_a_screen() -> None:

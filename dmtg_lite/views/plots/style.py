@@ -26,6 +26,9 @@ def load_plotly() -> Any:
         import plotly.subplots
     except ImportError as error:
         raise ImportError('plots need plotly: pip install "dmtg-lite[notebook]"') from error
+    from dmtg_lite.views.plots.pages import keep_pictures
+
+    keep_pictures()
     return plotly
 
 

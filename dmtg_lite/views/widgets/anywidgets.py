@@ -158,6 +158,7 @@ class Status(anywidget.AnyWidget):
         beat: Another number every few seconds: a view that misses it says so, because it would go
             on showing "running" after its kernel was restarted.
         still: Name of the still picture that stands in for the view where it is not alive.
+        family: Model ids of all widgets of the view, for the browser to forget what is gone.
     """
 
     _esm = _module("status.js")
@@ -166,3 +167,4 @@ class Status(anywidget.AnyWidget):
     value = traitlets.Unicode("").tag(sync=True)
     beat = traitlets.Int(0).tag(sync=True)
     still = traitlets.Unicode("").tag(sync=True)
+    family = traitlets.List(traitlets.Unicode()).tag(sync=True)

@@ -38,11 +38,12 @@ function offer(box, model, trait, choices) {
   });
 }
 
-/** Calls `update` now and whenever one of the traits changes; gives what undoes that. */
-function follow(model, traits, update) {
+/** Calls `update` now and whenever a trait changes; gives what undoes that and leaves `el` empty. */
+function follow(model, el, traits, update) {
   for (const trait of traits) model.on(`change:${trait}`, update);
   update();
   return () => {
     for (const trait of traits) model.off(`change:${trait}`, update);
+    el.replaceChildren(); // JupyterLab may keep the element for ever, but then it keeps little
   };
 }

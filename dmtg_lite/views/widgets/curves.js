@@ -73,7 +73,7 @@ function render({ model, el }) {
     hovered = null;
     later();
   });
-  const unfollow = follow(model, ["shown"], later);
+  const unfollow = follow(model, el, ["shown"], later);
   return () => {
     unfollow();
     cancelAnimationFrame(frame);

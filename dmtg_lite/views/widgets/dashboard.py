@@ -84,6 +84,7 @@ class Dashboard(Shown):
             self.session.listeners.add(self._wake.set)
         self._make_views(self.history, has_choice="matrix" not in hide)
         self._show(self._lay_out(hide))
+        self.state.family = [widget.model_id for widget in self._widgets.values()]
         self._paint()
         self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
         atexit.register(self.stop)  # a painter that outlives the interpreter takes it down
@@ -195,7 +196,7 @@ class Dashboard(Shown):
     def _make_views(self, history: History, has_choice: bool) -> None:
         """What chooses the record, the pictures of it, and the words around them."""
         traits = {"value": MATRICES[0], "has_choice": has_choice}
-        traits |= {"has_losses": history.has_loss_matrices, "layout": {"flex": "0.85 1 240px"}}
+        traits |= {"has_losses": history.has_loss_matrices, "layout": {"flex": "0.65 1 260px"}}
         self.matrix = self._on(self._make("matrix", Matrix, **traits))
         names, wide = history.task_names, _labelled("curves of", "240px")
         self.task = self._on(
@@ -215,38 +216,29 @@ class Dashboard(Shown):
         self.numbers, self.error, self.config_line = (
             self._make(role, widgets.HTML) for role in ("numbers", "error", "config_line")
         )
-        traits = {"tasks": names, "pruned": False, "layout": {"width": "100%"}}
+        traits = {"tasks": names, "pruned": False}
+        traits["layout"] = {"flex": "1 1 430px", "min_width": "380px"}
         self.head_graph = self._make("head_graph", HeadGraph, **traits)
-        self.curves = self._make("curves", Curves, layout={"flex": "1 1 280px"})
+        self.curves = self._make("curves", Curves, layout={"flex": "0.75 1 280px"})
         self._observe(self.curves, self._on_drawn, "drawn")
         self._sent = -inf  # when the frame went out that the browser has not answered yet
 
     def _lay_out(self, hide: tuple[str, ...]) -> widgets.VBox:
-        wrap = {"width": "100%", "flex_flow": "row wrap", "align_items": "center"}
-        wrap["grid_gap"] = "2px 12px"
+        wrap = {"width": "100%", "flex_flow": "row wrap", "grid_gap": "2px 12px"}
 
-        def row(role: str, *names: str) -> widgets.Box:
+        def row(align: str, *names: str) -> widgets.Box:
             children = [getattr(self, name) for name in names if name not in hide]
-            return self._make(role, widgets.Box, children=children, layout=wrap)
+            layout = wrap | {"align_items": align}
+            return self._make(f"row of {names[-1]}", widgets.Box, children=children, layout=layout)
 
-        top = {"flex_flow": "row wrap", "align_items": "flex-start", "grid_gap": "0 18px"}
-        sides = {
-            "head_graph": ([self.head_graph], {"flex": "1 1 430px", "min_width": "380px"}),
-            "figure": (
-                [self.matrix, self.curves],
-                top | {"flex": "1.4 1 600px", "min_width": "520px"},
-            ),
-        }
-        views = [
-            self._make(f"side {name}", widgets.Box, children=children, layout=layout)
-            for name, (children, layout) in sides.items()
-            if name not in hide
-        ]
-        commands, knobs = (COMMANDS, KNOBS) if self.session is not None else ((), ())
-        rows = [row("commands", *commands), row("knobs", *knobs)]
-        rows += [row("words", "task", "state", "numbers"), self.error]
-        rows += [self._make("views", widgets.Box, children=views, layout=wrap)]
-        rows += [row("past", "play", "scrub"), row("line", "config_line")]
+        commands = [*COMMANDS, *KNOBS] if self.session is not None else []
+        figure = [] if "figure" in hide else ["matrix", "curves"]
+        rows = [row("center", *commands)] if commands else []
+        rows += [row("center", "task", "state", "numbers"), self.error]
+        # the matrix says itself whether it offers a choice
+        hide = tuple(name for name in hide if name != "matrix")
+        rows += [row("flex-start", "head_graph", *figure), row("center", "play", "scrub")]
+        rows += [] if "config_line" in hide else [self.config_line]
         return self._make("all", widgets.VBox, children=rows)
 
     # ------------------------------------------------------------------ scrubbing

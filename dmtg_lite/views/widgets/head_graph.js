@@ -188,7 +188,7 @@ function render({ model, el }) {
     }
   }
 
-  const unfollow = follow(model, ["tasks", "probabilities", "closed", "sorted", "finished", "pruned"], update);
+  const unfollow = follow(model, el, ["tasks", "probabilities", "closed", "sorted", "finished", "pruned"], update);
   return () => {
     unfollow();
     if (frame) cancelAnimationFrame(frame);

@@ -76,7 +76,7 @@ function render({ model, el }) {
     table.setAttribute("aria-label", title || value);
   }
 
-  return follow(model, ["shown", "value", "has_losses", "has_choice"], update);
+  return follow(model, el, ["shown", "value", "has_losses", "has_choice"], update);
 }
 
 export default { render };
