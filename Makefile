@@ -3,12 +3,14 @@
 
 PYTHON ?= python3
 QUIET ?= -qq
+OWN ?= my_notebooks
 PIP = .venv/bin/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab test fast check demo notebooks students bench clean
+.PHONY: help lab own pages test fast check demo notebooks students bench clean
 
 help:
-	@echo "make lab        set up everything, open JupyterLab on the first notebook"
+	@echo "make lab        set up everything, open JupyterLab on your copies of the notebooks, in $(OWN)/"
+	@echo "make pages      your notebooks, as they were saved, as HTML without solutions, in pages/"
 	@echo "make test       set up everything, run all tests          (some: ARGS='tests/runs/test_history.py')"
 	@echo "make fast       the tests that take less than ten seconds each, without a browser"
 	@echo "make check      what needs no run: lint, format, types, layering, notebooks in step"
@@ -16,9 +18,26 @@ help:
 	@echo "make notebooks  write the .ipynb files anew from the .py files, without outputs"
 	@echo "make students   copies of the notebooks without their solutions, in students/"
 	@echo "make bench      measure the training step and memory on this machine"
-	@echo "make clean      remove .venv, caches and demo/ (never prepared/ or runs/)"
+	@echo "make clean      remove .venv, caches and demo/ (never prepared/, runs/ or $(OWN)/)"
 
-lab: .venv/installed
+# Lab saves outputs by itself, so it works on copies. A copy is somebody's work: it is never overwritten.
+own:
+	@mkdir -p "$(OWN)"
+	@for one in notebooks/[0-9]*.ipynb; do \
+	    copy="$(OWN)/$${one##*/}"; \
+	    if [ ! -e "$$copy" ]; then cp "$$one" "$$copy"; \
+	    elif [ "$$one" -nt "$$copy" ]; then \
+	        echo "$$copy is yours and stays, but $$one is newer: rename yours to get it."; \
+	    fi; \
+	done
+
+pages: .venv/installed
+	@.venv/bin/jupyter nbconvert --log-level=WARN --to html --output-dir=pages \
+	    --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=solution \
+	    "$(OWN)"/[0-9]*.ipynb
+	@echo "pages/*.html written from $(OWN)/*.ipynb."
+
+lab: .venv/installed own
 	@echo "Starting JupyterLab on 127.0.0.1; the address below carries your token. Ctrl-C stops it."
 	@flags=; \
 	if [ "$$(id -u)" = 0 ]; then flags="--allow-root"; fi; \
@@ -26,7 +45,7 @@ lab: .venv/installed
 	    flags="$$flags --no-browser"; \
 	fi; \
 	exec .venv/bin/jupyter lab --ip=127.0.0.1 --log-level=ERROR $$flags \
-	    --ServerApp.root_dir=notebooks --LabApp.default_url=/lab/tree/00_start_here.ipynb
+	    --ServerApp.root_dir="$(OWN)" --LabApp.default_url=/lab/tree/00_start_here.ipynb
 
 test: .venv/installed
 	@.venv/bin/python -m pytest $(ARGS)

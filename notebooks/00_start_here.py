@@ -75,7 +75,10 @@ Dashboard(session)
 # decide who leans where; leaning tasks shape their helper, and that attracts related tasks. Faint
 # lines vanish one by one.
 #
-# When it has finished, run the next two cells.
+# When it has finished, try **pruned** above the lines: every task keeps one helper. Then run the
+# next two cells.
+#
+# *Lost the view, say after reloading the page? Run `Dashboard(session)` in a new cell.*
 
 
 # %%
