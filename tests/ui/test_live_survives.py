@@ -7,6 +7,7 @@ tests follow one visit in order.
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +61,10 @@ def expect_the_session(visit: Visit) -> None:
     expect(visit.page.locator(".dmtg-head-graph .edge")).to_have_count(n_tasks * n_groups)
     lines = visit.page.locator(".dmtg-curves figure:first-child > svg path")
     expect(lines).to_have_count(n_groups)
-    assert all(len(line.get_attribute("d")) > 20 for line in lines.all())
+    n_points = min(400, visit.ask("len(session.history)"))
+    assert [len(re.findall("[ML]", line.get_attribute("d"))) for line in lines.all()] == (
+        [n_points] * n_groups
+    )
     expect(visit.page.locator("[data-dmtg-still]:visible")).to_have_count(0)
 
 

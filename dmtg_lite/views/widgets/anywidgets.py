@@ -96,9 +96,8 @@ class Matrix(anywidget.AnyWidget):
         """
         matrix = np.asarray(matrix, np.float64)
         gone = np.isnan(matrix) | np.isin(np.arange(matrix.shape[1]), closed)
-        numbers = np.where(gone, None, matrix.round(4).astype(object)).tolist()
-        shown: dict[str, Any] = {"tasks": list(tasks), "numbers": numbers, "title": title}
-        shown |= {"closed": list(closed), "is_loss": loss_range is not None}
+        shown: dict[str, Any] = {"tasks": list(tasks), "numbers": _to_lists(matrix, gone)}
+        shown |= {"title": title, "closed": list(closed), "is_loss": loss_range is not None}
         self.shown = shown | {"loss_range": max(loss_range or 0.0, 1e-6)}
 
 
@@ -144,10 +143,16 @@ class Curves(anywidget.AnyWidget):
 
 
 def _line(trace: dict[str, Any], **style: Any) -> dict[str, Any]:
-    """A line of `plots.curves` as it travels; None, where there is nothing, is a gap."""
+    """A line of `plots.curves` as it travels."""
     y = np.asarray(trace["y"], np.float64)
-    finite = np.isfinite(y)
-    return {"y": np.where(finite, y.round(4).astype(object), None).tolist(), **style}
+    return {"y": _to_lists(y, ~np.isfinite(y)), **style}
+
+
+def _to_lists(values: np.ndarray, gone: np.ndarray) -> list[Any]:
+    """Four decimals as JSON has them: None where there is nothing, as it knows no NaN."""
+    boxed = values.round(4).astype(object)
+    boxed[gone] = None
+    return boxed.tolist()
 
 
 class Status(anywidget.AnyWidget):

@@ -83,10 +83,11 @@ class Dashboard(Shown):
             self._make_knobs(self.session)
             self.session.listeners.add(self._wake.set)
         self._make_views(self.history, has_choice="matrix" not in hide)
-        self._show(self._lay_out(hide))
-        self.state.family = [widget.model_id for widget in self._widgets.values()]
+        whole = self._lay_out(hide)
+        self.state.family = self._family()
         self._paint()
         self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
+        self._show(whole)
         atexit.register(self.stop)  # a painter that outlives the interpreter takes it down
         self._thread.start()
 

@@ -10,7 +10,7 @@ belongs to a widget in memory, closed or not, for as long as its kernel lives.
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import uuid4
 
@@ -55,7 +55,7 @@ class Shown:
         A role has one layout and one style for ever, so they are only given to a new one.
         """
         widget = self._inherited.get(role)
-        if not isinstance(widget, kind) or widget.comm is None:
+        if not isinstance(widget, kind) or getattr(widget, "comm", None) is None:
             once = {"layout": layout or {}} | ({} if style is None else {"style": style})
             widget = kind(**once, **traits)
         else:
@@ -69,7 +69,7 @@ class Shown:
         """Make this the whole, and close what was inherited in vain."""
         self.widget = widget
         _shown[type(self), self.name] = self
-        _close(self._inherited)
+        self._drop(self._inherited)
 
     def _observe(self, widget: Any, act: Callable[[Any], object], name: str = "value") -> None:
         widget.observe(act, names=name)
@@ -93,7 +93,16 @@ class Shown:
         self.stop()
         if _shown.get((type(self), self.name)) is self:
             del _shown[type(self), self.name]
-            _close(self._widgets)
+            self._drop(self._widgets)
+
+    def _drop(self, family: dict[str, Any]) -> None:
+        for part in _list_parts(family.values()):
+            part.close()
+        family.clear()
+
+    def _family(self) -> list[str]:
+        """Model ids of all that belongs to the view."""
+        return [part.model_id for part in _list_parts(self._widgets.values())]
 
     def _repr_mimebundle_(self, **arguments: Any) -> Any:
         return self.widget._repr_mimebundle_(**arguments)
@@ -116,13 +125,10 @@ class Shown:
         return {"text/html": body, "text/plain": repr(self)}
 
 
-def _close(family: dict[str, Any]) -> None:
-    """The widgets with their layouts and styles, which would stay in the kernel otherwise."""
-    for widget in family.values():
-        for part in (widget, widget.layout, getattr(widget, "style", None)):
-            if part is not None:
-                part.close()
-    family.clear()
+def _list_parts(family: Iterable[Any]) -> list[widgets.Widget]:
+    """Widgets with their layouts and styles, which ``close()`` alone leaves in the kernel."""
+    parts = [(one, one.layout, getattr(one, "style", None)) for one in family]
+    return [part for three in parts for part in three if part is not None]
 
 
 def draw_table(shown: dict[str, Any]) -> str:

@@ -3,10 +3,19 @@
 const QUIET = 12_000; // ms without a beat: several were due
 const LOST = "Its cells run again bring it back; if only this view is lost, Dashboard(session) in a new cell does.";
 
-/** ipywidgets (8.1) leaves a view that is gone among its model's listeners, and so in memory, for ever. */
-function forgetViews(model) {
+/**
+ * Lets go of views that have left the page. ipywidgets (8.1) keeps each of them for ever: among the listeners of
+ * its model, and as the parent of its layout's and its style's views.
+ */
+async function forgetViews(model) {
+  await new Promise((later) => setTimeout(later, 500)); // until they have left
   for (const id of model.get("family")) {
-    model.widget_manager.get_model(id)?.then((one) => one.off("msg:custom"), () => {});
+    const one = await model.widget_manager.get_model(id).catch(() => null);
+    one?.off("msg:custom"); // nothing here sends such messages
+    for (const promise of Object.values(one?.views ?? {})) {
+      const view = await promise;
+      if (view.options?.parent?.luminoWidget?.isDisposed) view.remove();
+    }
   }
 }
 
