@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -88,6 +89,8 @@ def train(args: argparse.Namespace) -> None:
     from dmtg_lite.methods import METHODS, Saving
     from dmtg_lite.studies.tables import render_result
 
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("dmtg_lite").setLevel(logging.INFO)  # how many threads the steps take
     out = Path(args.out)
     checkpoints = out / "checkpoints"
     _protect(out, checkpoints, args)
@@ -283,13 +286,12 @@ def _path(text: str) -> str:
 
 def _device(name: str) -> str:
     """A device that torch can use here, or the reason why it cannot."""
-    import torch
+    from dmtg_lite.core.arrays import as_device
 
     try:
-        torch.zeros(1, device=name).cpu()  # there and back, which "meta" cannot
-    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        reason = str(error).splitlines()[0]
-        raise argparse.ArgumentTypeError(f"{name!r} cannot be used here: {reason}") from None
+        as_device(name)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return name
 
 

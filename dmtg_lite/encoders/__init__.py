@@ -46,6 +46,11 @@ def register(name: str, encoder: Own | Build) -> str:
     return name
 
 
+def use(encoder: str | Own) -> str:
+    """The name of an encoder; a module or list of stages is registered under one of its own."""
+    return encoder if isinstance(encoder, str) else register(name_of(encoder), encoder)
+
+
 def build_encoder(
     name: str,
     image_shape: tuple[int, int, int],
@@ -76,6 +81,6 @@ def build_encoder(
 
 __all__ = [
     "ENCODERS", "Encoder", "Own", "as_encoder", "build_encoder", "load_pretrained", "name_of",
-    "register", "resnet", "save_encoder", "toy", "vit_base", "vit_small", "xception",
+    "register", "resnet", "save_encoder", "toy", "use", "vit_base", "vit_small", "xception",
     "xception_small",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from dmtg_lite.core.checks import check_kind
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.sealed import sealed
-from dmtg_lite.encoders import Own, name_of, register
+from dmtg_lite.encoders import Own, use
 from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
@@ -61,8 +61,7 @@ def method(train: Callable[..., MethodResult]) -> Train:
         check_kind("config", config, TrainConfig, "e.g. dmtg_lite.experiments.TOY['faces']")
         check_kind("saving", saving, Saving, "e.g. methods.Saving('runs/mine')")
         if encoder is not None:
-            own = encoder if isinstance(encoder, str) else register(name_of(encoder), encoder)
-            config = replace(config, encoder=own)
+            config = replace(config, encoder=use(encoder))
         return train(data, n_groups, config, saving=saving, **more)
 
     known = signature(train)

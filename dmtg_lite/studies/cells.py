@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from dmtg_lite.core.checks import as_whole
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.files import check_writable, write_atomically
@@ -63,6 +64,8 @@ def make_cells(
 ) -> list[Cell]:
     """Methods x numbers of groups x seeds; methods that need no number of groups once a seed."""
     groups = list(groups)
+    if not isinstance(seeds, Iterable):
+        raise ValueError(f"`seeds` must be several numbers, e.g. range(3), got {seeds!r}.")
     return [
         Cell(name, k, replace(config, seed=seed))
         for seed in seeds
@@ -106,6 +109,7 @@ def run_jobs(
     function: Callable[..., T], work: Sequence[tuple[Any, ...]], *, jobs: int, progress: bool
 ) -> list[T]:
     """What a function gives for each tuple of arguments, in order; an error ends it all."""
+    jobs = as_whole("jobs", jobs, 1)
     if jobs == 1:
         return [function(*arguments) for arguments in _show(work, len(work), progress)]
     if getattr(current_process(), "_inheriting", False):  # a child that reads the caller's script
@@ -118,7 +122,7 @@ def run_jobs(
             for future in _show(as_completed(futures), len(work), progress):
                 future.result()
         except BrokenProcessPool:
-            raise RuntimeError(
+            raise ChildProcessError(
                 f"`jobs={jobs}`: a worker process ended before its work. In a script, put the call "
                 'below `if __name__ == "__main__":`, since each worker reads the script anew; or '
                 "memory ran out: use fewer jobs."

@@ -120,7 +120,7 @@ def find_refused(cells: Sequence[Cell], data: TaskData) -> dict[Cell, str]:
 def compare(
     data: TaskData,
     *,
-    methods: Sequence[str] | None = None,
+    methods: Sequence[str] | str | None = None,
     n_groups: NGroups | Sequence[NGroups] = 3,
     seeds: Iterable[int] = range(3),
     config: TrainConfig | None = None,
@@ -148,8 +148,10 @@ def compare(
         ValueError: If a method is unknown, or nothing but the reference could run.
     """
     config = config or TOY.get(data.name.removeprefix("toy_"), TOY["faces"])
-    several = isinstance(n_groups, Iterable) and not isinstance(n_groups, str)
-    groups = [as_n_groups(k) for k in (n_groups if several else [n_groups])]
+    if isinstance(n_groups, str) or not isinstance(n_groups, Iterable):
+        n_groups = [n_groups]
+    groups: list[NGroups] = [as_n_groups(k) for k in n_groups]
+    methods = [methods] if isinstance(methods, str) else methods
     cells = plan_comparison(data, methods, groups, seeds, config)
     results = run_cells(
         cells, data, folder=folder, jobs=jobs, progress=progress, keep_checkpoints=keep_checkpoints

@@ -1,7 +1,7 @@
 """A run one can start, pause, step and turn knobs on while it trains, in one background thread.
 
-No widgets and no drawing: the dashboard, a test and a script are callers alike. The session never
-changes torch's number of threads, since that belongs to the whole process and changes sums.
+No widgets and no drawing: the dashboard, a test and a script are callers alike. Its
+steps take as many of the process's threads as their work is worth; see `core.sealed`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from dataclasses import asdict, replace
 from math import inf, isfinite
 from typing import Any, Literal
 
+from dmtg_lite.core.checks import as_whole
 from dmtg_lite.core.config import Restarts, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.record import Knobs, StepRecord
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
+from dmtg_lite.encoders import Own, use
 from dmtg_lite.runs.fit import continue_steps, record_to_history
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
@@ -56,6 +58,7 @@ class LiveSession:
         config: Spare branches are opened, and close while one watches. ``restarts`` is ignored: a
             live run is a single run. ``None``: a recipe for toy faces that settles within a minute
             at the default speed.
+        encoder: In place of the config's: a name, a module or a list of stages.
         name: Of the session, see above.
         steps_per_second: So that a class can watch; ``None``: as fast as the machine can.
 
@@ -76,11 +79,14 @@ class LiveSession:
         n_groups: int = 3,
         *,
         config: TrainConfig | None = None,
+        encoder: str | Own | None = None,
         name: str = "default",
         steps_per_second: float | None = 30.0,
     ) -> None:
         config = config or WATCHABLE
-        _check_n_groups(n_groups)
+        if encoder is not None:
+            config = replace(config, encoder=use(encoder))
+        n_groups = as_whole("n_groups", n_groups, 1)
         Run(data, config, n_groups)  # complains here, not in the thread
         if previous := _sessions.pop(name, None):
             previous.close()
@@ -154,9 +160,9 @@ class LiveSession:
                 `Spare` takes.
         """
         if n_groups is not None:
-            _check_n_groups(n_groups)
-        if seed is not None and seed < 0:
-            raise ValueError(f"`seed` must be >= 0, got {seed}.")
+            n_groups = as_whole("n_groups", n_groups, 1)
+        if seed is not None:
+            seed = as_whole("seed", seed, 0)
         if spare_branches is not None:
             _set_spare(self.config, spare_branches)
         self._command("reset", n_groups=n_groups, seed=seed, spare_branches=spare_branches)
@@ -390,11 +396,6 @@ class LiveSession:
 
 def _set_spare(config: TrainConfig, branches: SpareBranches) -> TrainConfig:
     return replace(config, spare=replace(config.spare, branches=branches))
-
-
-def _check_n_groups(n_groups: int) -> None:
-    if isinstance(n_groups, bool) or not isinstance(n_groups, int) or n_groups < 1:
-        raise ValueError(f"`n_groups` must be >= 1, and a number, got {n_groups!r}.")
 
 
 def close_all() -> None:

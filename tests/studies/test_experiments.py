@@ -272,5 +272,5 @@ def test_a_script_without_a_main_guard_is_told_what_to_write(tmp_path: Path) -> 
     )
     ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 1
-    assert ran.stderr.count("Traceback") == 1
+    assert ran.stderr.count("Traceback") == 1, ran.stderr
     assert 'put the call below `if __name__ == "__main__":`' in ran.stderr
