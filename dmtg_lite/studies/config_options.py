@@ -7,8 +7,8 @@ import argparse
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
-from functools import partial
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -83,17 +83,15 @@ def change_config(config: Any, changes: Mapping[str, Any]) -> Any:
 def parse_as(hint: Any) -> Callable[[str], Any]:
     """A ``type`` for argparse that reads ``int``, ``float``, ``str``, a ``Literal``, a tuple as
     ``1,2``, None as ``none``, or a union of them."""
-    return partial(_parse_any, hint)
 
+    def parse(text: str) -> Any:
+        # None first and text last, since any text is text
+        for kind in sorted(_members(hint), key=lambda kind: (kind is str) - (kind is NoneType)):
+            with suppress(ValueError, KeyError):
+                return _parse(kind, text)
+        raise argparse.ArgumentTypeError(f"must be {_describe(hint, _WORDS, ' or ')}, got {text!r}")
 
-def _parse_any(hint: Any, text: str) -> Any:
-    # None first and text last, since any text is text
-    for kind in sorted(_members(hint), key=lambda kind: (kind is str) - (kind is NoneType)):
-        try:
-            return _parse(kind, text)
-        except (ValueError, KeyError):
-            continue
-    raise argparse.ArgumentTypeError(f"must be {_describe(hint, _WORDS, ' or ')}, got {text!r}")
+    return parse
 
 
 def _members(hint: Any) -> Sequence[Any]:
