@@ -60,7 +60,7 @@ def run_all(path: Path, folder: Path) -> list[NotebookNode]:
     the open exercise once more: what follows runs without it.
     """
     leave_out = shutil.ignore_patterns("prepared", ".*", "*.ipynb")
-    shutil.copytree(ROOT / "notebooks", folder, ignore=leave_out)
+    shutil.copytree(ROOT / "notebooks", folder, ignore=leave_out, dirs_exist_ok=True)
     notebook, cells = read(path), []
     for cell in notebook.cells:
         if solutions.has_tag(cell, "solution"):
