@@ -19,8 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="prepare_celeba",
         description="Turn CelebA's lists and images into one uint8 array of 64 x 64 pixels, labels "
         "and a manifest.",
-        epilog="Time: two to three minutes for all 202,599 images on two cores. Disk: 2.5 GB for "
-        "all of them, 12 kB an image; the images and img_align_celeba.zip (1.4 GB) are only read. "
+        epilog="Time: about two minutes for all 202,599 images on two cores. Disk: 2.5 GB for all "
+        "of them, 12 kB an image; the images and img_align_celeba.zip (1.4 GB) are only read. "
         "Memory: under 1 GB. An interrupted run continues when started again.",
     )
     parser.add_argument(

@@ -7,14 +7,14 @@ picture before it is used if its decoder would have had to make something up.
 from __future__ import annotations
 
 import io
+import os
 import re
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from dmtg_lite.files import check_is_file
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
@@ -36,9 +36,7 @@ _KINDS = (
     (b"\x1f\x8b", "a gzip file"),
 )
 PERHAPS_TEXT = "no known kind of file"
-_END_OF_SCAN = re.compile(
-    rb"\xff+[^\x00\xff\xd0-\xd7]"
-)  # a marker that is neither data nor restart
+_END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # a marker, of no data and no restart
 _PADDING = b"\xff\x00" * 8  # 64 bits, all ones: what a Huffman decoder reads ahead, and no code
 
 
@@ -52,19 +50,16 @@ def read_file(path: str | Path, most_bytes: int) -> bytes:
     Raises:
         BrokenFile: If it is a named pipe, a device or a folder, or is larger.
     """
-    try:
-        check_is_file(path)  # first: opening a named pipe waits for whoever writes to it
-    except ValueError as error:
-        raise BrokenFile(str(error)) from None
-    with open(path, "rb") as file:
-        data = file.read(most_bytes + 1)
-    if len(data) > most_bytes:
-        size = Path(path).stat().st_size
+    status = os.stat(path)  # first: opening a named pipe waits for whoever writes to it
+    if not stat.S_ISREG(status.st_mode):
+        raise BrokenFile(f"{path} is no regular file. Put the file itself there.")
+    if status.st_size > most_bytes:
         raise BrokenFile(
-            f"{path} has more than {most_bytes >> 20} MB ({size:,} bytes): another file than "
-            "expected here, or damaged."
+            f"{path} has more than {most_bytes >> 20} MB ({status.st_size:,} bytes): another file "
+            "than expected here, or damaged."
         )
-    return data
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
 
 
 def name_content(data: bytes) -> str:
@@ -161,11 +156,11 @@ def _load_jpeg(data: bytes, image: ImageFile) -> None:
     end = _END_OF_SCAN.search(data, image.fp.tell())
     if end is None:
         raise OSError("no end marker")
-    if end[0][-1:] != b"\xd9":  # several scans: libjpeg wants them all before it begins
+    if end[0] != b"\xff\xd9":  # several scans: libjpeg wants them all before it begins
         image.load()
         return
-    start = end.start()
-    parts = _Parts(data[: start - 1], data[start - 1 : start] + _PADDING)
+    scan = data[: end.start()].rstrip(b"\xff")  # a marker may have more than one
+    parts = _Parts(scan[:-1], scan[-1:] + _PADDING)
     image.fp = parts
     image.load()
     if parts.left:

@@ -97,6 +97,16 @@ def test_antialias_is_pillows_bilinear(roots) -> None:
     assert not np.array_equal(decode("x", data), expected)
 
 
+def test_a_jpeg_cut_anywhere_is_refused(roots) -> None:
+    """Pillow makes up the rest, silently; with the bytes that fill up a marker it is whole."""
+    data = (roots("torchvision") / "celeba" / "img_align_celeba" / "000001.jpg").read_bytes()
+    assert np.array_equal(decode("x", data[:-2] + b"\xff\xff\xff\xd9"), decode("x", data))
+    escaped = [match.start() + 1 for match in re.finditer(b"\xff\0", data)]
+    for end in [*escaped, *range(700, len(data) - 20, 211)]:
+        with pytest.raises(ValueError, match="image x is no complete JPEG"):
+            decode("x", data[:end] + b"\xff\xd9")
+
+
 # ---- lists and layouts ---------------------------------------------------------------------------
 
 
