@@ -66,10 +66,13 @@ class Task:
                 f"`metric` of task {self.name!r} must be one of {METRICS}, got {self.metric!r}."
             )
         center, spread = as_number(self.center), as_number(self.spread)
-        if center is None or not (spread or 0) > 0:
+        if center is None:
             raise ValueError(
-                f"`center` of task {self.name!r} must be a number and `spread` one > 0, got "
-                f"{describe(self.center)} and {describe(self.spread)}."
+                f"`center` of task {self.name!r} must be a number, got {describe(self.center)}."
+            )
+        if spread is None or spread <= 0:
+            raise ValueError(
+                f"`spread` of task {self.name!r} must be > 0, got {describe(self.spread)}."
             )
         object.__setattr__(self, "center", center)
         object.__setattr__(self, "spread", spread)

@@ -180,7 +180,7 @@ def test_fetching_ahead_changes_nothing(data: TaskData, monkeypatch: pytest.Monk
 
 def test_streamed_data_names_its_device_and_moves_nothing() -> None:
     """Networks go where batches go; the images stay."""
-    there = DATA.stream_to("meta")
+    there = replace(DATA, streamed_to=torch.device("meta"))
     assert there.device.type == "meta"
     assert DATA.device.type == there.train.images.device.type == "cpu"
     images, _ = Batches(there.train, TASKONOMY_5, there.device).take(slice(0, 2))
