@@ -121,6 +121,8 @@ def test_loaded_again_unsaved_while_it_trains(visit: Visit) -> None:
     visit.ask_until(f"len(session.history) > {size} + 5")
     visit.button("Pause").click()
     expect_the_session(visit)
+    visit.page.evaluate("jupyterapp.commands.execute('notebook:delete-cell')")
+    expect(visit.state).to_have_count(0)
 
 
 def test_ten_runs_of_the_cell_leave_nothing_behind(visit: Visit) -> None:
