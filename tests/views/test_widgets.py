@@ -296,7 +296,11 @@ def test_tau_explorer_moves_the_draw_and_leaves_softmax_alone() -> None:
     np.testing.assert_array_equal(before[2], after[2])
     explorer.noise.click()
     assert not np.allclose(after[0], explorer.matrices[0].shown["numbers"])
-    explorer.close()
+    n_widgets = len(ipywidgets.widgets.widget._instances)
+    again = TauExplorer(np.zeros((3, 2)))  # its cell run again
+    assert len(ipywidgets.widgets.widget._instances) == n_widgets
+    assert again.widget is explorer.widget
+    again.close()
     with pytest.raises(ValueError, match="`tau` must be one of"):
         TauExplorer(np.zeros((2, 2)), tau=3.0)
 

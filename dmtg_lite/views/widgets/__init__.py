@@ -30,12 +30,8 @@ def __getattr__(name: str) -> object:
     try:
         module = import_module(f"dmtg_lite.views.{_HOME[name]}")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in (
-            "anywidget",
-            "ipywidgets",
-            "plotly",
-            "traitlets",
-        ):
+        extras = ("IPython", "anywidget", "comm", "ipywidgets", "plotly", "traitlets")
+        if (error.name or "").partition(".")[0] not in extras:
             raise
         raise ImportError(
             f'{name} needs {error.name}: pip install "dmtg-lite[notebook]"'

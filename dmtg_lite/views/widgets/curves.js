@@ -37,13 +37,17 @@ function render({ model, el }) {
     const figure = add(box, "figure"), caption = add(figure, "figcaption", {}, title);
     for (const { k } of lines.length > 1 ? lines : []) {
       if (k === undefined) continue;
-      const key = add(add(caption, "span", { class: "key" }, `${k} `), "svg", { viewBox: "0 0 26 6", width: 26, height: 6 });
+      const name = add(caption, "span", { class: "key" }, `${k} `);
+      const key = add(name, "svg", { viewBox: "0 0 26 6", width: 26, height: 6 });
       drawLine(key, { y: [0.5, 0.5], k, width: 2.5 }, { steps: [0, 26], end: 100 }, 1);
       key.firstChild.setAttribute("d", "M0 3L26 3");
     }
     if (hovered !== null) add(caption, "output", {}, read(picture, chart));
     const svg = add(figure, "svg", { ...STRETCHED, "aria-label": title });
-    const mark = (step, name) => add(svg, "line", { x1: (100 * step) / end, x2: (100 * step) / end, y1: 0, y2: 100, class: name });
+    const mark = (step, name) => {
+      const x = (100 * step) / end;
+      add(svg, "line", { x1: x, x2: x, y1: 0, y2: 100, class: name });
+    };
     for (const step of closings) mark(step, "closing");
     for (const line of lines) drawLine(svg, line, picture, top);
     mark(at, "at");

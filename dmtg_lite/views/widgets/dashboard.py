@@ -84,7 +84,6 @@ class Dashboard(Shown):
             self.session.listeners.add(self._wake.set)
         self._make_views(self.history, has_choice="matrix" not in hide)
         whole = self._lay_out(hide)
-        self.state.family = self._family()
         self._paint()
         self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
         self._show(whole)

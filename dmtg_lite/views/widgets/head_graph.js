@@ -131,7 +131,8 @@ function render({ model, el }) {
         line.setAttribute("stroke-opacity", (haze + (0.96 - haze) * weight ** 0.8).toFixed(3));
       });
       const alone = p[n].filter((weight) => weight > 0).length === 1; // every other head is pruned
-      const settled = p[n][best] >= (alone ? DECIDED : SETTLED), percent = `${best}: ${Math.round(100 * p[n][best])}%`;
+      const settled = p[n][best] >= (alone ? DECIDED : SETTLED);
+      const percent = `${best}: ${Math.round(100 * p[n][best])}%`;
       row.dot.setAttribute("class", settled ? "" : "undecided");
       row.dot.setAttribute("fill", settled ? style(best)[0] : "");
       row.percent.textContent = alone ? (settled ? `→ ${best}` : `→ ${percent}`) : percent;

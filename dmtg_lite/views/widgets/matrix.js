@@ -15,7 +15,8 @@ const LOSSES = ["#FFEFE0", "#FDCFA5", "#F8A566", "#E0742E", "#B04A12", "#7A2C08"
 function colours(scale, w) {
   const at = w * (scale.length - 1), i = Math.min(Math.floor(at), scale.length - 2);
   const part = (text, j) => parseInt(text.slice(1 + 2 * j, 3 + 2 * j), 16);
-  const rgb = [0, 1, 2].map((j) => Math.round(part(scale[i], j) + (part(scale[i + 1], j) - part(scale[i], j)) * (at - i)));
+  const mix = (a, b) => Math.round(a + (b - a) * (at - i));
+  const rgb = [0, 1, 2].map((j) => mix(part(scale[i], j), part(scale[i + 1], j)));
   const light = rgb.reduce((sum, c, j) => sum + [0.2126, 0.7152, 0.0722][j] * (c / 255) ** 2.2, 0);
   return [`rgb(${rgb.join(" ")})`, light > 0.18 ? "#000" : "#fff"];
 }

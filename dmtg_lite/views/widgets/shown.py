@@ -19,6 +19,7 @@ from IPython.display import display
 from plotly.colors import sample_colorscale
 
 from dmtg_lite.views.plots.matrix import LOSS_COLOURS
+from dmtg_lite.views.widgets.anywidgets import Status
 
 # In JupyterLab: no "Error displaying widget" above the picture that stands in for it.
 HIDE_ERROR = (
@@ -36,6 +37,7 @@ class Shown:
     """
 
     widget: widgets.Widget
+    state: Status  # in the page, it hides the still picture and lets go of what has left
 
     def __init__(self, name: str) -> None:
         self.name, self._still = name, f"dmtg-{uuid4().hex[:12]}"
@@ -68,6 +70,8 @@ class Shown:
     def _show(self, widget: widgets.Widget) -> None:
         """Make this the whole, and close what was inherited in vain."""
         self.widget = widget
+        parts = _list_parts(self._widgets.values())
+        self.state.family = [part.model_id for part in parts]
         _shown[type(self), self.name] = self
         self._drop(self._inherited)
 
@@ -99,10 +103,6 @@ class Shown:
         for part in _list_parts(family.values()):
             part.close()
         family.clear()
-
-    def _family(self) -> list[str]:
-        """Model ids of all that belongs to the view."""
-        return [part.model_id for part in _list_parts(self._widgets.values())]
 
     def _repr_mimebundle_(self, **arguments: Any) -> Any:
         return self.widget._repr_mimebundle_(**arguments)

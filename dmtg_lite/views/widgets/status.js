@@ -25,15 +25,16 @@ function render({ model, el }) {
 
   function update() {
     const cut = el.closest(".jupyter-widgets-disconnected") !== null; // Lab's word for a restarted kernel
-    const dead = cut || performance.now() - heard > QUIET;
-    word.textContent = dead ? "no answer from the kernel" : model.get("value");
-    hint.textContent = dead ? ` This is its last picture (${model.get("value")}). ${LOST}` : "";
+    const late = model.get("beat") > 0 && performance.now() - heard > QUIET; // 0: it beats never
+    const dead = cut || late, value = model.get("value");
+    word.textContent = dead ? "no answer from the kernel" : value;
+    hint.textContent = dead ? ` This is its last picture${value && ` (${value})`}. ${LOST}` : "";
     hide.textContent = `[data-dmtg-still="${model.get("still")}"] { display: none }`; // this is the live one
   }
 
   const beat = () => ((heard = performance.now()), update());
-  const late = () => setTimeout(update); // after the view's own class has changed
-  model.on("comm_live_update", late);
+  const soon = () => setTimeout(update); // after the view's own class has changed
+  model.on("comm_live_update", soon);
   model.on("change:beat", beat);
   const unfollow = follow(model, el, ["value", "still"], update);
   const clock = setInterval(update, 1000);
@@ -42,7 +43,7 @@ function render({ model, el }) {
     forgetViews(model);
     unfollow();
     model.off("change:beat", beat);
-    model.off("comm_live_update", late);
+    model.off("comm_live_update", soon);
   };
 }
 
