@@ -117,6 +117,9 @@ class Curves(anywidget.AnyWidget):
 
     def show(self, history: History, index: int, task: str, n_steps: int | None = None) -> bool:
         """Show a run and mark one of its records; whether that is another picture than before."""
+        history = history.slice(
+            stop=len(history)
+        )  # it grows meanwhile, and lines share their steps
         losses, (entropy, ceiling) = loss_lines(history, task), entropy_lines(history)
         dotted = {"dotted": True, "stairs": True, "width": 1.5}
         p = [_line(line, k=k) for k, line in enumerate(probability_lines(history, task))]
@@ -145,12 +148,12 @@ class Curves(anywidget.AnyWidget):
 def _line(trace: dict[str, Any], **style: Any) -> dict[str, Any]:
     """A line of `plots.curves` as it travels."""
     y = np.asarray(trace["y"], np.float64)
-    return {"y": _to_lists(y, ~np.isfinite(y)), **style}
+    return {"y": _to_lists(y.round(4), ~np.isfinite(y)), **style}
 
 
 def _to_lists(values: np.ndarray, gone: np.ndarray) -> list[Any]:
-    """Four decimals as JSON has them: None where there is nothing, as it knows no NaN."""
-    boxed = values.round(4).astype(object)
+    """As JSON has them: None where there is nothing, since it knows no NaN."""
+    boxed = values.astype(object)
     boxed[gone] = None
     return boxed.tolist()
 
