@@ -74,7 +74,7 @@ class Dashboard(Shown):
         self.session = None if isinstance(source, History) else source
         self._painted: History | None = None
         self._shown, self._following = 0, True  # the record in view; whether it is the newest one
-        self._written = deque([0], maxlen=20)  # what the painter wrote into the scrub slider
+        self._written = deque([(0, -inf)], maxlen=20)  # by the painter into the slider, and when
         self._error, self._beaten, self._renewed = "", -inf, -inf
         self._wake, self._closed = threading.Event(), threading.Event()
         if self.session is not None:
@@ -244,7 +244,8 @@ class Dashboard(Shown):
     # ------------------------------------------------------------------ scrubbing
     def _on_scrub(self, index: int) -> None:
         # The browser repeats what the painter wrote, sometimes late: that is no person scrubbing.
-        if index == self._written[-1] or (self._following and index in self._written):
+        recent = [written for written, at in self._written if time.monotonic() - at < 2.0]
+        if index == self._written[-1][0] or (self._following and index in recent):
             return
         self._shown, self._following = index, index >= len(self.history) - 1
 
@@ -299,7 +300,7 @@ class Dashboard(Shown):
         if self._following:
             self._shown = last
         index = min(self._shown, last)
-        self._written.append(index)
+        self._written.append((index, time.monotonic()))
         self.scrub.value = index
 
         choice, closed = self.matrix.value, history.closed_branches(index)
