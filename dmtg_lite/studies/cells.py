@@ -117,8 +117,8 @@ def run_jobs(
     others = set(active_children())
     # spawn: a forked child of a process that has used torch's threads can hang
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker) as pool:
-        futures = [pool.submit(function, *arguments) for arguments in work]
-        try:
+        try:  # an interrupt may come while workers are being started
+            futures = [pool.submit(function, *arguments) for arguments in work]
             for future in _show(as_completed(futures), len(work), progress):
                 future.result()
         except BrokenProcessPool:
