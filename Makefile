@@ -5,7 +5,7 @@ PYTHON ?= python3
 QUIET ?= -qq
 OWN ?= my_notebooks
 JOBS ?= 2
-BESIDE = -n $(JOBS) --dist worksteal
+BESIDE = -n $(JOBS) --dist loadgroup
 PIP = .venv/bin/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt
 
 .PHONY: help lab own pages test fast check demo notebooks students bench clean

@@ -31,7 +31,9 @@ _spec = importlib.util.spec_from_file_location("solutions", _tool)
 solutions = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(solutions)
 
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_notebook = pytest.mark.parametrize(  # in one process each, so that none is run twice
+    "path", [pytest.param(p, id=p.stem, marks=pytest.mark.xdist_group(p.stem)) for p in NOTEBOOKS]
+)
 
 
 def read(path: Path) -> NotebookNode:
@@ -128,6 +130,7 @@ def test_nothing_but_its_check_reads_an_exercise(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("03_celeba9")
 def test_the_notebook_on_celeba_says_that_its_faces_are_fake(run) -> None:
     """Without prepared images, it says FAKE where it loads them, NOT COMPARABLE at the table."""
     said = "".join(printed(run("03_celeba9")))
@@ -136,6 +139,7 @@ def test_the_notebook_on_celeba_says_that_its_faces_are_fake(run) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("04_taskonomy5")
 def test_the_notebook_on_taskonomy_says_that_its_rooms_are_drawn(run) -> None:
     """It says so where it makes them, before any number."""
     assert "".join(printed(run("04_taskonomy5"))).startswith("DRAWN ROOMS, NOT TASKONOMY")
