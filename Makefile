@@ -33,7 +33,7 @@ own:
 	    fi; \
 	done
 
-pages: .venv/installed
+pages: .venv/installed own
 	@.venv/bin/jupyter nbconvert --log-level=WARN --to html --output-dir=pages \
 	    --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=solution \
 	    "$(OWN)"/[0-9]*.ipynb
