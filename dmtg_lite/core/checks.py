@@ -60,10 +60,10 @@ def describe(value: Any) -> str:
     return f"{kind} of {dtype} and shape {tuple(shape)}"
 
 
-def check_kind(name: str, value: Any, kind: type, hint: str) -> None:
-    """Refuse an argument that is something else altogether: TypeError, with what would do."""
+def check_kind(name: str, value: Any, kind: type, example: str) -> None:
+    """Refuse an argument that is something else altogether, with what would do."""
     if not isinstance(value, kind):
-        raise TypeError(f"`{name}` must be a {kind.__name__} ({hint}), got {describe(value)}.")
+        raise ValueError(f"`{name}` must be a {kind.__name__}, {example}, got {describe(value)}.")
 
 
 def _is_flag(value: Any) -> bool:

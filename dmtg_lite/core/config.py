@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 from dmtg_lite.core.assignment import ESTIMATORS, Estimator
-from dmtg_lite.core.checks import MOST, as_number, as_whole, describe
+from dmtg_lite.core.checks import MOST, as_number, as_whole, check_kind, describe
 
 NGroups: TypeAlias = int | Literal["auto"]
 """K, or the word that leaves it to the closing costs."""
@@ -208,7 +208,7 @@ class TrainConfig:
             )
         _check_flag("normalise_losses", self.normalise_losses)
         for name, kind in _GROUPED.items():
-            _check_kind(name, getattr(self, name), kind)
+            check_kind(name, getattr(self, name), kind, f"e.g. {kind.__name__}()")
         hint = "the name of an encoder (a module of your own: methods.dmtg(..., encoder=module))"
         _check_text("encoder", self.encoder, hint)
         if self.pretrained is not None:
@@ -368,11 +368,6 @@ def _as_tau(given: Any) -> float | tuple[float, float]:
 def _check_text(name: str, value: object, meant: str) -> None:
     if not (isinstance(value, str) and value):
         raise ValueError(f"`{name}` must be {meant}, got {describe(value)}.")
-
-
-def _check_kind(name: str, value: object, kind: type) -> None:
-    if not isinstance(value, kind):
-        raise ValueError(f"`{name}` must be a {kind.__name__}(...), got {value!r}.")
 
 
 def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:

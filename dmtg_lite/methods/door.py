@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Any, Protocol
+from typing import Any
 
 from dmtg_lite.core.checks import check_kind
 from dmtg_lite.core.config import NGroups, TrainConfig
@@ -17,33 +17,14 @@ from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
 
-class Train(Protocol):
-    """What every method is to its caller."""
-
-    __name__: str
-
-    def __call__(
-        self,
-        data: TaskData,
-        n_groups: NGroups,
-        config: TrainConfig,
-        *,
-        saving: Saving = UNSAVED,
-        encoder: str | Own | None = None,
-        **more: Any,
-    ) -> MethodResult:
-        """See `methods.dmtg`; ``encoder`` stands in for ``config.encoder``, by name or itself."""
-        ...
-
-
-def method(train: Callable[..., MethodResult]) -> Train:
+def method(train: Callable[..., MethodResult]):  # the type is that of `call`, written once
     """Make a method of ``(data, n_groups, config, *, saving, ...) -> MethodResult``.
 
     It has its own torch settings then, and takes ``encoder=``: a name, a module, or a list of
     stages, which is registered under a name of its architecture, so that checkpoints know it.
 
     Raises:
-        TypeError: If data, config or saving are something else.
+        ValueError: If data, config or saving are something else.
     """
 
     @wraps(train)
@@ -57,8 +38,8 @@ def method(train: Callable[..., MethodResult]) -> Train:
         encoder: str | Own | None = None,
         **more: Any,
     ) -> MethodResult:
-        check_kind("data", data, TaskData, "what `dmtg_lite.data` makes, e.g. data.toy_faces()")
-        check_kind("config", config, TrainConfig, "e.g. dmtg_lite.experiments.TOY['faces']")
+        check_kind("data", data, TaskData, "e.g. data.toy_faces()")
+        check_kind("config", config, TrainConfig, "e.g. experiments.TOY['faces']")
         check_kind("saving", saving, Saving, "e.g. methods.Saving('runs/mine')")
         if encoder is not None:
             config = replace(config, encoder=use(encoder))

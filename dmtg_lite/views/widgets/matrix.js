@@ -33,9 +33,9 @@ function render({ model, el }) {
     table.createTHead().replaceChildren();
     for (const body of [...table.tBodies]) body.remove();
     table.className = `dmtg-heat ${tasks.length > 32 ? "dmtg-tiny" : tasks.length > 12 || K > 8 ? "dmtg-small" : ""}`;
-    const head = table.tHead.insertRow(), body = table.createTBody(), narrow = K > 4;
-    add(head, "th", {}, narrow ? "group" : "");
-    columns = Array.from({ length: K }, (_, k) => add(head, "th", { scope: "col" }, narrow ? `${k}` : `group ${k}`));
+    const head = table.tHead.insertRow(), body = table.createTBody();
+    add(head, "th", {}, "group");
+    columns = Array.from({ length: K }, (_, k) => add(head, "th", { scope: "col" }, `${k}`));
     cells = tasks.map((name) => {
       const row = body.insertRow();
       add(row, "th", { scope: "row", title: name }, name);
