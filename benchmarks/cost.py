@@ -44,7 +44,7 @@ def main() -> None:
     for n_tasks, n_groups in SHAPES:
         data = make_data(n_tasks, args.batch_size)
         network = branch_out(build_network(data, config), n_groups, config)
-        rows[n_tasks, n_groups] = {"gmacs": count_macs(network, data.image_shape)["total"] / 1e9}
+        rows[n_tasks, n_groups] = {"gmacs": count_macs(network, data.feature_shape)["total"] / 1e9}
         steps[n_tasks, n_groups] = train_steps(network, data, config)
     cpu = {shape: [] for shape in SHAPES}
     for _ in range(args.rounds + 2):

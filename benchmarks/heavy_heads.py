@@ -82,7 +82,7 @@ def measure(shared: int, args: argparse.Namespace) -> dict[int, dict[str, float]
     rows: dict[int, dict[str, float]] = {}
     for percent, n_settled in SETTLED.items():
         state = make_state(data, config, n_settled)
-        macs = count_macs(state.network, data.image_shape)["total"]
+        macs = count_macs(state.network, data.feature_shape)["total"]
         rows[percent] = {"heads": count_heads(state.network), "gmacs": macs / 1e9}
         steps[percent] = continue_steps(state, data, config.count_steps(len(data.train))[1])
     for _ in range(2):  # the optimiser's and the allocator's first steps are not like the others

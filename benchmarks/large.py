@@ -57,7 +57,9 @@ def count_all() -> list[dict[str, object]]:
     )
     for encoder, n_groups, shared in CASES:
         data, _, network = make_network(encoder, n_groups, shared)
-        macs = {name: value / 1e9 for name, value in count_macs(network, data.image_shape).items()}
+        macs = {
+            name: value / 1e9 for name, value in count_macs(network, data.feature_shape).items()
+        }
         is_ours = encoder == "xception"
         table_6 = TABLE_6.get(shared) if is_ours and n_groups == 3 else None
         table_a1 = (TABLE_A1 if is_ours else PAPER_VIT).get(n_groups) if shared in (6, 7) else None

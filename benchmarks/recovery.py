@@ -220,7 +220,7 @@ def run_cell(case_name: str, run: str, seed: int) -> dict:
     if isinstance(result, tuple):
         result, macs = result
     one_step = (
-        count_macs(build_network(faces, config), faces.image_shape)["encoder"] * config.batch_size
+        count_macs(build_network(faces, config), faces.feature_shape)["encoder"] * config.batch_size
     )
     elbow = result.elbow
     return row | {

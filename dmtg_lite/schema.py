@@ -86,9 +86,10 @@ def check_value(value: Any, hint: Any, field: str = "") -> None:
                 raise FieldError(f"`{f'{field}.{name}'.lstrip('.')}` is missing.")
     elif kind in (list, tuple):
         _expect(isinstance(value, list), list, value, field)
-        if kind is tuple and len(value) != len(inner):
+        is_fixed = kind is tuple and ... not in inner
+        if is_fixed and len(value) != len(inner):
             raise FieldError(f"`{field}` must hold {len(inner)} values, got {len(value)}.")
-        hints = inner if kind is tuple else inner * len(value)
+        hints = inner if is_fixed else inner[:1] * len(value)
         for index, (one, own) in enumerate(zip(value, hints, strict=True)):
             check_value(one, own, f"{field}[{index}]")
     elif kind is dict:

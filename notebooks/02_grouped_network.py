@@ -34,7 +34,7 @@ from dmtg_lite.views.widgets import Dashboard
 
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, size=16, seed=0)
-naive = GroupedNetwork.naive(faces.tasks, toy(faces.image_shape, capacity=1), shared=0)
+naive = GroupedNetwork.naive(faces.tasks, toy(faces.feature_shape, capacity=1), shared=0)
 images = faces.train.images[:64]  # uint8, (B, 3, H, W)
 features = naive.branches[0](images / 255)  # (B, D)
 answers = naive(images)  # {task: (B, 2)}

@@ -284,10 +284,10 @@ fig.update_layout(template="plotly_white", height=300, legend={"y": 0.05, "x": 0
 # %%
 rule, trial = Pruning(below=0.05, start=100), fit.build_network(rooms, config).branch_out(3)
 trial.assignment.logits.data = torch.tensor(p[-1]).clamp_min(1e-9).log()  # as sure as our run's end
-before = count_macs(trial, rooms.image_shape)
+before = count_macs(trial, rooms.feature_shape)
 cutting.prune_below(trial.assignment, rule.below)
 cutting.drop_pruned(TrainState(trial, config))  # the optimisers forget them too
-left = 100 * count_macs(trial, rooms.image_shape)["total"] / before["total"]
+left = 100 * count_macs(trial, rooms.feature_shape)["total"] / before["total"]
 print(f"decoders: 15 -> {sum(len(head.decoders) for head in trial.heads)}")
 print(f"multiply-adds of a step's forward pass: {left:.0f} % are left")
 

@@ -45,21 +45,21 @@ def as_floats(name: str, value: Any) -> Tensor:
     return tensor if tensor.is_floating_point() else tensor.float()
 
 
-def scale_images(images: Any) -> Tensor:
-    """Images as a network takes them: uint8 from 0 to 255, or floats from 0 to 1 -> float32.
+def scale_inputs(inputs: Any) -> Tensor:
+    """Features as a network takes them: uint8 from 0 to 255 -> 0 to 1; floats as they are.
 
     Raises:
         ValueError: If they are whole numbers of another type, which says nothing of their scale.
     """
-    images = as_tensor("images", images)
-    if images.dtype == torch.uint8:
-        return images.to(torch.float32).mul_(1 / 255)
-    if not images.is_floating_point():
+    inputs = as_tensor("inputs", inputs)
+    if inputs.dtype == torch.uint8:
+        return inputs.to(torch.float32).mul_(1 / 255)
+    if not inputs.is_floating_point():
         raise ValueError(
-            f"`images` must be uint8, or floats from 0 to 1, got {describe(images)}; uint8 holds "
-            "brightness from 0 to 255."
+            f"`inputs` must be uint8, or floats (of pictures from 0 to 1), got {describe(inputs)}; "
+            "uint8 holds brightness from 0 to 255."
         )
-    return images.to(torch.float32)
+    return inputs.to(torch.float32)
 
 
 def as_device(device: torch.device | str) -> torch.device:
@@ -79,23 +79,21 @@ def as_device(device: torch.device | str) -> torch.device:
     return there.device
 
 
-def as_labels(name: str, value: Any) -> Tensor:
-    """Targets as they are stored: class numbers of whole images int64 (n,), pictures as given.
+def as_classes(name: str, value: Any) -> Tensor:
+    """Class numbers as they are kept: int64, -1 where there is no label.
 
-    Class numbers may come in any type, as floats too, nan where there is no label: that becomes -1.
+    They may come in any type, as floats too, nan where there is no label. Shapes stay.
 
     Raises:
-        ValueError: If numbers of classes are not whole.
+        ValueError: If they are not whole.
     """
     labels = as_tensor(name, value)
-    if labels.ndim != 1:
-        return labels
     if labels.is_floating_point():
         whole = labels.nan_to_num(nan=-1.0)
         if not (whole == whole.round()).all():
             raise ValueError(
                 f"`{name}` must hold whole class numbers, got {describe(labels)} with "
-                f"{float(labels[(whole != whole.round()).nonzero()[0, 0]]):g} among them."
+                f"{float(labels[whole != whole.round()][0]):g} among them."
             )
         labels = whole
     return labels.long()

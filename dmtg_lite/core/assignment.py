@@ -1,6 +1,6 @@
 """Who trains where, as one (N, K) matrix: the draw of section 3.2 and the module that holds S.
 
-Rows are tasks, columns are groups. Plain tensors: no images, no encoders, no optimiser.
+Rows are tasks, columns are groups. Plain tensors: no features, no encoders, no optimiser.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Batches: rows of a split as the network wants them, on its device, the next one fetched ahead.
 
-Images stay where they are, in memory, on the device or in a mapped file; no DataLoader, no worker
+Features stay where they are, in memory, on the device or in a mapped file; no DataLoader, no worker
 processes.
 """
 
@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from dmtg_lite.core.config import TrainConfig
-from dmtg_lite.core.data import Split
+from dmtg_lite.core.data import Split, as_target
+from dmtg_lite.core.losses import find_labels, to_classes
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.tasks import Task
 
 Targets = Tensor | list[Tensor]
-"""A batch's targets: int64 (B, N) of a suite of classifications, a list of N tensors of a dense
-one."""
+"""A batch's targets: int64 class numbers (B, N), -1 without a label; float32 (B, N), nan without
+one, where some tasks are numbers; a list of N tensors of dense tasks."""
 
 Batch = tuple[Tensor, Targets]
 
@@ -28,7 +29,7 @@ class Batches:
     """Rows of a split on a device.
 
     Args:
-        split: Images and targets, anywhere.
+        split: Features and targets, anywhere.
         tasks: The N tasks, in row order: all dense, or none.
         device: Where batches are wanted.
     """
@@ -36,28 +37,30 @@ class Batches:
     def __init__(self, split: Split, tasks: Sequence[Task], device: torch.device) -> None:
         self.split, self.tasks, self.device = split, tuple(tasks), device
         self.is_dense = self.tasks[0].is_dense
-        stored = [split.targets[task.name] for task in self.tasks]
-        self._stored = stored if self.is_dense else [torch.stack(stored, dim=1)]  # or one (n, N)
+        stored = [as_target(split.targets[task.name], task) for task in self.tasks]
+        self._stored = stored if self.is_dense else [stack_targets(stored)]  # or one (n, N)
 
     def __len__(self) -> int:
         return len(self.split)
 
     @property
     def is_elsewhere(self) -> bool:
-        """True if the images lie on another device than the one they are wanted on."""
-        return self.split.images.device != self.device
+        """True if the features lie on another device than the one they are wanted on."""
+        return self.split.features.device != self.device
 
     def take(self, rows: Tensor | slice) -> Batch:
-        """Images uint8 (B, 3, H, W), channels_last, and their targets.
+        """Features (B, ...), pictures (B, C, H, W) channels_last, and their targets.
 
         Dense targets come as `decode` gives them: float32 with nan, or int64 with -1, where there
         is no label.
         """
-        images = self._fetch(self.split.images[rows]).contiguous(memory_format=torch.channels_last)
+        features = self._fetch(self.split.features[rows])
+        if features.ndim == 4:
+            features = features.contiguous(memory_format=torch.channels_last)
         stored = [self._fetch(target[rows]) for target in self._stored]
         if not self.is_dense:
-            return images, stored[0]
-        return images, [decode(task, own) for task, own in zip(self.tasks, stored, strict=True)]
+            return features, stored[0]
+        return features, [decode(task, own) for task, own in zip(self.tasks, stored, strict=True)]
 
     def _fetch(self, part: Tensor) -> Tensor:
         if not self.is_elsewhere:
@@ -85,17 +88,35 @@ def decode(task: Task, target: Tensor) -> Tensor:
     return target.float()
 
 
+def stack_targets(columns: Sequence[Tensor]) -> Tensor:
+    """Targets of whole rows side by side: (n, N); where some are numbers class numbers are too."""
+    if any(column.is_floating_point() for column in columns):
+        columns = [
+            column if column.is_floating_point()
+            else column.float().masked_fill(column < 0, torch.nan)
+            for column in columns
+        ]  # fmt: skip
+    return torch.stack(list(columns), dim=1)
+
+
+def pick_target(targets: Targets, n: int, task: Task) -> Tensor:
+    """One task's targets out of a batch, class numbers as such."""
+    if not isinstance(targets, Tensor):
+        return targets[n]
+    return targets[:, n] if task.is_number else to_classes(targets[:, n])
+
+
 def count_labels(targets: Targets, tasks: Sequence[Task]) -> Tensor:
-    """How much of a batch each task's mean loss is over: (N,), in images or in single numbers of a
+    """How much of a batch each task's mean loss is over: (N,), in rows or in single numbers of a
     picture.
 
     As `losses.sum_loss` counts: a tolerant loss is a mean over pictures.
     """
     if isinstance(targets, Tensor):
-        return (targets >= 0).sum(0)
+        return find_labels(targets).sum(0)
     counts = []
     for task, target in zip(tasks, targets, strict=True):
-        has_label = ~target.isnan() if target.is_floating_point() else target >= 0
+        has_label = find_labels(target)
         if task.loss == "tolerant_l1":
             has_label = has_label[..., 1:-1, 1:-1].flatten(1).any(1)
         counts.append(has_label.sum())
@@ -108,27 +129,27 @@ class Order:
     So a resumed run draws the same, and the batch of the next step can be fetched ahead.
     """
 
-    def __init__(self, n_images: int, config: TrainConfig, seed: int, device: torch.device) -> None:
-        self._n_images, self._seed, self._device = n_images, seed, device
-        self._batch_size, self._per_epoch = config.batch_size, config.steps_per_epoch(n_images)
+    def __init__(self, n_rows: int, config: TrainConfig, seed: int, device: torch.device) -> None:
+        self._n_rows, self._seed, self._device = n_rows, seed, device
+        self._batch_size, self._per_epoch = config.batch_size, config.steps_per_epoch(n_rows)
         self._epoch, self._rows = -1, torch.empty(0)
 
     def __call__(self, step: int) -> Tensor:
         epoch, batch = divmod(step, self._per_epoch)
         if epoch != self._epoch:
             shuffle = torch.Generator().manual_seed(derive_seed(self._seed, Stream.ORDER, epoch))
-            self._rows = torch.randperm(self._n_images, generator=shuffle).to(self._device)
+            self._rows = torch.randperm(self._n_rows, generator=shuffle).to(self._device)
             self._epoch = epoch
         return self._rows[batch * self._batch_size : (batch + 1) * self._batch_size]
 
 
 class Lookahead:
-    """Batches by step number, the next one already under way where the images lie elsewhere.
+    """Batches by step number, the next one already under way where the features lie elsewhere.
 
     Args:
         batches: Where rows are taken from.
         rows_of: Rows of a step, counted from 0; called in the caller's thread.
-        ahead: Fetch ahead in a thread; ``None``: if the images lie on another device.
+        ahead: Fetch ahead in a thread; ``None``: if the features lie on another device.
     """
 
     def __init__(
@@ -156,8 +177,8 @@ class Lookahead:
         batch = there[1].result()
         self._next = step + 1, self._submit(self._thread, step + 1)
         if self._batches.device.type == "cuda":  # made on the thread's stream, used on this one
-            images, targets = batch
-            for tensor in [images, *([targets] if isinstance(targets, Tensor) else targets)]:
+            features, targets = batch
+            for tensor in [features, *([targets] if isinstance(targets, Tensor) else targets)]:
                 tensor.record_stream(torch.cuda.current_stream(self._batches.device))
         return batch
 

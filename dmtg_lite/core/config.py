@@ -144,7 +144,7 @@ class TrainConfig:
             improved for 3 epochs (the paper says plateau and 0.5; the patience is ours);
             ``"multistep"``: halve them every 15 epochs, as the released code does.
         steps: Training steps after pretraining. Give this or ``epochs``.
-        epochs: The same in passes over the training images.
+        epochs: The same in passes over the training rows.
         pretrain: Naive MTL steps before branching out (epochs, if ``epochs`` is given).
         batch_size: B.
         shared: Encoder stages in the stem, shared by all groups.
@@ -264,10 +264,10 @@ class TrainConfig:
             spare = max(0, min(n_groups, n_tasks - n_groups))
         return n_groups + spare, spare
 
-    def count_steps(self, n_images: int) -> tuple[int, int]:
-        """(pretraining steps, steps after it) on ``n_images`` training images.
+    def count_steps(self, n_rows: int) -> tuple[int, int]:
+        """(pretraining steps, steps after it) on ``n_rows`` training rows.
 
-        An epoch is as many whole batches as the images give; the images left over change from
+        An epoch is as many whole batches as the rows give; the rows left over change from
         epoch to epoch, because each epoch shuffles anew.
 
         Raises:
@@ -279,12 +279,12 @@ class TrainConfig:
             raise ValueError(
                 "the config says neither `steps` nor `epochs`; set one, or start from a preset."
             )
-        per_epoch = self.steps_per_epoch(n_images)
+        per_epoch = self.steps_per_epoch(n_rows)
         return self.pretrain * per_epoch, self.epochs * per_epoch
 
-    def steps_per_epoch(self, n_images: int) -> int:
-        """Whole batches in one pass over the images, at least 1."""
-        return max(1, n_images // self.batch_size)
+    def steps_per_epoch(self, n_rows: int) -> int:
+        """Whole batches in one pass over the rows, at least 1."""
+        return max(1, n_rows // self.batch_size)
 
 
 _LEAST = {

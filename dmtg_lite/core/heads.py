@@ -1,7 +1,7 @@
 """Output layers: one family, a branch's heads behind one interface, whatever the tasks are.
 
-Heads of classifications are here, fused: one or two products whatever N is. Those of dense tasks,
-a decoder each, are in `dense`.
+Heads that answer with classes or a number are here, fused: one or two products whatever N is. Those
+of dense tasks, a decoder each, are in `dense`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dmtg_lite.core.tasks import Task
+from dmtg_lite.core.losses import compute_each, find_labels
+from dmtg_lite.core.tasks import Task, check_flat
 
 
 class Heads(nn.Module, ABC):
@@ -67,7 +68,7 @@ class Heads(nn.Module, ABC):
 
 
 class FlatHeads(Heads):
-    """Heads of classifications of whole images, fused: linear, or with a hidden layer each.
+    """Heads of whole rows, classes or one number each, fused: linear, or with a hidden layer.
 
     A linear head on a single number can only cut it once. With ``hidden`` units of its own
     (LeakyReLU 0.1) it can cut several times, so that tasks share a number but not a cut.
@@ -76,17 +77,12 @@ class FlatHeads(Heads):
 
     is_fused = True
     _place_of: Tensor  # of each output: the place of the head that it belongs to
+    _units: Tensor  # (2, tasks): center and spread of what a loss of numbers sees
 
     def __init__(self, in_features: int, tasks: Sequence[Task], *, hidden: int = 0) -> None:
         super().__init__()
         for task in tasks:
-            kind = (task.loss, task.metric, task.is_dense)
-            if kind != ("cross_entropy", "error_percent", False) or task.n_outputs < 2:
-                raise ValueError(
-                    f"task {task.name!r} (loss {task.loss!r}, metric {task.metric!r}, dense "
-                    f"{task.is_dense}, {task.n_outputs} outputs) cannot be served: heads serve "
-                    "classifications of 2 or more classes with cross-entropy and error_percent."
-                )
+            check_flat(task)
         if hidden < 0:
             raise ValueError(f"`hidden` must be >= 0, got {hidden}. 0 means linear heads.")
         # torch's own start: biases as wide as the weights, so that the units of a head bend at
@@ -103,10 +99,17 @@ class FlatHeads(Heads):
         self.tasks = tuple(tasks)
         self.sizes = [task.n_outputs for task in tasks]
         place_of = torch.arange(len(tasks)).repeat_interleave(torch.tensor(self.sizes).long())
-        self.register_buffer("_place_of", place_of.to(self.linear.weight.device), persistent=False)
+        device = self.linear.weight.device
+        self.register_buffer("_place_of", place_of.to(device), persistent=False)
+        units = [(t.center, t.spread) if t.is_number else (0.0, 1.0) for t in tasks]
+        units = torch.tensor(units, device=device).view(-1, 2).T
+        self.register_buffer("_units", units, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits side by side: (B, in_features) -> (B, sum of n_outputs), float32."""
+        """Logits, and numbers in spreads from the center, side by side, float32.
+
+        (B, in_features) -> (B, sum of n_outputs).
+        """
         if self.hidden is None:
             return self.linear(features).float()
         units = F.leaky_relu(self.hidden(features), 0.1)  # (B, N * hidden)
@@ -120,27 +123,30 @@ class FlatHeads(Heads):
         return (logits + self.linear.bias).float()
 
     def split(self, outputs: Tensor) -> dict[str, Tensor]:
-        parts = outputs.split(self.sizes, dim=-1)  # (B, n_outputs) each
-        return {task.name: part for task, part in zip(self.tasks, parts, strict=True)}
+        parts = zip(self.tasks, outputs.split(self.sizes, dim=-1), strict=True)  # (B, n_outputs)
+        return {t.name: part * t.spread + t.center if t.is_number else part for t, part in parts}
 
     def pick(self, targets: Tensor) -> Tensor:
         return targets.index_select(1, self.rows)
 
     def compute_losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy, the mean over those images of the batch that carry the label.
+        """The mean over those rows of the batch that carry the label.
 
         Args:
-            outputs: Logits (..., B, sum of n_outputs); leading dimensions are branches.
-            targets: int64 class numbers, (B, number of tasks served); -1: no label.
+            outputs: (..., B, sum of n_outputs) of `forward`; leading dimensions are branches.
+            targets: int64 class numbers, (B, number of tasks served), -1: no label; float32 where
+                some are numbers, nan: no label.
         """
+        if targets.is_floating_point():
+            targets = (targets - self._units[0]) / self._units[1]
         targets = targets.expand(*outputs.shape[:-1], -1)  # (..., B, tasks)
-        if len(set(self.sizes)) == 1:  # the common case: one kernel, not one per task
-            losses = _compute_cross_entropy(outputs.unflatten(-1, (-1, self.sizes[0])), targets)
+        if len({(task.loss, task.n_outputs) for task in self.tasks}) == 1:  # one kernel for all
+            parts = outputs.unflatten(-1, (-1, self.sizes[0]))
+            losses = compute_each(self.tasks[0].loss, parts, targets)
         else:
-            parts = outputs.split(self.sizes, dim=-1)
-            columns = [_compute_cross_entropy(p, targets[..., n]) for n, p in enumerate(parts)]
-            losses = torch.stack(columns, dim=-1)
-        return losses.sum(-2) / (targets >= 0).sum(-2).clamp_min(1)
+            parts = zip(self.tasks, outputs.split(self.sizes, -1), targets.unbind(-1), strict=True)
+            losses = torch.stack([compute_each(t.loss, p, own) for t, p, own in parts], dim=-1)
+        return losses.sum(-2) / find_labels(targets).sum(-2).clamp_min(1)
 
     @torch.no_grad()
     def keep(self, places: Sequence[int]) -> Self:
@@ -167,14 +173,6 @@ def stack_losses(heads: Sequence[Heads], outputs: Sequence[Any], targets: Any, n
             column = column.index_copy(0, head.rows, losses)
         columns.append(column)
     return torch.stack(columns, dim=1)
-
-
-def _compute_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Any leading shape, 0 where there is no label: (..., n_outputs) -> (...)."""
-    flat = F.cross_entropy(
-        logits.flatten(0, -2), targets.flatten(), ignore_index=-1, reduction="none"
-    )
-    return flat.view(targets.shape)
 
 
 def _keep_rows(layer: nn.Linear, sizes: Sequence[int], places: Sequence[int]) -> None:

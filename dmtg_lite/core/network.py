@@ -13,7 +13,7 @@ from typing import Self, cast
 import torch
 from torch import Tensor, nn
 
-from dmtg_lite.core.arrays import scale_images
+from dmtg_lite.core.arrays import scale_inputs
 from dmtg_lite.core.assignment import Assignment
 from dmtg_lite.core.batches import Targets
 from dmtg_lite.core.dense import build_heads
@@ -131,23 +131,23 @@ class GroupedNetwork(nn.Module):
             _shake([*new.branches, *new.heads], jitter, generator)
         return new.train(self.training)
 
-    def _run_branches(self, images: Tensor) -> list[Tensor]:
-        """Features of every branch: (B, 3, H, W) -> K tensors (B, D) or maps."""
-        shared = self.stem(scale_images(images))
+    def _run_branches(self, inputs: Tensor) -> list[Tensor]:
+        """Features of every branch: (B, ...) -> K tensors (B, D) or maps."""
+        shared = self.stem(scale_inputs(inputs))
         return [branch(shared) for branch in self.branches]
 
-    def compute_loss_matrix(self, images: Tensor, targets: Targets) -> Tensor:
+    def compute_loss_matrix(self, inputs: Tensor, targets: Targets) -> Tensor:
         """Loss of every head, mean over the batch: L in equation (4).
 
         Args:
-            images: uint8, or float in [0, 1], shape (B, 3, H, W).
-            targets: int64 class numbers, shape (B, N); of dense tasks a list, see `batches.decode`.
+            inputs: Features: pictures uint8, or float in [0, 1], (B, C, H, W); tables (B, D), ...
+            targets: As `Batches.take` gives them: (B, N), or a list of dense tasks.
         """
-        features = self._run_branches(images)
+        features = self._run_branches(inputs)
         outputs = [head(x) for head, x in zip(self.heads, features, strict=True)]
         return stack_losses(self.heads, outputs, targets, len(self.tasks))
 
-    def compute_split_losses(self, images: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    def compute_split_losses(self, inputs: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
         """The loss matrix twice, equal in value: one teaches encoders and S, the other heads.
 
         A head may then learn from every batch although its branch listens to few of its tasks.
@@ -155,18 +155,18 @@ class GroupedNetwork(nn.Module):
         Returns:
             Two tensors (N, K): with the heads held still, and with the features held still.
         """
-        pairs, n = list(zip(self.heads, self._run_branches(images), strict=True)), len(self.tasks)
+        pairs, n = list(zip(self.heads, self._run_branches(inputs), strict=True)), len(self.tasks)
         held = stack_losses(self.heads, [head.hold(x) for head, x in pairs], targets, n)
         return held, stack_losses(self.heads, [h(x.detach()) for h, x in pairs], targets, n)
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         """Predict every task from its most probable group.
 
         Returns:
             ``{task name: logits (B, n_outputs)}``, in task order; of a dense task
             (B, n_outputs, H, W): logits, or numbers in the task's own unit.
         """
-        features = self._run_branches(images)
+        features = self._run_branches(inputs)
         named = [head.split(head(x)) for head, x in zip(self.heads, features, strict=True)]
         group_of = self.assignment.group_of().tolist()
         return {t.name: named[k][t.name] for t, k in zip(self.tasks, group_of, strict=True)}

@@ -46,7 +46,7 @@ def sealed(n_threads: int | None = None) -> Iterator[None]:
 
 
 @sealed()
-def choose_threads(network: GroupedNetwork, image_shape: Sequence[int], batch_size: int) -> int:
+def choose_threads(network: GroupedNetwork, feature_shape: Sequence[int], batch_size: int) -> int:
     """How many of the caller's threads a network's steps are worth: one, or all.
 
     Many threads on little work wait for each other at every kernel: a quiet machine gains nothing
@@ -54,14 +54,14 @@ def choose_threads(network: GroupedNetwork, image_shape: Sequence[int], batch_si
 
     Args:
         network: On a device other than the CPU threads matter to loading alone: all.
-        image_shape: (3, H, W).
+        feature_shape: Of one row.
         batch_size: B.
     """
     there = torch.get_num_threads()
     if there == 1 or network.device.type != "cpu":
         return there
     # a backward pass costs two forward ones
-    work = 3 * count_macs(network, image_shape)["total"] * batch_size
+    work = 3 * count_macs(network, feature_shape)["total"] * batch_size
     chosen = there if work >= _MANY else 1
     _say(chosen, there)
     return chosen
@@ -74,5 +74,5 @@ def _say(chosen: int, there: int) -> None:
 
 
 def find_widest_float(device: torch.device | str) -> torch.dtype:
-    """The dtype for sums over many images: float64, or float32 where a device has no other."""
+    """The dtype for sums over many rows: float64, or float32 where a device has no other."""
     return torch.float32 if torch.device(device).type == "mps" else torch.float64

@@ -20,7 +20,7 @@ class Stream(IntEnum):
     RESTART = 6  # all of one restart
     JITTER = 7  # noise on the copied branches
     CLOSING = 8  # which branch closes, where that is random
-    PROBE = 9  # images that say which branch is missed least
+    PROBE = 9  # rows that say which branch is missed least
     FINETUNING = 11  # training a group on by itself
     AFFINITY = 20  # batches of an affinity measurement
 

@@ -23,11 +23,11 @@ Between = Callable[[TrainState, StepRecord], StepRecord]
 
 
 def take_step(
-    state: TrainState, images: Tensor, targets: Targets, *, tau: float, lr_assignment: float
+    state: TrainState, inputs: Tensor, targets: Targets, *, tau: float, lr_assignment: float
 ) -> StepRecord:
     """Section 3.3: losses of all heads, one draw, one step of weights and S together.
 
-    ``images`` are (B, 3, H, W), ``targets`` (B, N), or a tensor for each dense task;
+    ``inputs`` are (B, ...), ``targets`` (B, N), or a tensor for each dense task;
     ``lr_assignment`` is the rate of S before the schedule scales it.
     """
     network, assignment, config = state.network, state.network.assignment, state.config
@@ -36,9 +36,9 @@ def take_step(
     with torch.enable_grad():
         with torch.autocast(network.device.type, torch.bfloat16, enabled=bfloat16):
             if config.heads.train_all and not assignment.is_fixed:  # fixed: one head a task anyway
-                loss_matrix, head_losses = network.compute_split_losses(images, targets)
+                loss_matrix, head_losses = network.compute_split_losses(inputs, targets)
             else:
-                loss_matrix = network.compute_loss_matrix(images, targets)  # L, (N, K)
+                loss_matrix = network.compute_loss_matrix(inputs, targets)  # L, (N, K)
         z = assignment.sample(tau, estimator=config.estimator, generator=state.noise)  # Z, (N, K)
         among = assignment.active if config.normalise_losses else None
         total = compute_objective(loss_matrix, z, normalise_among=among, head_losses=head_losses)
@@ -82,15 +82,15 @@ def take_steps(
     """
     knobs, split, config = knobs or Knobs(), data.train, state.config
     batches = Batches(split, data.tasks, state.network.device)
-    rows_of = Order(len(split), config, state.seed, split.images.device)
+    rows_of = Order(len(split), config, state.seed, split.features.device)
     state.network.train()
     with Lookahead(batches, rows_of) as ahead:
         while state.step < n_steps:
-            images, targets = ahead.take(state.step)  # (B, 3, H, W), and (B, N) or N tensors
+            inputs, targets = ahead.take(state.step)  # (B, ...), and (B, N) or N tensors
             tau, rate = knobs.tau, knobs.lr_assignment  # read once: another thread may turn them
             tau = config.tau_at(state.step / max(n_steps - 1, 1)) if tau is None else tau
             rate = state.lr_assignment() if rate is None else rate
-            record = take_step(state, images, targets, tau=tau, lr_assignment=rate)
+            record = take_step(state, inputs, targets, tau=tau, lr_assignment=rate)
             for act in between:
                 record = act(state, record)
             yield record

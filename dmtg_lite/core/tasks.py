@@ -1,23 +1,26 @@
 """What a task is, and the three task suites of the paper.
 
 A task is a name, a number of outputs, a loss and an error metric. Nothing here knows about
-images or networks: data lives in `dmtg_lite.data`, heads in `dmtg_lite.core.heads`.
+features or networks: data lives in `dmtg_lite.data`, heads in `dmtg_lite.core.heads`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dmtg_lite.core.checks import as_number, as_whole, describe
 
-LOSSES = ("cross_entropy", "l1", "tolerant_l1")
+LOSSES = ("cross_entropy", "l1", "squared", "tolerant_l1")
 METRIC_LABELS = {
     "error_percent": "error, %",
     "miou": "mIoU, %",
     "rmse": "aligned RMSE",
     "normals_under_30": "normals < 30°, %",
     "f1": "F1, %",
+    "mae": "mean absolute error",
+    "rms_error": "RMS error",
 }
 METRICS = tuple(METRIC_LABELS)
 HIGHER_IS_BETTER = frozenset({"miou", "normals_under_30", "f1"})
@@ -30,18 +33,21 @@ class Task:
     Args:
         name: Unique within a suite; shown in plots and used as the key of predictions.
         n_outputs: Numbers a head predicts: classes of a classification, channels of a picture.
-        loss: ``"cross_entropy"`` or ``"l1"`` (the two losses of the paper, section 4.1), or
-            ``"tolerant_l1"``: the lowest l1 of the nine shifts of a picture by at most one pixel,
-            as the released code uses it on depth and normals.
-        metric: How its error is reported; ``"error_percent"`` is 100 - accuracy in percent.
-        is_dense: One prediction per pixel instead of one per image.
-        center, spread: An l1 loss sees (target - center) / spread, in the unit of the target; so
-            does a head's output. Losses of different tasks become comparable, errors keep their
-            unit.
+        loss: ``"cross_entropy"`` or ``"l1"`` (the two losses of the paper, section 4.1);
+            ``"squared"`` of a number a row; or ``"tolerant_l1"``: the lowest l1 of the nine shifts
+            of a picture by at most one pixel, as the released code uses it on depth and normals.
+        metric: How its error is reported; ``"error_percent"`` is 100 - accuracy in percent,
+            ``"mae"`` and ``"rms_error"`` are in the unit of the target.
+        is_dense: One prediction per pixel instead of one per row.
+        center, spread: A loss of numbers sees (target - center) / spread, in the unit of the
+            target; so does a head's output. Losses of different tasks become comparable, errors
+            keep their unit.
+        classes: What the classes are called where the data come from, in the order of their
+            numbers: text, numbers or booleans. Empty: not told.
 
     Raises:
         ValueError: If the name is empty, ``n_outputs`` < 1, ``spread`` is not positive, or loss or
-            metric is unknown.
+            metric is unknown, or the names of the classes are not ``n_outputs`` different ones.
     """
 
     name: str
@@ -51,6 +57,7 @@ class Task:
     is_dense: bool = False
     center: float = 0.0
     spread: float = 1.0
+    classes: tuple[Any, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -76,6 +83,19 @@ class Task:
             )
         object.__setattr__(self, "center", center)
         object.__setattr__(self, "spread", spread)
+        classes = tuple(self.classes)
+        object.__setattr__(self, "classes", classes)
+        is_plain = all(isinstance(one, (str, int, float)) for one in classes)
+        if classes and not (is_plain and len(set(classes)) == len(classes) == n_outputs):
+            raise ValueError(
+                f"`classes` of task {self.name!r} must be {n_outputs} different texts, numbers or "
+                f"booleans, one a class, got {describe(classes)}."
+            )
+
+    @property
+    def is_number(self) -> bool:
+        """One real number a row, as in a regression; neither classes nor a picture."""
+        return not self.is_dense and self.loss != "cross_entropy"
 
     @property
     def higher_is_better(self) -> bool:
@@ -96,6 +116,26 @@ def check_unique(tasks: Sequence[Task]) -> tuple[Task, ...]:
             f"`tasks` names {twice} more than once; predictions are keyed by task name."
         )
     return tuple(tasks)
+
+
+def check_flat(task: Task) -> None:
+    """Refuse what heads on flat features cannot answer.
+
+    Raises:
+        ValueError: If it is neither a classification nor one number a row.
+    """
+    if task.is_number:
+        fits = task.n_outputs == 1 and task.loss != "tolerant_l1"
+        fits = fits and task.metric in ("mae", "rms_error")
+    else:
+        fits = not task.is_dense and task.metric == "error_percent" and task.n_outputs > 1
+    if not fits:
+        raise ValueError(
+            f"task {task.name!r} (loss {task.loss!r}, metric {task.metric!r}, dense "
+            f"{task.is_dense}, {task.n_outputs} outputs) cannot be served: heads on flat features "
+            "serve 2 or more classes with cross_entropy and error_percent, or 1 number with l1 or "
+            "squared and mae or rms_error."
+        )
 
 
 # The 40 attributes in the order of the official file, which is alphabetical.

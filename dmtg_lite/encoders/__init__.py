@@ -27,7 +27,7 @@ def register(name: str, encoder: Own | Build) -> str:
     Args:
         name: Returned; another call with it replaces the encoder, unless it is one of the library.
         encoder: A module, a list of stages (so that ``shared=m`` is a slice), or a function that
-            builds either, and may take ``image_shape`` and ``capacity``.
+            builds either, and may take ``feature_shape`` and ``capacity``.
 
     Raises:
         ValueError: If the name is one of the library's, or no text.
@@ -53,7 +53,7 @@ def use(encoder: str | Own) -> str:
 
 def build_encoder(
     name: str,
-    image_shape: tuple[int, int, int],
+    feature_shape: tuple[int, ...],
     *,
     capacity: int,
     pretrained: str | Path | None = None,
@@ -64,7 +64,7 @@ def build_encoder(
         name: ``"resnet"`` (the paper's on CelebA), ``"xception"`` and ``"vit_base"`` (the paper's
             on Taskonomy), ``"xception_small"`` and ``"vit_small"`` (their siblings for 64x64
             pictures on a CPU), ``"toy"``, or one that was registered.
-        image_shape: (3, H, W) of the images it will see.
+        feature_shape: Of one row: (C, H, W) of pictures.
         capacity: Numbers at the bottleneck of the toy encoder; ignored by the others.
         pretrained: A local safetensors file to start from, see `load_pretrained`.
     """
@@ -73,7 +73,12 @@ def build_encoder(
             f"`encoder` must be one of {sorted(ENCODERS)}, got {name!r}. If that is one of your "
             f"own, say so first: dmtg_lite.encoders.register({name!r}, your_module)."
         )
-    encoder = ENCODERS[name](image_shape, capacity=capacity)
+    if name in _BUILT_IN and len(feature_shape) != 3:
+        raise ValueError(
+            f"`encoder` {name!r} is for pictures (C, H, W), and a row of these data is "
+            f"{feature_shape}."
+        )
+    encoder = ENCODERS[name](feature_shape, capacity=capacity)
     if pretrained is not None:
         load_pretrained(encoder, pretrained)
     return encoder

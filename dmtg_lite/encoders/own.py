@@ -31,29 +31,30 @@ def name_of(encoder: Own) -> str:
 
 
 def make_builder(name: str, given: Own | Build) -> Callable[..., Encoder]:
-    """A function as those of `encoders.ENCODERS`: ``(image_shape, *, capacity) -> Encoder``.
+    """A function as those of `encoders.ENCODERS`: ``(feature_shape, *, capacity) -> Encoder``.
 
     A module is copied with the weights it has; a function is called anew for each network, and may
-    take ``image_shape`` and ``capacity``.
+    take ``feature_shape`` and ``capacity``.
     """
 
-    def build(image_shape: tuple[int, int, int], *, capacity: int) -> Encoder:
+    def build(feature_shape: tuple[int, ...], *, capacity: int) -> Encoder:
         if isinstance(given, (nn.Module, Sequence, Encoder)) or not callable(given):
-            return as_encoder(given, image_shape, name=name)
-        known = {"image_shape": image_shape, "capacity": capacity}
+            return as_encoder(given, feature_shape, name=name)
+        known = {"feature_shape": feature_shape, "image_shape": feature_shape, "capacity": capacity}
         asked = {key: known[key] for key in signature(given).parameters if key in known}
-        return as_encoder(given(**asked), image_shape, name=name)
+        return as_encoder(given(**asked), feature_shape, name=name)
 
     return build
 
 
-def as_encoder(given: Own, image_shape: Sequence[int], *, name: str = "encoder") -> Encoder:
+def as_encoder(given: Own, feature_shape: Sequence[int], *, name: str = "encoder") -> Encoder:
     """A copy of a module, or of a list of stages, with the width of its features.
 
     Args:
-        given: From images (B, 3, H, W), float32 from 0 to 1, to features (B, D); or to a map
-            (B, D, H / 2^m, W / 2^m) for dense tasks. A list's first stages may be shared.
-        image_shape: (3, H, W).
+        given: From a batch as the data have it, float32 (pictures (B, C, H, W) from 0 to 1, tables
+            (B, D), sequences (B, L, D)), to features (B, D'); or from pictures to a map
+            (B, D', H / 2^m, W / 2^m) for dense tasks. A list's first stages may be shared.
+        feature_shape: Of one row.
         name: For messages.
 
     Raises:
@@ -67,10 +68,10 @@ def as_encoder(given: Own, image_shape: Sequence[int], *, name: str = "encoder")
             f"`{name}` must be a torch module or a list of them, got {describe(given)}."
         )
     stages = [*nn.ModuleList(_copy(name, nn.ModuleList(stages)))]
-    features = _try(name, stages, image_shape)
-    if features.ndim == 2:
+    features = _try(name, stages, feature_shape)
+    if features.ndim == 2 or len(feature_shape) != 3:
         return Encoder(stages, features.shape[1])
-    return Encoder(stages, features.shape[1], _plan_decoder(name, features, image_shape))
+    return Encoder(stages, features.shape[1], _plan_decoder(name, features, feature_shape))
 
 
 def _copy(name: str, stages: nn.ModuleList) -> nn.ModuleList:
@@ -88,25 +89,26 @@ def _copy(name: str, stages: nn.ModuleList) -> nn.ModuleList:
     return copy
 
 
-def _try(name: str, stages: list[nn.Module], image_shape: Sequence[int]) -> Tensor:
-    """Features of two images; lazy layers learn their sizes."""
-    images = torch.linspace(0, 1, 2 * int(torch.Size(image_shape).numel())).view(2, *image_shape)
+def _try(name: str, stages: list[nn.Module], feature_shape: Sequence[int]) -> Tensor:
+    """Features of two rows; lazy layers learn their sizes."""
+    rows = torch.linspace(0, 1, 2 * int(torch.Size(feature_shape).numel()))
     network = nn.Sequential(*stages)
     were = [module.training for module in network.modules()]
     network.eval()
     try:
         with torch.no_grad():
-            features = network(images)
+            features = network(rows.view(2, *feature_shape))
     except Exception as error:
         raise ValueError(
-            f"`{name}` does not take images {tuple(image_shape)}: {type(error).__name__}: {error}"
+            f"`{name}` does not take rows of {tuple(feature_shape)}: {type(error).__name__}: "
+            f"{error}"
         ) from error
     for module, was in zip(network.modules(), were, strict=True):
         module.training = was
     if not (isinstance(features, Tensor) and features.ndim in (2, 4) and len(features) == 2):
         raise ValueError(
             f"`{name}` must give features (B, D), or a map (B, D, H, W) for dense tasks; for two "
-            f"images of {tuple(image_shape)} it gave {describe(features)}. nn.Flatten() at its end "
+            f"rows of {tuple(feature_shape)} it gave {describe(features)}. nn.Flatten() at its end "
             "makes vectors."
         )
     if features.dtype != torch.float32:
@@ -116,9 +118,9 @@ def _try(name: str, stages: list[nn.Module], image_shape: Sequence[int]) -> Tens
     return features
 
 
-def _plan_decoder(name: str, features: Tensor, image_shape: Sequence[int]) -> tuple[int, ...]:
+def _plan_decoder(name: str, features: Tensor, feature_shape: Sequence[int]) -> tuple[int, ...]:
     """Widths of a decoder that doubles a map until it is as large as the image."""
-    size, (height, width) = tuple(features.shape[-2:]), image_shape[-2:]
+    size, (height, width) = tuple(features.shape[-2:]), feature_shape[-2:]
     n_doublings = (height // size[0]).bit_length() - 1
     if n_doublings < 1 or (size[0] << n_doublings, size[1] << n_doublings) != (height, width):
         raise ValueError(

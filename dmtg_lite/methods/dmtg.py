@@ -27,16 +27,16 @@ def dmtg(
     """Learn which tasks share an encoder, in one run from a pretrained Naive MTL network.
 
     With ``config.spare`` more branches are opened than K and closed again while training, each time
-    the one that is missed least on the training images: see `runs.spare`. What the closings cost is
+    the one that is missed least on the training rows: see `runs.spare`. What the closings cost is
     in ``result.closings`` and ``result.elbow`` (`views.plots.plot_closing_costs` draws it).
 
     With ``config.restarts.n`` > 1 all is repeated, pretraining included, and the run with the
-    lowest total loss on the *training* images is kept: neither test images nor planted groups take
+    lowest total loss on the *training* rows is kept: neither test rows nor planted groups take
     part in the choice. ``halve_every`` ends the worse restarts early. The cost of all of
     them is in ``encoder_cost``.
 
     Args:
-        data: The tasks and their images.
+        data: The tasks and their data.
         n_groups: K, the largest number of groups; some may end empty. ``"auto"``: read K off the
             closing costs; see `runs.spare` and `TrainConfig.count_branches`.
         config: See `TrainConfig`; presets in `dmtg_lite.experiments`.

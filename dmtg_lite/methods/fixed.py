@@ -40,7 +40,7 @@ def train_groups(
     lowest *validation* loss, and a branch that then serves nobody leaves.
 
     Args:
-        data: The tasks and their images.
+        data: The tasks and their data.
         groups: Lists of task names; every task in at least one.
         config: ``restarts``, ``tau`` and whatever else concerns S has no effect here.
         method: Name in the result.

@@ -11,7 +11,7 @@ from dmtg_lite.core.state import TrainState
 def count_batch_macs(state: TrainState, data: TaskData) -> int:
     """Encoder multiply-adds of one batch's forward pass through the network as it stands."""
     batch_size = min(state.config.batch_size, len(data.train))
-    return count_macs(state.network, data.image_shape)["encoder"] * batch_size
+    return count_macs(state.network, data.feature_shape)["encoder"] * batch_size
 
 
 class CountCost:

@@ -186,6 +186,30 @@ class F1(Metric):
         return 200 * both / positive if positive else 100.0
 
 
+class MeanError(Metric):
+    """Mean distance of numbers from the truth, in the target's unit; or the root mean square.
+
+    `update` takes prediction (B, 1) and target (B,); NaN in the target is no label.
+    """
+
+    is_counting = False
+    of_classes = True  # of one class, as it were
+    counted = "row"
+
+    def __init__(self, *, is_squared: bool, device: torch.device | str = "cpu") -> None:
+        super().__init__(device)
+        self._is_squared = is_squared
+
+    def sum(self, prediction: Tensor, target: Tensor) -> Sequence[Tensor]:
+        wide = self._sums.dtype
+        gap = (prediction[:, 0].to(wide) - target.nan_to_num().to(wide)).abs() * ~target.isnan()
+        return (gap.square() if self._is_squared else gap).sum(), (~target.isnan()).sum()
+
+    def read(self, sums: list[float], seen: float) -> float:
+        mean = sums[0] / seen
+        return math.sqrt(mean) if self._is_squared else mean
+
+
 def build_metric(task: Task, device: torch.device | str = "cpu") -> Metric:
     """The metric that ``task.metric`` names, with its sums on a device.
 
@@ -196,5 +220,7 @@ def build_metric(task: Task, device: torch.device | str = "cpu") -> Metric:
         return MeanIoU(task.n_outputs, device)
     if task.metric == "f1":
         return F1(task.center + task.spread, device)
+    if task.metric in ("mae", "rms_error"):
+        return MeanError(is_squared=task.metric == "rms_error", device=device)
     kinds = {"error_percent": ErrorPercent, "rmse": AlignedRMSE, "normals_under_30": NormalsUnder30}
     return kinds[task.metric](device)

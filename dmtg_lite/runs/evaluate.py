@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmtg_lite.core.batches import Batches, count_labels
-from dmtg_lite.core.data import Split
+from dmtg_lite.core.batches import Batches, count_labels, pick_target
+from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.losses import sum_loss
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.sealed import choose_threads, find_widest_float, sealed
+from dmtg_lite.core.tasks import Task
 from dmtg_lite.runs.dense_metrics import Metric, build_metric
 
 
@@ -20,8 +21,8 @@ from dmtg_lite.runs.dense_metrics import Metric, build_metric
 class Evaluation:
     """Mean loss and error of each task on a split: ``{task name: value}``.
 
-    An error is in the unit of the task's metric: percent of images, or mIoU, RMSE, ... of dense
-    tasks, where more may be better (`Task.higher_is_better`).
+    An error is in the unit of the task's metric: percent of rows; the target's own of numbers; or
+    mIoU, RMSE, ... of dense tasks, where more may be better (`Task.higher_is_better`).
     """
 
     losses: dict[str, float]
@@ -48,9 +49,9 @@ def evaluate_heads(
     widest = find_widest_float(network.device)
     total, n_labels = torch.zeros(2, 1, dtype=widest, device=network.device)
     for part in parts:
-        images, targets = batches.take(part)
+        features, targets = batches.take(part)
         own = count_labels(targets, batches.tasks)[:, None]  # of each task in this batch, (N, 1)
-        total = total + network.compute_loss_matrix(images, targets) * own
+        total = total + network.compute_loss_matrix(features, targets) * own
         n_labels = n_labels + own
     return (total / n_labels.clamp_min(1)).float()
 
@@ -75,7 +76,7 @@ def evaluate(
     """
     batches = Batches(split, network.tasks, network.device)
     size = batch_size or (16 if batches.is_dense else 512)
-    with sealed(choose_threads(network, split.images.shape[1:], size)), torch.no_grad():
+    with sealed(choose_threads(network, split.features.shape[1:], size)), torch.no_grad():
         pruned = network.prune().eval()  # only the N heads that count
         network.eval()
         sums, metrics = _add_up(pruned, batches, size, with_errors)
@@ -93,11 +94,43 @@ def _add_up(
     sums = torch.zeros(len(tasks), 2, dtype=find_widest_float(device), device=device)
     metrics = [build_metric(task, device) for task in tasks] if with_errors else []
     for start in range(0, len(batches), size):
-        images, targets = batches.take(slice(start, start + size))
-        predictions = network(images)
+        features, targets = batches.take(slice(start, start + size))
+        predictions = network(features)
         for n, task in enumerate(tasks):
-            target = targets[:, n] if isinstance(targets, Tensor) else targets[n]
+            target = pick_target(targets, n, task)
             sums[n] += torch.stack(sum_loss(task, predictions[task.name], target))
             if metrics:
                 metrics[n].update(predictions[task.name], target)
     return sums, metrics
+
+
+@sealed()
+def evaluate_constant(data: TaskData) -> Evaluation:
+    """Loss and error on test of the best answer that is the same for every row of train.
+
+    The shares of the classes (each with half a row more, so that no loss is infinite) and the most
+    frequent one; of numbers the median, or the mean under a squared loss. A network that does no
+    better has learnt nothing of the task. Empty for dense tasks.
+    """
+    losses: dict[str, float] = {}
+    errors: dict[str, float] = {}
+    for task in data.tasks:
+        if not task.is_dense:
+            target = data.test.targets[task.name].cpu()
+            answer = _answer_constantly(data.train.targets[task.name].cpu(), task)
+            answers = answer.expand(len(target), -1)
+            total, count = sum_loss(task, answers.float(), target)
+            metric = build_metric(task)
+            metric.update(answers, target)
+            losses[task.name] = float(total / count)
+            errors[task.name] = metric.compute()
+    return Evaluation(losses, errors)
+
+
+def _answer_constantly(target: Tensor, task: Task) -> Tensor:
+    """Logits (n_outputs,), or a number (1,)."""
+    if task.is_number:
+        known = target[~target.isnan()].double()
+        return (known.mean() if task.loss == "squared" else known.quantile(0.5))[None]
+    counts = torch.bincount(target[target >= 0], minlength=task.n_outputs)
+    return torch.log((counts + 0.5) / (counts + 0.5).sum())

@@ -32,21 +32,21 @@ def build_network(
     data: TaskData, config: TrainConfig, *, seed: int | None = None
 ) -> GroupedNetwork:
     """A freshly initialised Naive MTL network for this data, on the data's device."""
-    return build_naive(data.tasks, data.image_shape, config, seed=seed).to(data.device)
+    return build_naive(data.tasks, data.feature_shape, config, seed=seed).to(data.device)
 
 
 def build_naive(
     tasks: Sequence[Task],
-    image_shape: tuple[int, int, int],
+    feature_shape: tuple[int, ...],
     config: TrainConfig,
     *,
     seed: int | None = None,
 ) -> GroupedNetwork:
-    """The same for tasks and images of some size, on the CPU."""
+    """The same for tasks and rows of some shape, on the CPU."""
     with torch.random.fork_rng(devices=[]):  # leave the caller's random stream alone
         torch.manual_seed(derive_seed(config.seed if seed is None else seed, Stream.WEIGHTS))
         encoder = build_encoder(
-            config.encoder, image_shape, capacity=config.capacity, pretrained=config.pretrained
+            config.encoder, feature_shape, capacity=config.capacity, pretrained=config.pretrained
         )
         network = GroupedNetwork.naive(
             tasks, encoder, shared=config.shared, head_hidden=config.heads.hidden
@@ -110,7 +110,7 @@ def continue_steps(
     """The same from where a state stands, which owns network, config and seed."""
     callbacks = choose_callbacks(state, data, n_steps)
     steps = take_steps(state, data, n_steps, knobs=knobs, between=callbacks)
-    n_threads = choose_threads(state.network, data.image_shape, state.config.batch_size)
+    n_threads = choose_threads(state.network, data.feature_shape, state.config.batch_size)
     while True:
         with sealed(n_threads):  # a step at a time: between two, the caller's settings are back
             record = next(steps, None)
@@ -237,7 +237,7 @@ def _check_finite(record: StepRecord, losses: np.ndarray, task_names: Sequence[s
         bad = int(np.isfinite(losses).argmin())
         raise FloatingPointError(
             f"the loss of task {task_names[bad]!r} is {losses[bad]} at step {record.step} (tau "
-            f"{record.tau:g}). Lower `lr`, or check the images and labels."
+            f"{record.tau:g}). Lower `lr`, or check features and labels."
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from math import prod
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -22,7 +23,10 @@ _HINTS = get_type_hints(MethodResult, include_extras=True)
 _NEWER = {  # not in what older versions wrote
     "affinity": _HINTS["affinity"],
     "n_trials": _HINTS["n_trials"],
-    "image_shape": _HINTS["image_shape"],
+    "feature_shape": _HINTS["feature_shape"],
+    "reader": dict[str, Any] | None,
+    "constant_losses": _HINTS["constant_losses"],
+    "constant_errors": _HINTS["constant_errors"],
     "tasks": list[Task],
     "network": str,
 }
@@ -44,6 +48,8 @@ def read_numbers(path: str | Path) -> Numbers:
         FieldError: If a value is missing or of another form; the message names file and field.
     """
     numbers = read_json(path, _ALWAYS)
+    if "image_shape" in numbers:  # its name when all features were pictures
+        numbers["feature_shape"] = numbers.pop("image_shape")
     try:
         check_value(numbers, {name: hint for name, hint in _NEWER.items() if name in numbers})
         _check_names(numbers)
@@ -75,7 +81,7 @@ def _check_names(numbers: Numbers) -> None:
 def load_result(folder: str | Path) -> MethodResult:
     """Read what `MethodResult.save` or ``dmtg-lite train`` wrote, onto the CPU.
 
-    ``load_result(folder).network(images)`` predicts what the saved network predicted, bit for bit
+    ``load_result(folder).network(features)`` predicts what the saved network predicted, bit for bit
     where that was on a CPU too.
 
     Raises:
@@ -85,7 +91,7 @@ def load_result(folder: str | Path) -> MethodResult:
     """
     folder = Path(folder)
     numbers = read_numbers(folder / NUMBERS)
-    if not numbers.get("image_shape") or not {"tasks", "network"} <= numbers.keys():
+    if not numbers.get("feature_shape") or not {"tasks", "network"} <= numbers.keys():
         raise ValueError(
             f"{folder / NUMBERS} was written by a version that did not keep what a network is "
             f"rebuilt from. Its numbers are there to read, and `History.load` opens {RUN}; to have "
@@ -104,7 +110,7 @@ def load_result(folder: str | Path) -> MethodResult:
     if history.task_names != [task.name for task in network.tasks]:
         raise ValueError(f"{folder / RUN} belongs to another result than {NUMBERS} beside it.")
     network.load_state_dict(tensors)
-    whole: dict[str, Any] = {f.name: numbers.get(f.name) for f in fields(MethodResult)}
+    whole = {f.name: numbers[f.name] for f in fields(MethodResult) if f.name in numbers}
     whole |= rebuilt
     whole["history"] = history
     return MethodResult(**whole)
@@ -113,14 +119,14 @@ def load_result(folder: str | Path) -> MethodResult:
 def _rebuild(numbers: Mapping[str, Any]) -> dict[str, Any]:
     """Of a result's JSON what is not plain: config, image size, and the pruned network's form."""
     tasks = tuple(Task(**task) for task in numbers["tasks"])
-    channels, height, width = numbers["image_shape"]
-    if not channels * height * width:
-        raise FieldError(f"`image_shape` must be above 0, got {numbers['image_shape']}")
+    shape = tuple(numbers["feature_shape"])
+    if not 1 <= len(shape) <= 3 or not prod(shape):
+        raise FieldError(f"`feature_shape` must be one to three sizes above 0, got {list(shape)}")
     config = TrainConfig.from_json(numbers["config"])
     # the encoder's first weights are of no use: its last ones are in the file
     plain = replace(config, pretrained=None)
-    naive = build_naive(tasks, (channels, height, width), plain)
+    naive = build_naive(tasks, shape, plain)
     groups = numbers["groups"]
     labels = labels_from_groups(groups, [task.name for task in tasks])
     network = naive.branch_out(len(groups), group_of=labels)
-    return {"config": config, "image_shape": (channels, height, width), "network": network.eval()}
+    return {"config": config, "feature_shape": shape, "network": network.eval()}

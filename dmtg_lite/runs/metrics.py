@@ -115,24 +115,23 @@ def total(per_task: Mapping[str, float]) -> float:
 
 
 def correlate_labels(labels: np.ndarray) -> np.ndarray:
-    """Pearson correlation of every two tasks' labels, on the images that carry both.
+    """Pearson correlation of every two tasks' labels, on the rows that carry both.
 
     Args:
-        labels: Class numbers, shape (N, n); -1 where an image carries no label.
+        labels: Class numbers, shape (N, n), -1 where a row carries no label; or floats, nan where
+            it carries none.
 
     Returns:
         Shape (N, N), from -1 to 1; nan for a pair never seen together, or of which one label is
         constant where both are.
     """
-    seen = (np.asarray(labels) >= 0).astype(np.float64)
-    values = np.asarray(labels, np.float64) * seen
-    n_both, sums = (
-        seen @ seen.T,
-        values @ seen.T,
-    )  # images with both labels; the row's sum over them
-    covariance = (
-        n_both * (values @ values.T) - sums * sums.T
-    )  # times n_both squared: exact whole numbers
+    labels = np.asarray(labels)
+    is_seen = ~np.isnan(labels) if labels.dtype.kind == "f" else labels >= 0
+    seen = is_seen.astype(np.float64)
+    values = np.where(is_seen, labels, 0).astype(np.float64)
+    n_both, sums = seen @ seen.T, values @ seen.T  # rows with both labels; their sums
+    # times n_both squared: exact whole numbers where the labels are
+    covariance = n_both * (values @ values.T) - sums * sums.T
     variance = n_both * (values**2 @ seen.T) - sums**2
     with np.errstate(invalid="ignore"):  # 0 / 0
         return covariance / np.sqrt(variance * variance.T)

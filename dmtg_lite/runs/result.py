@@ -25,7 +25,7 @@ from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.record import Closing, Elbow
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.evaluate import evaluate
+from dmtg_lite.runs.evaluate import evaluate, evaluate_constant
 from dmtg_lite.runs.fit import build_network
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
@@ -47,9 +47,9 @@ class MethodResult:
         groups: Task names by group; empty groups are dropped.
         task_losses, task_errors: ``{task: value}`` on test; errors in the unit of each task's
             metric, percent for classifications.
-        train_loss: Total loss of the final network on the training images.
+        train_loss: Total loss of the final network on the training rows.
         history: The recorded run (of the kept restart).
-        network: Pruned: N heads; ``network(images)`` gives ``{task: prediction}``.
+        network: Pruned: N heads; ``network(features)`` gives ``{task: prediction}``.
         encoder_macs: Encoder multiply-adds spent in training, everything included; a training step
             counts as its forward pass.
         encoder_cost: Encoder multiply-adds spent in training, relative to Naive MTL over the same
@@ -58,14 +58,17 @@ class MethodResult:
         encoder_passes: The same in batches through one whole encoder (a training step of Naive MTL
             is 1), for runs of unequal length.
         seconds: ``{"wall": ..., "cpu": ...}`` of the whole call.
-        data, note, n_test: Name of the data, a sentence on them, and images tested on.
+        data, note, n_test: Name of the data, a sentence on them, and rows tested on.
         agreement: Adjusted Rand index with the planted groups, or None where they are unknown.
         restarts: One entry per restart: seed, train_loss, groups.
         trained_groups: The groups that were trained, where they overlap; ``groups`` says who serves
             whom in the end.
         affinity: What HOA, TAG or cosine chose by, (N, N) numbers.
         n_trials: Combinations that MTG-Net trained.
-        image_shape: (3, H, W) of the images it was trained on.
+        feature_shape: Of one row that it was trained on: (C, H, W) of pictures, (D,) of tables.
+        reader: How such features come from the data as they are, see `TaskData`.
+        constant_losses, constant_errors: ``{task: value}`` on test of the best constant answer, see
+            `evaluate_constant`; empty for dense tasks.
     """
 
     method: str
@@ -88,7 +91,10 @@ class MethodResult:
     trained_groups: Groups = field(default_factory=list)
     affinity: list[list[AnyFloat]] | None = None
     n_trials: int | None = None
-    image_shape: tuple[int, int, int] | None = None
+    feature_shape: tuple[int, ...] | None = None
+    reader: Any = None
+    constant_losses: dict[str, AnyFloat] = field(default_factory=dict)
+    constant_errors: dict[str, AnyFloat] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         groups = " | ".join(", ".join(group) for group in self.groups)
@@ -152,7 +158,8 @@ class MethodResult:
         return plain | {
             "config": asdict(self.config),
             "tasks": [asdict(task) for task in self.tasks],
-            "image_shape": self.image_shape and list(self.image_shape),
+            "feature_shape": self.feature_shape and list(self.feature_shape),
+            "reader": self.reader and asdict(self.reader),
             "metrics": self.metrics,
             "closings": self.closings,
             "elbow": self.elbow,
@@ -200,9 +207,10 @@ def make_result(
     network = network.prune()
     on_test = evaluate(network, data.test)
     train_loss = total(evaluate(network, data.train, with_errors=False).losses)
+    constant = evaluate_constant(data)
     groups, planted = network.assignment.groups(data.task_names), data.planted_groups
-    images = min(config.batch_size, len(data.train))
-    one_pass = images * count_macs(build_network(data, config), data.image_shape)["encoder"]
+    rows = min(config.batch_size, len(data.train))
+    one_pass = rows * count_macs(build_network(data, config), data.feature_shape)["encoder"]
     passes = encoder_macs / one_pass
     result = MethodResult(
         method=method,
@@ -224,7 +232,10 @@ def make_result(
         agreement=None if planted is None else compute_agreement(groups, planted),
         restarts=restarts or [],
         trained_groups=trained_groups or groups,
-        image_shape=data.image_shape,
+        feature_shape=data.feature_shape,
+        reader=data.reader,
+        constant_losses=constant.losses,
+        constant_errors=constant.errors,
     )
     history.about = About(
         title=history.about.title,

@@ -26,7 +26,7 @@ class Run:
     one, from the states that `start_pretraining` and `start_training` give it.
 
     Args:
-        data: The tasks and their images.
+        data: The tasks and their data.
         config: See `TrainConfig`.
         n_groups: K, or ``"auto"``, of an assignment to be learned.
         members: Rows of every group's tasks, to fix the assignment instead.
@@ -115,7 +115,7 @@ class Run:
         return self._macs_before + (self.state.encoder_macs if self.state else 0)
 
     def measure_train_loss(self) -> float:
-        """Total loss on the training images, each task served by its most probable group."""
+        """Total loss on the training rows, each task served by its most probable group."""
         return total(evaluate(self.network, self.data.train, with_errors=False).losses)
 
 

@@ -166,7 +166,7 @@ class CloseSpare:
     Called between two steps. A closing asks the device for values, which no ordinary step does.
 
     Args:
-        data: Its training images tell which branch is missed least.
+        data: Its training rows tell which branch is missed least.
 
     Raises:
         FloatingPointError: If a loss is not finite, so that no branch can be called missed least.
@@ -192,14 +192,14 @@ class CloseSpare:
 
     @torch.no_grad()
     def _probe(self, state: TrainState) -> Tensor:
-        """Mean loss matrix over about a thousand training images, always the same: (N, K), CPU."""
+        """Mean loss matrix over about a thousand training rows, always the same: (N, K), CPU."""
         network, config = state.network, state.config
         batches = Batches(self._data.train, network.tasks, network.device)
         size = min(config.batch_size, len(batches))
         n_batches = max(1, min(_PROBE_IMAGES, len(batches)) // size)
         shuffle = torch.Generator().manual_seed(derive_seed(state.seed, Stream.PROBE))
         rows = torch.randperm(len(batches), generator=shuffle)[: n_batches * size]
-        parts = rows.to(batches.split.images.device).split(size)
+        parts = rows.to(batches.split.features.device).split(size)
         bfloat16 = config.precision == "bfloat16"
         with torch.autocast(network.device.type, torch.bfloat16, enabled=bfloat16):
             matrix = evaluate_heads(network, batches, parts)
@@ -212,7 +212,7 @@ class CloseSpare:
             bad = network.tasks[int((~matrix.isfinite()).any(1).nonzero()[0])].name
             raise FloatingPointError(
                 f"the loss of task {bad!r} is not finite at step {state.step}, where a branch is "
-                "to close. Lower `lr`, or check the images and labels."
+                "to close. Lower `lr`, or check features and labels."
             )
         return matrix.cpu()
 

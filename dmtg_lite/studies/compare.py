@@ -132,7 +132,7 @@ def compare(
     """Methods x numbers of groups x seeds on the same data, as one tidy table (see `tabulate`).
 
     Args:
-        data: The tasks and their images.
+        data: The tasks and their data.
         methods: Names from `METHODS`; Naive MTL is added, as the reference of every gain.
             ``None``: the `BASICS` that the data allow.
         n_groups: K, or several.

@@ -226,7 +226,7 @@ def _judge_cost(config: TrainConfig) -> Verdict:
     def count(n_tasks: int, n_groups: int) -> int:
         data = toy_faces(n_tasks=n_tasks, n_groups=K, n_train=8, n_val=8, n_test=8)
         network = branch_out(build_network(data, config), n_groups, config)
-        return count_macs(network, data.image_shape)["total"]
+        return count_macs(network, data.feature_shape)["total"]
 
     by_k, by_n = count(N_TASKS, 2 * K) / count(N_TASKS, K), count(36, K) / count(N_TASKS, K)
     both = f"{by_k:.2f} times for twice the groups, {by_n:.2f} times for four times the tasks"

@@ -112,9 +112,10 @@ def test_labels_come_in_any_type(make: Any) -> None:
     targets = FACES.test.targets
     split = Split(FACES.test.images.numpy(), targets | {NAME: make(targets[NAME])})
     assert split.images.dtype == torch.uint8
-    assert split.targets[NAME].dtype == torch.int64
-    assert split.targets[NAME].equal(targets[NAME])
-    assert replace(FACES, test=split).fingerprint() == FACES.fingerprint()
+    settled = replace(FACES, test=split)
+    assert settled.test.targets[NAME].dtype == torch.int64
+    assert settled.test.targets[NAME].equal(targets[NAME])
+    assert settled.fingerprint() == FACES.fingerprint()
 
 
 def test_a_missing_label_is_minus_one() -> None:
@@ -122,8 +123,8 @@ def test_a_missing_label_is_minus_one() -> None:
     labels = FACES.test.targets[NAME].numpy().astype(np.float64)
     labels[3] = np.nan
     for given in (labels, pd.Series(labels), pd.Series(labels).astype("Int64")):
-        split = Split(FACES.test.images, {NAME: given})
-        assert split.targets[NAME][3] == -1
+        split = Split(FACES.test.images, FACES.test.targets | {NAME: given})
+        assert replace(FACES, test=split).test.targets[NAME][3] == -1
 
 
 def test_a_mapped_array_is_not_copied(tmp_path: Any) -> None:
@@ -139,8 +140,10 @@ def test_a_mapped_array_is_not_copied(tmp_path: Any) -> None:
     ("images", "complaint"),
     [
         (np.zeros((4, 8, 8, 3), np.uint8), r"numpy.ndarray of uint8 and shape .*transpose"),
-        (np.zeros((4, 8, 8), np.uint8), "repeat the channel"),
-        (torch.rand(4, 3, 8, 8), r"torch.Tensor of float32 .*255 \* images"),
+        (np.zeros((4, 8, 8), np.uint8), r"features\[:, None\]"),
+        (np.zeros((4, 9), np.uint8), "data.from_arrays"),
+        (np.zeros((4, 3, 8, 8), np.int64), "data.from_arrays"),
+        (torch.rand(4), r"torch.Tensor of float32 and shape \(4,\)"),
         (pd.DataFrame({"a": ["x"]}), "pandas.DataFrame"),
         ("faces.png", "got 'faces.png'"),
         ([[1], [1, 2]], "lists of numbers"),
@@ -148,15 +151,23 @@ def test_a_mapped_array_is_not_copied(tmp_path: Any) -> None:
 )
 def test_images_of_another_form_are_told_the_way(images: Any, complaint: str) -> None:
     """What was given, and what to do with it."""
-    with pytest.raises(ValueError, match=f"`images` must be .*{complaint}"):
+    with pytest.raises(ValueError, match=f"`features` must be .*{complaint}"):
         Split(images, {})
 
 
-@pytest.mark.parametrize("labels", [["yes", "no"], [0.5, 1.0], pd.Series(["a", "b"]), [None, 1]])
-def test_labels_that_are_no_class_numbers_are_refused(labels: Any) -> None:
+@pytest.mark.parametrize("labels", [["yes", "no"], pd.Series(["a", "b"]), [None, 1]])
+def test_labels_that_are_no_numbers_are_refused(labels: Any) -> None:
     """The message names the target."""
     with pytest.raises(ValueError, match=r"`targets\['a'\]` must"):
         Split(np.zeros((2, 3, 8, 8), np.uint8), {"a": labels})
+
+
+def test_classes_are_whole() -> None:
+    """A fraction is no class number, though it may be a number to predict."""
+    labels = torch.full((len(FACES.test),), 0.5)
+    split = Split(FACES.test.images, FACES.test.targets | {NAME: labels})
+    with pytest.raises(ValueError, match=f"target '{NAME}' of split `test`.* whole class numbers"):
+        replace(FACES, test=split)
 
 
 def test_a_draw_takes_numpy_and_lists() -> None:
@@ -186,7 +197,7 @@ def test_a_network_takes_numpy_and_floats() -> None:
     assert network(images.numpy())[NAME].equal(expected)
     for dtype in (torch.float32, torch.float64):
         torch.testing.assert_close(network(images.to(dtype) / 255)[NAME], expected)
-    with pytest.raises(ValueError, match="`images` must be uint8, or floats from 0 to 1"):
+    with pytest.raises(ValueError, match="`inputs` must be uint8, or floats"):
         network(images.long())
 
 

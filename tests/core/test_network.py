@@ -263,7 +263,7 @@ def test_a_group_that_serves_nobody_is_allowed() -> None:
     [
         (lambda: make_naive(shared=3), r"`shared` must be in 0\.\.2"),
         (lambda: make_naive().branch_out(2).branch_out(2), "only a network with one branch"),
-        (lambda: FlatHeads(4, TASKONOMY_5), r"'depth' .* cannot be served: heads serve class"),
+        (lambda: FlatHeads(4, TASKONOMY_5), r"'depth' .* cannot be served: heads on flat"),
         (lambda: build_encoder("vgg", (3, 64, 64), capacity=1), "`encoder` must be one of"),
         (lambda: resnet((3, 4, 64)), "at least 8x8"),
         (lambda: toy((3, 30, 32)), "divisible by 4"),

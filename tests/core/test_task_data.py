@@ -22,10 +22,10 @@ def with_target(target: torch.Tensor) -> data.TaskData:
     ("target", "complaint"),
     [
         (torch.tensor([0, 1, 2, 0]), "class numbers from 0 to 1, .* got 0 to 2"),
-        (torch.tensor([0, -2, 1, 0]), "-1 where an image carries no label, got -2 to 1"),
-        (torch.tensor([-1, -1, -1, -1]), "not one image carries a label"),
+        (torch.tensor([0, -2, 1, 0]), "-1 where a row carries no label, got -2 to 1"),
+        (torch.tensor([-1, -1, -1, -1]), "not one row carries a label"),
         (torch.tensor([1, -1, 1, -1]), "Number the two classes 0 and 1"),
-        (torch.zeros(4, 1, dtype=torch.int64), "must be one class number an image, shape"),
+        (torch.zeros(4, 1, dtype=torch.int64), "must be one class number a row, shape"),
     ],
 )
 def test_bad_targets_are_refused(target: torch.Tensor, complaint: str) -> None:
@@ -41,7 +41,7 @@ def test_an_image_may_carry_no_label() -> None:
 
 def test_an_empty_split_is_refused() -> None:
     """Nothing can be trained or measured on no images."""
-    with pytest.raises(ValueError, match="`images` is empty"):
+    with pytest.raises(ValueError, match="`features` is empty"):
         Split(torch.zeros(0, 3, 8, 8, dtype=torch.uint8), {})
 
 

@@ -39,7 +39,7 @@ def test_sizes_and_form() -> None:
     """1,000 / 200 / 597 grey images of 16 x 16, ink in full range, nothing planted."""
     data = digits()
     assert [len(split) for split in (data.train, data.val, data.test)] == [1000, 200, 597]
-    assert data.image_shape == (3, 16, 16)
+    assert data.feature_shape == (3, 16, 16)
     assert len(data.tasks) == 9
     assert data.planted_groups is None
     assert data.train.images.min() == 0

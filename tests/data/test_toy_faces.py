@@ -108,7 +108,7 @@ def test_any_suite_is_valid_data(n_tasks: int, n_groups: int, size: int) -> None
     """The whole function works for uneven N / G and every size."""
     n_groups = min(n_groups, n_tasks)
     data = toy_faces(n_tasks, n_groups, size=size, n_train=3, n_val=2, n_test=1)
-    assert data.image_shape == (3, size, size)
+    assert data.feature_shape == (3, size, size)
     assert data.train.images.dtype == torch.uint8
     assert [len(data.train), len(data.val), len(data.test)] == [3, 2, 1]
     assert len(data.planted_groups) == n_groups
@@ -290,7 +290,7 @@ def test_training_images_carry_so_many_labels(labels_per_image: int) -> None:
         ({"labels": "planes", "n_groups": 6}, "got 6: a face has 10 parts and a group drives 2"),
         ({"labels_per_image": 0}, "`labels_per_image` must be 1 to 9"),
         ({"labels_per_image": 10}, "`labels_per_image` must be 1 to 9"),
-        ({"labels_per_image": 1, "n_train": 3}, "not one image carries a label"),
+        ({"labels_per_image": 1, "n_train": 3}, "not one row carries a label"),
         ({"label_noise": -0.1}, "`label_noise` must be a share"),
         ({"label_noise": float("nan")}, "`label_noise` must be a share"),
     ],

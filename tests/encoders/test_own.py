@@ -132,7 +132,7 @@ class Gives(nn.Module):
         (Gives(lambda x: x.mean()), r"must give features .* nn.Flatten"),
         (Gives(lambda x: x.flatten(1).double()), "must give float32"),
         (Gives(lambda x: x.flatten()[None]), "must give features"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(5, 5)), r"does not take images \(3, 16, 16\)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(5, 5)), r"does not take rows of \(3, 16, 16\)"),
         (nn.Conv2d(3, 4, 3), r"gives maps of 14x14 for images of 16x16"),
         (nn.Conv2d(3, 4, 1), r"gives maps of 16x16"),
         ([], "must be a torch module or a list of them"),

@@ -216,7 +216,7 @@ def test_a_run_is_the_mean_over_its_measurements() -> None:
 
 def test_cost_counts_every_pass() -> None:
     """A step is 1, a forward pass 1/3 and a backward pass 2/3 of it."""
-    step = count_macs(build_network(FACES, CONFIG), FACES.image_shape)["encoder"] * 32
+    step = count_macs(build_network(FACES, CONFIG), FACES.feature_shape)["encoder"] * 32
     # 13 steps; measured before steps 1, 6, 11: one forward, 9 backward, and with TAG 9 more forward
     assert tag_affinity(FACES, CONFIG, every=5).encoder_macs == pytest.approx(
         step * (13 + 3 * 28 / 3)

@@ -120,7 +120,7 @@ def test_restarts_multiply_the_cost_and_a_stem_counts_once() -> None:
     halved = methods.dmtg(FACES, 2, replace(CONFIG, restarts=Restarts(n=4, halve_every=6)))
     assert halved.encoder_passes == pytest.approx(4 * 6 + 3 * 2 * 6 + 2 * 12)
     shared = methods.random_groups(FACES, 3, replace(CONFIG, shared=1))
-    macs = count_macs(shared.network, FACES.image_shape)
+    macs = count_macs(shared.network, FACES.feature_shape)
     stem, branch = macs["stem"], macs["branches"] / 3
     passes = 6 + 12 * (stem + 3 * branch) / (stem + branch)
     assert shared.encoder_cost == pytest.approx(passes / N_STEPS)

@@ -176,8 +176,8 @@ def test_a_network_with_closed_branches_predicts_and_prunes() -> None:
     wide = network.widen(torch.tensor([[1.0, 2.0]] * 4))
     assert wide.tolist() == [[1.0, 0.0, 2.0, 0.0]] * 4
     torch.testing.assert_close(network.prune()(IMAGES), network(IMAGES))
-    one = count_macs(build_network(DATA, CONFIG), DATA.image_shape)["branches"]
-    assert count_macs(network, DATA.image_shape)["branches"] == 2 * one
+    one = count_macs(build_network(DATA, CONFIG), DATA.feature_shape)["branches"]
+    assert count_macs(network, DATA.feature_shape)["branches"] == 2 * one
 
 
 def test_a_branch_that_cannot_close_is_refused() -> None:
@@ -305,7 +305,7 @@ def test_the_choice_depends_on_seed_and_data_alone() -> None:
 
 def test_every_encoder_pass_is_counted() -> None:
     """6 steps of 4 branches, 3 of 3, 5 of 2; two looks at 64 images, each a third of 4 steps."""
-    one = count_macs(build_network(DATA, CONFIG), DATA.image_shape)["encoder"] * 16
+    one = count_macs(build_network(DATA, CONFIG), DATA.feature_shape)["encoder"] * 16
     looks = (4 * 4 * one) // 3 + (4 * 3 * one) // 3
     assert run()[1].encoder_macs == (6 * 4 + 3 * 3 + 5 * 2) * one + looks
 

@@ -177,9 +177,9 @@ def rewrite(folder: Path, **change: object) -> None:
         ({"final_probabilities": [[1.0], [0.5, 0.5]]}, "must have 4 rows of one length"),
         ({"config": {"lr": "fast"}}, r"describes no network: .*`lr` must be"),
         ({"config": {"encoder": "mine"}}, "describes no network: `encoder` must be one of"),
-        ({"image_shape": [3, 12, 12]}, "must be torch.float32 of shape"),
+        ({"feature_shape": [3, 12, 12]}, "must be torch.float32 of shape"),
         ({"network": "0" * 64}, "belongs to another result"),
-        ({"tasks": GONE, "image_shape": GONE}, "a version that did not keep what a network"),
+        ({"tasks": GONE, "feature_shape": GONE}, "a version that did not keep what a network"),
     ],
 )
 def test_a_result_that_is_not_right_is_refused(change: dict, words: str, folder: Path) -> None:
@@ -216,6 +216,6 @@ def test_one_flipped_bit_in_a_weight_is_noticed(folder: Path) -> None:
 
 def test_numbers_of_older_versions_are_read(folder: Path) -> None:
     """Without what came later; a table needs no network."""
-    newer = ("tasks", "image_shape", "network", "affinity", "n_trials")
+    newer = ("tasks", "feature_shape", "network", "affinity", "n_trials")
     rewrite(folder, **dict.fromkeys(newer, GONE))
     assert read_numbers(folder / "result.json")["method"] == "dmtg"

@@ -208,7 +208,7 @@ def test_little_work_gets_one_thread_and_gives_the_others_back(
 def test_much_work_gets_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """And never more than the caller has."""
     network = build_network(DATA, CONFIG)
-    assert choose_threads(network, DATA.image_shape, 16) == 1
-    assert choose_threads(network, DATA.image_shape, 10**9) == 2
+    assert choose_threads(network, DATA.feature_shape, 16) == 1
+    assert choose_threads(network, DATA.feature_shape, 10**9) == 2
     with sealed(1):
-        assert choose_threads(network, DATA.image_shape, 10**9) == 1
+        assert choose_threads(network, DATA.feature_shape, 10**9) == 1

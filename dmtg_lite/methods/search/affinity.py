@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dmtg_lite.core.arrays import as_floats
-from dmtg_lite.core.batches import Batches, Targets
+from dmtg_lite.core.batches import Batches, Targets, stack_targets
 from dmtg_lite.core.checks import as_whole
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
@@ -55,7 +55,7 @@ def label_correlation(data: TaskData) -> Tensor:
             f"{data.name!r} has a picture for each task, and labels are correlated image by image. "
             "`gradient_cosine` and `tag_affinity` serve dense tasks too."
         )
-    labels = torch.stack([data.train.targets[name] for name in data.task_names]).cpu()  # (N, n)
+    labels = stack_targets([data.train.targets[name] for name in data.task_names]).T.cpu()  # (N, n)
     correlation = torch.from_numpy(np.abs(np.nan_to_num(correlate_labels(labels.numpy()))))
     return correlation.fill_diagonal_(1.0)
 
@@ -194,14 +194,14 @@ def _measure(
     # the run of `methods.naive`; measurements draw from none of its streams
     state = TrainState(network, config, seed=derive_seed(config.seed, Stream.TRAINING))
     steps = continue_steps(state, data, n_steps)
-    n_threads = choose_threads(network, data.image_shape, batch_size)
+    n_threads = choose_threads(network, data.feature_shape, batch_size)
     batches = Batches(split, data.tasks, network.device)
     rng = torch.Generator().manual_seed(derive_seed(config.seed, Stream.AFFINITY))
     total = torch.zeros(len(data.tasks), len(data.tasks), device=network.device)
     count, n_measured = torch.zeros_like(total), 0
     diverged = torch.zeros((), dtype=torch.bool, device=network.device)
     while state.step < n_steps:
-        rows = torch.randperm(len(split), generator=rng)[:batch_size].to(split.images.device)
+        rows = torch.randperm(len(split), generator=rng)[:batch_size].to(split.features.device)
         with sealed(n_threads):
             one = measure(network, *batches.take(rows), config.lr * state.lr_scale)  # (N, N)
         total += one.where(~one.isnan(), 0.0)
@@ -219,7 +219,7 @@ def _measure(
             f"after {n_measured} measurements. nan: no batch had labels of both; raise "
             "`batch_size`, or measure more often. Infinite: the step ahead is too long; lower `lr`."
         )
-    batch_macs = count_macs(network, data.image_shape)["encoder"] * batch_size
+    batch_macs = count_macs(network, data.feature_shape)["encoder"] * batch_size
     return Affinity(matrix, network, state.encoder_macs + round(batch_macs * passes * n_measured))
 
 

@@ -37,7 +37,7 @@ def try_groups(
     """Train a network for each group from scratch, pretraining and main steps together.
 
     Args:
-        data: The tasks and their images.
+        data: The tasks and their data.
         groups: Any lists of task names, overlapping or not.
         config: Its ``shared`` has no effect: every group is a network of its own.
         label: Of progress bar and checkpoints: another one for each call of a method.
