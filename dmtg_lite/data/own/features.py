@@ -1,0 +1,147 @@
+"""Learning a `Reader` from the training rows: layout, kinds of columns, means and categories."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dmtg_lite.core.columns import Columns, find_missing, list_categories, name_value
+from dmtg_lite.core.reading import Column, Layout, Reader, bring_channels_forward, check_finite
+from dmtg_lite.data.own.texts import check_categories
+
+Impute = Literal["mean"]
+_LAYOUTS = {2: ["ND"], 3: ["NLD", "NHW"], 4: ["NCHW", "NHWC"]}
+_MOST_CHANNELS = 4  # of what anybody would call a picture without a second look
+
+
+def learn_table(
+    columns: Columns, rows: np.ndarray | slice, table: Any, impute: Impute | None
+) -> Reader:
+    """What the training rows of a table say.
+
+    Args:
+        columns: Its plain columns.
+        rows: The training rows.
+        table: As it was given: a pandas column may say itself that it is a category.
+
+    Raises:
+        ValueError: If a column is no feature; the message says why.
+    """
+    if not columns:
+        raise ValueError("`features` has no columns.")
+    return Reader(
+        "table",
+        columns=[
+            _learn_column(name, values[rows], list_categories(table, name) is not None, impute)
+            for name, values in columns.items()
+        ],
+        impute=impute is not None,
+    )
+
+
+def _learn_column(name: str, values: np.ndarray, is_category: bool, impute: Any) -> Column:
+    known = values[~find_missing(values)]
+    if not len(known):
+        raise ValueError(f"column {name!r} has no value in the training split: leave it out.")
+    if is_category or isinstance(known[0], str):
+        counts = Counter(name_value(value) for value in known.tolist())
+        check_categories(f"column {name!r}", counts, may_be_numbers=is_category)
+        categories = sorted(counts)
+        shares = [counts[one] / len(known) for one in categories]
+        return Column(name, "category", categories=categories, fill=shares if impute else None)
+    if values.dtype.kind != "f":
+        share = float(np.mean(known.astype(np.float64)))
+        return Column(name, "yes/no", fill=[share] if impute else None)
+    check_finite(f"column {name!r}", known)
+    center, spread = _measure(f"column {name!r}", known[:, None])
+    return Column(name, "number", center[0], spread[0], fill=[0.0] if impute else None)
+
+
+def learn_array(features: Tensor, rows: Any, layout: Layout, impute: Impute | None) -> Reader:
+    """What the training rows of an array say.
+
+    Raises:
+        ValueError: If they hold nan and ``impute`` is not said, or infinite numbers.
+    """
+    shape = list(features.shape[1:])
+    if features.dtype == torch.uint8 and layout not in ("ND", "NLD"):
+        return Reader(layout, shape, is_uint8=True)
+    part = bring_channels_forward(features[rows], layout)
+    part = part.movedim(1, -1) if part.ndim == 4 else part
+    values = part.reshape(-1, part.shape[-1]).numpy(force=True)
+    center, spread = _measure("`features`", values.astype(np.float64), impute is not None)
+    return Reader(layout, shape, center=center, spread=spread, impute=impute is not None)
+
+
+def _measure(
+    name: str, values: np.ndarray, may_miss: bool = False
+) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of every column; 1 where all values are equal."""
+    check_finite(name, values, may_miss=may_miss)
+    if np.isnan(values).all(0).any():
+        raise ValueError(f"{name} has a feature without any value in the training split.")
+    if np.nanmax(np.abs(values)) > 1e100:
+        raise ValueError(f"{name} holds numbers beyond 1e100: rescale it, or take logarithms.")
+    center, spread = np.nanmean(values, 0), np.nanstd(values, 0)
+    # what differs by no more than rounding is constant
+    spread[spread <= 1e-12 * np.abs(center)] = 1.0
+    return center.tolist(), np.where(spread > 0, spread, 1.0).tolist()
+
+
+def choose_layout(features: Tensor, said: Layout | None) -> Layout:
+    """What an array is, by its type and shape, or as it was said.
+
+    Two axes: vectors. Three: grey pictures if uint8; sequences if there are negative numbers and
+    the two lengths differ. Four: pictures, whose channels are the axis of at most 4, or the one
+    that is less than half the other.
+
+    Raises:
+        ValueError: If it could be either, or nothing that is known.
+    """
+    shape, allowed = tuple(features.shape), _LAYOUTS.get(features.ndim, [])
+    if not allowed:
+        raise ValueError(
+            f"`features` must have 2 axes (vectors), 3 (sequences, grey pictures) or 4 (pictures), "
+            f"got shape {shape}. One feature: features[:, None]; videos: embed them first."
+        )
+    if said is not None:
+        if said not in allowed:
+            every = [one for one in get_args(Layout) if one != "table"]
+            raise ValueError(
+                f"`layout` must be one of {allowed} for features of shape {shape} (all there are: "
+                f"{every}), got {said!r}."
+            )
+        return said
+    if 0 in shape:
+        raise ValueError(f"`features` is empty: its shape is {shape}.")
+    found = _guess(features, shape[1:])
+    if found is None:
+        what = (
+            "channels may be in front or behind"
+            if len(shape) == 4
+            else "grey pictures (n, H, W) or sequences (n, L, D)"
+        )
+        raise ValueError(
+            f"`features` of shape {shape} could be read in two ways: {what}. Say layout="
+            f"{allowed[0]!r} or layout={allowed[1]!r}."
+        )
+    return found
+
+
+def _guess(features: Tensor, row: Sequence[int]) -> Layout | None:
+    if len(row) == 1:
+        return "ND"
+    if len(row) == 2:
+        if features.dtype == torch.uint8:
+            return "NHW"
+        return "NLD" if row[0] != row[1] and bool((features < 0).any()) else None
+    first, last = row[0], row[-1]
+    for channels, other, layout in ((first, last, "NCHW"), (last, first, "NHWC")):
+        if channels <= _MOST_CHANNELS < other or (2 * channels < other and other > _MOST_CHANNELS):
+            return layout
+    return None

@@ -1,0 +1,223 @@
+"""`from_arrays`: features and targets in whatever form, to three splits that can be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+from torch import Tensor
+
+from dmtg_lite.core.checks import as_whole, describe
+from dmtg_lite.core.columns import Columns, as_frame, as_raw, is_table
+from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.reading import Layout, Reader
+from dmtg_lite.core.sealed import sealed
+from dmtg_lite.core.tasks import Task
+from dmtg_lite.data.own.features import Impute, choose_layout, learn_array, learn_table
+from dmtg_lite.data.own.kinds import Answers, Kind, understand
+from dmtg_lite.data.own.leaks import check_leaks
+from dmtg_lite.data.own.splits import SPLITS, Rows, cut_in_order, split_rows
+from dmtg_lite.data.own.summary import say, summarise
+from dmtg_lite.data.own.target_columns import order_of, read_targets
+from dmtg_lite.data.own.targets import METRICS, NumberLoss, settle
+from dmtg_lite.data.own.texts import MOST_CLASSES
+
+
+class Options(TypedDict, total=False):
+    """What may be said of data besides features and targets; see `from_arrays`."""
+
+    tasks: Sequence[str | Task] | Mapping[str, Kind | Task] | None
+    splits: Any
+    groups: Any
+    layout: Layout | None
+    impute: Impute | None
+    no_label: Any
+    loss: NumberLoss
+    seed: int
+    name: str
+
+
+@sealed()
+def from_arrays(
+    features: Any,
+    targets: Any,
+    *,
+    tasks: Sequence[str | Task] | Mapping[str, Kind | Task] | None = None,
+    splits: Any = None,
+    groups: Any = None,
+    layout: Layout | None = None,
+    impute: Impute | None = None,
+    no_label: Any = (),
+    loss: NumberLoss = "l1",
+    seed: int = 0,
+    name: str = "mine",
+) -> TaskData:
+    """Your own features and targets as data that every method takes.
+
+    Says in one line what it understood; what is doubtful is refused. ``docs/own_data.md`` has the
+    table of forms and of refusals.
+
+    Args:
+        features: A pandas DataFrame, dict of columns or structured array: a table of numbers,
+            yes/no and text, which becomes one-hot. Or an array, tensor or lists: vectors (n, D),
+            sequences (n, L, D), pictures (n, H, W), (n, H, W, C) or (n, C, H, W). Pictures of uint8
+            stay so, mapped files stay mapped; all other numbers are standardised by mean and
+            standard deviation of the training split.
+        targets: ``{name: column}``, a DataFrame, or an array (n,) or (n, tasks): yes/no, names or
+            numbers of classes, real numbers; None and nan: no label.
+        tasks: Names, of columns or of those to take; or ``{name: kind}``, ``"yes/no"``,
+            ``"classes"`` or ``"number"`` where the rule (`kinds.is_class_like`) would be wrong; or
+            `Task`s.
+        splits: See `splits.split_rows`. ``None``: 60, 20 and 20 % by ``seed``, every class in the
+            training split; a mapped file is cut in the order of its rows, since shuffling would
+            copy it. A name: that column of the features.
+        groups: One value a row; rows of equal values stay in one split. A name: that column of the
+            features.
+        layout: Of an array, where its shape could be read in two ways.
+        impute: ``"mean"``: a missing feature, or a category never seen, becomes the mean over the
+            training split. ``None``: it is refused.
+        no_label: Values of targets that mean "no label" too, such as -1 or "?".
+        loss: Of numbers: ``"l1"``, the error is the mean absolute one; ``"squared"``, the root of
+            the mean squared one.
+        seed: Of the deal.
+
+    Returns:
+        Data whose ``reader`` reads new raw features, and whose tasks know their classes, and center
+        and spread of numbers.
+
+    Raises:
+        ValueError: If something is doubtful; the message says what to do.
+    """
+    if loss not in METRICS:
+        raise ValueError(f"`loss` must be 'l1' or 'squared', got {loss!r}.")
+    if impute not in (None, "mean"):
+        raise ValueError(f"`impute` must be 'mean' or None, got {describe(impute)}.")
+    seed = as_whole("seed", seed, 0)
+    features = as_frame(features, "x0")
+    _check_indexes(features, targets)
+    raw = as_raw("features", features)
+    raw, splits = _take_column("splits", splits, raw)
+    raw, groups = _take_column("groups", groups, raw)
+    answers = _understand(targets, tasks, no_label)
+    n_rows = _check_lengths(raw, answers)
+    if isinstance(raw, dict):
+        _check_names(raw, answers)
+    else:
+        layout = choose_layout(raw, layout)
+    labels = [one.values for one in answers if one.classes] + _number_categories(raw)
+    if splits is None and groups is None and is_mapped(features) and _stays(raw):
+        rows = cut_in_order(n_rows)
+    else:
+        rows = split_rows(splits, n_rows, labels, groups, seed)
+    reader = _learn(raw, features, rows["train"], layout, impute)
+    settled = [settle(one, rows, loss) for one in answers]
+    parts = {split: _take(raw, reader, rows[split]) for split in SPLITS}
+    if reader.kind in ("table", "vectors"):
+        _check_leaks(reader, parts, rows, settled)
+    made = {
+        split: Split(parts[split], {task.name: values[rows[split]] for task, values in settled})
+        for split in SPLITS
+    }
+    data = TaskData(name, tuple(task for task, _ in settled), **made, reader=reader)
+    return say(summarise(data, reader, n_rows))
+
+
+def _number_categories(raw: Tensor | Columns) -> list[np.ndarray]:
+    """Categories of features as classes, so that each of them occurs in the training split too."""
+    texts = [one for one in (raw.values() if isinstance(raw, dict) else ()) if one.dtype == object]
+    codes = [np.unique(one.astype(str), return_inverse=True)[1].reshape(-1) for one in texts]
+    return [one for one in codes if one.max(initial=0) < MOST_CLASSES]  # else it will be refused
+
+
+def is_mapped(value: Any) -> bool:
+    """Whether an array of numpy lies in a file."""
+    while value is not None and not isinstance(value, np.memmap):
+        value = getattr(value, "base", None)
+    return value is not None
+
+
+def _stays(raw: Tensor | Columns) -> bool:
+    """Whether features are kept as they are, so that a mapped file can stay one."""
+    return isinstance(raw, Tensor) and raw.ndim > 2 and str(raw.dtype) == "torch.uint8"
+
+
+def _take_column(name: str, value: Any, raw: Tensor | Columns) -> tuple[Tensor | Columns, Any]:
+    """A column of the table that is no feature, where a name stands for it."""
+    if not isinstance(value, str):
+        return raw, value
+    if not isinstance(raw, dict) or value not in raw:
+        found = list(raw)[:20] if isinstance(raw, dict) else "no named columns"
+        raise ValueError(f"`{name}` is {value!r}, no column of `features`, which has {found}.")
+    return {key: column for key, column in raw.items() if key != value}, raw[value]
+
+
+def _understand(targets: Any, tasks: Any, no_label: Sequence[Any]) -> list[Answers]:
+    if isinstance(no_label, str) or not isinstance(no_label, Sequence):
+        no_label = [no_label]
+    columns, wishes = read_targets(targets, tasks)
+    return [
+        understand(name, column, wishes[name], order_of(targets, name), no_label)
+        for name, column in columns.items()
+    ]
+
+
+def _check_lengths(raw: Tensor | Columns, answers: Sequence[Answers]) -> int:
+    n_rows = len(next(iter(raw.values()), ())) if isinstance(raw, dict) else len(raw)
+    for one in answers:
+        if len(one.values) != n_rows:
+            raise ValueError(
+                f"target {one.name!r} has {len(one.values)} rows, the features have {n_rows}: "
+                "every row needs one answer a task (nan: none). An array of targets is (n, tasks)."
+            )
+    if n_rows < len(SPLITS):
+        raise ValueError(f"`features` has {n_rows} rows: at least one for each split is needed.")
+    return n_rows
+
+
+def _check_indexes(features: Any, targets: Any) -> None:
+    """Refuse rows of pandas that are in another order, or are other rows."""
+    many = targets.values() if isinstance(targets, Mapping) else [targets]
+    for other in many:
+        is_pandas = hasattr(features, "iloc") and hasattr(other, "iloc")
+        if is_pandas and len(features) == len(other) and not features.index.equals(other.index):
+            raise ValueError(
+                "`features` and `targets` have different indexes: are these the same rows in the "
+                "same order? targets.loc[features.index] puts them so; reset_index(drop=True) on "
+                "both says that they are."
+            )
+
+
+def _check_names(columns: Columns, answers: Sequence[Answers]) -> None:
+    if both := [one.name for one in answers if one.name in columns]:
+        raise ValueError(
+            f"`features` still has the column {both[0]!r}, which is a target: "
+            f"features.drop(columns={both[:10]})."
+        )
+
+
+def _learn(raw: Any, given: Any, rows: Rows, layout: Any, impute: Impute | None) -> Reader:
+    if isinstance(raw, dict):
+        return learn_table(raw, rows, given if is_table(given) else None, impute)
+    return learn_array(raw, rows, layout, impute)
+
+
+def _take(raw: Tensor | Columns, reader: Reader, rows: Rows) -> Tensor:
+    if isinstance(raw, dict):
+        return reader.read({name: column[rows] for name, column in raw.items()})
+    return reader.read(raw[rows])
+
+
+def _check_leaks(
+    reader: Reader,
+    parts: Mapping[str, Tensor],
+    rows: Mapping[str, Rows],
+    settled: Sequence[tuple[Task, Tensor]],
+) -> None:
+    features = np.concatenate([parts[split].numpy() for split in SPLITS])
+    names = reader.feature_names or [f"x{k}" for k in range(features.shape[1])]
+    targets = {
+        task.name: np.concatenate([values[rows[split]].numpy() for split in SPLITS])
+        for task, values in settled
+    }
+    check_leaks(features, names, targets)
