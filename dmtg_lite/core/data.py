@@ -304,7 +304,8 @@ def _check_classes(target: Tensor, task: Task, where: str) -> None:
         raise ValueError(
             f"{where} is -1 throughout: not one row carries a label. Leave the task out."
         )
-    if lowest == -1 and task.n_outputs == 2 and not (target == 0).any():
+    is_named = bool(task.classes)  # by whoever numbered them, who knows what -1 means
+    if lowest == -1 and task.n_outputs == 2 and not is_named and not (target == 0).any():
         raise ValueError(
             f"{where} holds only 1 and -1, and -1 means that a row carries no label. Number the "
             "two classes 0 and 1; if 1 is all there is, leave the task out."

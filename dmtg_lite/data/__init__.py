@@ -1,4 +1,4 @@
-"""Data sets in the one form the library knows: `TaskData`, three splits of uint8 images.
+"""Data sets in the one form the library knows: `TaskData`, three splits of features and targets.
 
 Importing this needs torch and numpy only; what a data set needs beyond is imported when it is
 loaded.
@@ -6,9 +6,23 @@ loaded.
 
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.data.celeba.load import celeba
+from dmtg_lite.data.own.from_arrays import from_arrays
+from dmtg_lite.data.own.from_csv import from_csv
+from dmtg_lite.data.own.from_dataset import from_dataset
 from dmtg_lite.data.taskonomy.load import taskonomy
 from dmtg_lite.data.toys.digits import digits
 from dmtg_lite.data.toys.faces import toy_faces
 from dmtg_lite.data.toys.rooms import toy_rooms
 
-__all__ = ["Split", "TaskData", "celeba", "digits", "taskonomy", "toy_faces", "toy_rooms"]
+__all__ = [
+    "Split",
+    "TaskData",
+    "celeba",
+    "digits",
+    "from_arrays",
+    "from_csv",
+    "from_dataset",
+    "taskonomy",
+    "toy_faces",
+    "toy_rooms",
+]

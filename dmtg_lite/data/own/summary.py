@@ -73,7 +73,7 @@ def _describe_missing(data: TaskData) -> str:
     if not total:
         return "no label missing"
     most = max(missing, key=missing.__getitem__)
-    return f"{total:,} labels missing, most of {most!r} ({missing[most]:,})"
+    return f"missing labels: {total:,}, most of {most!r} ({missing[most]:,})"
 
 
 def _describe_rarest(data: TaskData) -> str:
