@@ -22,6 +22,7 @@ class Stream(IntEnum):
     CLOSING = 8  # which branch closes, where that is random
     PROBE = 9  # rows that say which branch is missed least
     FINETUNING = 11  # training a group on by itself
+    BALANCE = 12  # orders and masks that an aggregator draws
     AFFINITY = 20  # batches of an affinity measurement
 
 

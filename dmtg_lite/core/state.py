@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -10,6 +10,14 @@ from torch import Tensor
 from dmtg_lite.core.config import Optimiser, TrainConfig
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.seeds import Stream, derive_seed
+
+Backward = Callable[[Tensor, Tensor], None]
+"""Makes gradients of the objective and of the loss matrix, (N, K), that it was made of."""
+
+
+def follow_objective(total: Tensor, loss_matrix: Tensor) -> None:
+    """The gradient of the objective itself, for all weights: the paper's way."""
+    total.backward()
 
 
 class TrainState:
@@ -26,6 +34,7 @@ class TrainState:
         noise: Generator of the Gumbel noise.
         lr_scale: What the schedule has made of both rates.
         encoder_macs: Multiply-adds of encoder forward passes so far.
+        backward, n_backward: How a step makes gradients, and in how many backward passes.
     """
 
     def __init__(
@@ -36,6 +45,8 @@ class TrainState:
         self.seed = config.seed if seed is None else seed
         self.step = 0
         self.encoder_macs = 0
+        self.backward: Backward = follow_objective
+        self.n_backward = 1
         self.noise = torch.Generator(network.device)
         self.noise.manual_seed(derive_seed(self.seed, Stream.NOISE))
         logits = network.assignment.logits

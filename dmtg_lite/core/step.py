@@ -44,7 +44,7 @@ def take_step(
         total = compute_objective(loss_matrix, z, normalise_among=among, head_losses=head_losses)
         for optimizer in state.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        state.backward(total, loss_matrix)
     for optimizer in state.optimizers.values():
         optimizer.step()
     state.step += 1

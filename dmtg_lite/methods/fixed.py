@@ -6,7 +6,7 @@ Groups may overlap; then validation says who serves whom.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -15,6 +15,7 @@ from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.core.state import TrainState
 from dmtg_lite.methods.door import method
 from dmtg_lite.runs.evaluate import evaluate_heads
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
@@ -30,6 +31,7 @@ def train_groups(
     *,
     method: str = "fixed",
     from_scratch: bool = False,
+    prepare: Callable[[TrainState], None] = lambda state: None,
     saving: Saving = UNSAVED,
     spent: int = 0,
     stopwatch: Stopwatch | None = None,
@@ -46,6 +48,7 @@ def train_groups(
         method: Name in the result.
         from_scratch: Start from random weights and train for pretraining and main steps together;
             otherwise start, like DMTG, from copies of the pretrained Naive MTL network.
+        prepare: Called with the state before training: how a method changes the step.
         saving: Checkpoints and progress bar.
         spent: Encoder multiply-adds that finding the groups took, for the cost.
         stopwatch: Started when that began.
@@ -54,7 +57,7 @@ def train_groups(
     stopwatch = stopwatch or Stopwatch()
     run = Run(
         data, config, members=find_members(groups, data.task_names), from_scratch=from_scratch,
-        saving=saving.below(method), label=method,
+        prepare=prepare, saving=saving.below(method), label=method,
     )  # fmt: skip
     run.train_until()
     network = run.network

@@ -15,7 +15,11 @@ def count_batch_macs(state: TrainState, data: TaskData) -> int:
 
 
 class CountCost:
-    """Adds each step to ``state.encoder_macs``; comes before whatever closes branches."""
+    """Adds each step to ``state.encoder_macs``; comes before whatever closes branches.
+
+    A step counts as its forward pass, which is a third of it. Each further backward pass, of
+    methods that take one a task, adds two thirds.
+    """
 
     def __init__(self, data: TaskData) -> None:
         self._data, self._n_groups, self._batch_macs = data, 0, 0
@@ -24,5 +28,5 @@ class CountCost:
         if state.network.n_groups != self._n_groups:  # branches closed after the step before
             self._n_groups = state.network.n_groups
             self._batch_macs = count_batch_macs(state, self._data)
-        state.encoder_macs += self._batch_macs
+        state.encoder_macs += self._batch_macs * (1 + 2 * state.n_backward) // 3
         return record

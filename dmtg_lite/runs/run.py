@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dmtg_lite.core.config import NGroups, TrainConfig
@@ -31,6 +31,7 @@ class Run:
         n_groups: K, or ``"auto"``, of an assignment to be learned.
         members: Rows of every group's tasks, to fix the assignment instead.
         from_scratch: No pretraining; training then lasts as long as both.
+        prepare: Called with the state before training: how a method changes the step.
         seed: Of the whole run; ``None``: the config's.
         saving: Checkpoints and progress bar.
         label: Of the bar.
@@ -51,6 +52,7 @@ class Run:
         *,
         members: Sequence[Sequence[int]] | None = None,
         from_scratch: bool = False,
+        prepare: Callable[[TrainState], None] = lambda state: None,
         seed: int | None = None,
         saving: Saving = UNSAVED,
         label: str = "training",
@@ -58,7 +60,7 @@ class Run:
         self.data, self.config, self.members = data, config, members
         self.n_groups: NGroups = n_groups
         self.seed = config.seed if seed is None else seed
-        self.saving, self.label = saving, label
+        self.saving, self.label, self.prepare = saving, label, prepare
         before, after = config.count_steps(len(data.train))
         self.n_pretraining, self.n_steps = (0, before + after) if from_scratch else (before, after)
         n_branches = len(members or [])
@@ -82,6 +84,7 @@ class Run:
         else:
             network = naive.branch_out(len(self.members), members=self.members)
         self.state = TrainState(network, self.config, seed=derive_seed(self.seed, Stream.TRAINING))
+        self.prepare(self.state)
         return self.state
 
     def train_until(self, step: int | None = None) -> TrainState:
