@@ -1,5 +1,6 @@
 """Every method is a grouping, ``(data, n_groups, config) -> MethodResult``; `METHODS` has all."""
 
+from dmtg_lite.methods.balance import balance
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import draw_groups, naive, planted, random_groups, stl, train_groups
 from dmtg_lite.methods.hoa import hoa
@@ -18,8 +19,8 @@ from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import Saving
 
 __all__ = [
-    "METHODS", "Candidate", "Method", "MethodResult", "Saving", "Selection", "cosine", "dmtg",
-    "draw_groups", "hoa", "mtg_net", "naive", "pairwise_candidates", "planted", "prune_finetune",
-    "random_groups", "select_groups", "selection", "stl", "tag", "train_groups", "two_shot",
-    "two_shot_pretrained",
+    "METHODS", "Candidate", "Method", "MethodResult", "Saving", "Selection", "balance", "cosine",
+    "dmtg", "draw_groups", "hoa", "mtg_net", "naive", "pairwise_candidates", "planted",
+    "prune_finetune", "random_groups", "select_groups", "selection", "stl", "tag", "train_groups",
+    "two_shot", "two_shot_pretrained",
 ]  # fmt: skip

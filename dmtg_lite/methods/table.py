@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dmtg_lite.core.config import NGroups, TrainConfig, as_n_groups
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.methods.balance import balance
 from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import naive, planted, random_groups, stl
 from dmtg_lite.methods.hoa import hoa
@@ -30,6 +32,7 @@ class Method:
         searches: Its groups come from other runs, before the one whose numbers count.
         is_balanced: It fills every group, so that K may not exceed N.
         needs_planted: It needs data whose groups are known.
+        is_asked_for: It needs an extra, so that it takes part where it is named.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Method:
     searches: bool = False
     is_balanced: bool = False
     needs_planted: bool = False
+    is_asked_for: bool = False
 
     def __call__(
         self, data: TaskData, n_groups: NGroups, config: TrainConfig, **more: Any
@@ -73,6 +77,14 @@ METHODS: dict[str, Method] = {
         Method("stl", "STL", stl, needs_k=False),
         Method("random", "RG", random_groups, is_balanced=True),
         Method("planted", "planted groups", planted, needs_k=False, needs_planted=True),
+        Method("balance", "UPGrad", balance, needs_k=False, is_asked_for=True),
+        *(
+            Method(
+                f"balance_{name.lower()}", name, partial(balance, aggregator=name.lower()),
+                needs_k=False, is_asked_for=True,
+            )
+            for name in ("PCGrad", "MGDA")
+        ),
         Method("dmtg", "DMTG", dmtg, finds_k=True),
         Method("hoa", "HOA", hoa, searches=True),
         Method("tag", "TAG", tag, searches=True),

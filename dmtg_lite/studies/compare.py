@@ -17,8 +17,11 @@ from dmtg_lite.studies.tables import tabulate
 if TYPE_CHECKING:
     import pandas as pd
 
-BASICS = tuple(name for name, method in METHODS.items() if not method.searches)
-"""Methods that need no search of their own: what is compared unless more is asked for."""
+BASICS = tuple(
+    name for name, method in METHODS.items() if not (method.searches or method.is_asked_for)
+)
+"""Methods that need no search of their own, nor an extra: what is compared unless more is asked
+for."""
 
 
 def run_method(

@@ -135,7 +135,8 @@ def test_the_table_of_methods_says_who_may_have_k_auto() -> None:
             continue
         allowed.add(name)
     finders = {"dmtg", "two_shot", "two_shot_pretrained", "prune_finetune"}
-    assert allowed == {"naive", "stl", "planted"} | finders
+    balanced = {"balance", "balance_pcgrad", "balance_mgda"}
+    assert allowed == {"naive", "stl", "planted"} | balanced | finders
     with pytest.raises(ValueError, match="unknown method 'tga'"):
         run_method(FACES, "tga", 3, CONFIG)
     with pytest.raises(ValueError, match="no planted groups"):

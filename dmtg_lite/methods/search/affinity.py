@@ -106,11 +106,13 @@ def compute_lookahead(
     """
     probe, losses, gradients = _probe(network, images, targets)
     before = torch.where(losses > 0, losses, torch.nan)  # (N,)
-    start = [weight.detach().clone() for weight in _encoder(probe)]
+    start = [weight.detach().clone() for weight in list_encoder_weights(probe)]
     rows = []
     with torch.no_grad():
         for gradient in gradients:
-            for weight, origin, slope in zip(_encoder(probe), start, gradient, strict=True):
+            for weight, origin, slope in zip(
+                list_encoder_weights(probe), start, gradient, strict=True
+            ):
                 weight.copy_(origin - lr * slope)
             after = probe.compute_loss_matrix(images, targets)[:, 0]
             after = after.where(~after.isnan(), torch.inf)  # an overflow is no gap
@@ -118,7 +120,7 @@ def compute_lookahead(
     return torch.where(before.isnan()[:, None], torch.nan, torch.stack(rows))
 
 
-def _encoder(network: GroupedNetwork) -> list[Tensor]:
+def list_encoder_weights(network: GroupedNetwork) -> list[Tensor]:
     """The parameters that all tasks share."""
     parts = (network.stem, *network.branches)
     return [weight for part in parts for weight in part.parameters()]
@@ -136,7 +138,7 @@ def _probe(
     probe = deepcopy(network)  # batch norm counts every forward pass: not in the network itself
     with torch.enable_grad():
         losses = probe.compute_loss_matrix(images, targets)[:, 0]
-    encoder = _encoder(probe)
+    encoder = list_encoder_weights(probe)
     gradients = [torch.autograd.grad(loss, encoder, retain_graph=True) for loss in losses]
     return probe, losses.detach(), gradients
 
