@@ -6,9 +6,11 @@ Plain numbers in and out; the loop that collects losses and errors is `runs.eval
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
+from dmtg_lite.core.groups import Groups, compute_agreement
 from dmtg_lite.core.tasks import HIGHER_IS_BETTER
 
 
@@ -112,6 +114,37 @@ def sum_errors(errors: Mapping[str, float], metrics: Mapping[str, str]) -> float
 def total(per_task: Mapping[str, float]) -> float:
     """Total loss or total error: the plain sum over tasks, as the paper's tables report it."""
     return float(sum(per_task.values()))
+
+
+def compute_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean over seeds and its 95 % interval: Student's, or of yes and no Clopper and Pearson's.
+
+    Args:
+        values: Shape (n,), numbers or booleans; a single number has no interval: nan. Needs scipy.
+    """
+    from scipy.stats import binomtest, t
+
+    mean, n = float(values.mean()), len(values)
+    if values.dtype == bool:
+        found = binomtest(int(values.sum()), n).proportion_ci(0.95)
+        return mean, float(found.low), float(found.high)
+    if n < 2:
+        return mean, float("nan"), float("nan")
+    half = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5)
+    return mean, mean - half, mean + half
+
+
+def compute_mutual_agreement(groupings: Sequence[Groups]) -> np.ndarray:
+    """For each of n seeds the mean agreement of its groups with every other seed's, shape (n,).
+
+    Two seeds share each pair, so these means hang together: they are spread out here about their
+    own mean until their standard error is the jackknife's, 2 (n - 1) / (n - 2) times as large.
+    """
+    n, sums = len(groupings), np.zeros(len(groupings))
+    for (i, one), (j, other) in combinations(enumerate(groupings), 2):
+        sums[[i, j]] += compute_agreement(one, other)
+    means = sums / max(n - 1, 1)
+    return means.mean() + (means - means.mean()) * 2 * (n - 1) / max(n - 2, 1)
 
 
 def correlate_labels(labels: np.ndarray) -> np.ndarray:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,7 @@ from dmtg_lite.files import write_atomically
 from dmtg_lite.methods import METHODS
 from dmtg_lite.methods.search.affinity import cluster_affinity, label_correlation
 from dmtg_lite.runs.fit import branch_out, build_network
-from dmtg_lite.runs.metrics import sum_errors
+from dmtg_lite.runs.metrics import compute_interval, compute_mutual_agreement, sum_errors
 from dmtg_lite.runs.presets import TOY
 from dmtg_lite.studies.cells import Cell, Numbers, run_cells
 
@@ -170,7 +169,7 @@ def judge(
     claims += [
         ("Are the groups the same for every seed? (one set of images)",
          "not claimed: one seed is shown", "agreement (ARI) of a seed with the others",
-         _agreement_with_others(runs["same images"]), _above(0.8)),
+         compute_mutual_agreement([one["groups"] for one in runs["same images"]]), _above(0.8)),
         ("Does it recover the planted groups, more often than not?",
          "ours: the paper has no truth", planted,
          np.array([one["agreement"] == 1 for one in runs["dmtg"]]), _above(0.5)),
@@ -186,38 +185,13 @@ def _judge(
 ) -> Verdict:
     """Holds if the whole interval lies between two bounds, does not if it lies outside."""
     text, least, most = rule
-    mean, low, high = _interval(values)
+    mean, low, high = compute_interval(values)
     verdict = "undecided"
     if len(values) >= _FEWEST and least < low and high < most:
         verdict = "holds"
     elif len(values) >= _FEWEST and (high < least or most < low):
         verdict = "does not hold"
     return Verdict(question, source, measured, mean, low, high, verdict, text, len(values))
-
-
-def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean over seeds and its 95 % interval: Student's, or of yes and no Clopper and Pearson's."""
-    from scipy.stats import binomtest, t
-
-    mean, n = float(values.mean()), len(values)
-    if values.dtype == bool:
-        found = binomtest(int(values.sum()), n).proportion_ci(0.95)
-        return mean, float(found.low), float(found.high)
-    half = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5)
-    return mean, mean - half, mean + half
-
-
-def _agreement_with_others(runs: Sequence[Numbers]) -> np.ndarray:
-    """For each seed its mean agreement with every other seed on the same images.
-
-    Two seeds share each pair, so these means hang together: they are spread out here about their
-    own mean until their standard error is the jackknife's, 2 (n - 1) / (n - 2) times as large.
-    """
-    n, total = len(runs), np.zeros(len(runs))
-    for (i, one), (j, other) in combinations(enumerate(runs), 2):
-        total[[i, j]] += compute_agreement(one["groups"], other["groups"])
-    means = total / (n - 1)
-    return means.mean() + (means - means.mean()) * 2 * (n - 1) / max(n - 2, 1)
 
 
 def _judge_cost(config: TrainConfig) -> Verdict:
