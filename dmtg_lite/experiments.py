@@ -9,9 +9,10 @@ from dmtg_lite.studies.compare import (
     run_all,
     run_method,
 )
+from dmtg_lite.studies.report import report
 from dmtg_lite.studies.tables import summarise, tabulate, tabulate_tasks
 
 __all__ = [
-    "BASICS", "PAPER", "TOY", "choose_methods", "compare", "plan_comparison", "run_all",
-    "run_method", "summarise", "tabulate", "tabulate_tasks",
+    "BASICS", "PAPER", "TOY", "choose_methods", "compare", "plan_comparison", "report",
+    "run_all", "run_method", "summarise", "tabulate", "tabulate_tasks",
 ]  # fmt: skip

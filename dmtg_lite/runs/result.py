@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
@@ -29,6 +30,7 @@ from dmtg_lite.runs.evaluate import evaluate, evaluate_constant
 from dmtg_lite.runs.fit import build_network
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
+from dmtg_lite.runs.report import Report
 from dmtg_lite.runs.tensors import save_tensors
 from dmtg_lite.schema import AnyFloat
 
@@ -150,6 +152,16 @@ class MethodResult:
     def loss_gains(self, reference: MethodResult) -> dict[str, float]:
         """The terms of NormGain_L, ``{task: percent}``."""
         return pair_gains(self.task_losses, reference.task_losses)
+
+    def report(self, *, beside: Sequence[MethodResult] = ()) -> Report:
+        """One page: groups, every task beside the constant answer, closing costs, a verdict.
+
+        Args:
+            beside: Other results on the same data, of other seeds or methods: without Naive MTL and
+                random groups, three seeds of each, the verdict is "undecided".
+                `experiments.report` trains them all.
+        """
+        return Report([one.to_json() for one in (self, *beside)])
 
     def to_json(self) -> Numbers:
         """Everything but network and history, as JSON-able data."""

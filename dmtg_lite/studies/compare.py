@@ -37,6 +37,11 @@ def run_method(
     return METHODS[method](data, n_groups, config if seed is None else replace(config, seed=seed))
 
 
+def choose_config(data: TaskData) -> TrainConfig:
+    """Where none is given: the toy preset of these data."""
+    return TOY.get(data.name.removeprefix("toy_"), TOY["faces"])
+
+
 def choose_methods(data: TaskData) -> list[str]:
     """The `BASICS` that these data allow: `planted` only where those groups are known."""
     return [name for name in BASICS if data.planted_groups or not METHODS[name].needs_planted]
@@ -150,7 +155,7 @@ def compare(
     Raises:
         ValueError: If a method is unknown, or nothing but the reference could run.
     """
-    config = config or TOY.get(data.name.removeprefix("toy_"), TOY["faces"])
+    config = config or choose_config(data)
     if isinstance(n_groups, str) or not isinstance(n_groups, Iterable):
         n_groups = [n_groups]
     groups: list[NGroups] = [as_n_groups(k) for k in n_groups]

@@ -13,6 +13,7 @@ from dmtg_lite.core.tasks import METRIC_LABELS
 from dmtg_lite.files import write_atomically
 from dmtg_lite.methods import MethodResult
 from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
+from dmtg_lite.runs.report_page import align as align_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,17 +166,13 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------------- words
 
 
-NAMES = ("K", "method", "strategy", "task")  # columns that stand to the left, numbers to the right
+NAMES = ("K", "method", "strategy", "task")  # first columns, to the left; numbers to the right
 
 
 def align(words: pd.DataFrame) -> str:
     """A table of words for a screen."""
-    columns = []
-    for name, column in zip(words.columns, words.to_numpy().T.tolist(), strict=True):
-        width = max(map(len, [name, *column]))
-        pad = str.ljust if name in NAMES else str.rjust
-        columns.append([pad(word, width) for word in [name, *column]])
-    return "\n".join("  ".join(line).rstrip() for line in zip(*columns, strict=True))
+    n_names = sum(name in NAMES for name in words.columns)
+    return align_rows([list(words.columns), *words.to_numpy().tolist()], n_names)
 
 
 def show(mean: float, spread: float = nan, digits: int = 1) -> str:

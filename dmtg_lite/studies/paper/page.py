@@ -12,6 +12,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from dmtg_lite.files import write_atomically
+from dmtg_lite.runs.report_page import STYLE, make_page
 from dmtg_lite.studies.paper.measure import SERVED
 from dmtg_lite.studies.paper.reproduction import Reproduction
 from dmtg_lite.studies.paper.specs import describe, load_paper
@@ -200,16 +201,8 @@ def _plot_groups(of_k: pd.DataFrame) -> go.Figure | None:
 
 # ---------------------------------------------------------------------- page
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+_OWN_STYLE = """
 .banner { border: 2px solid #D55E00; border-radius: .4rem; padding: .6rem 1rem; font-weight: 600; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
-th, td { padding: .2rem .8rem; border-bottom: 1px solid #76767655; white-space: nowrap; }
-tr :is(th, td) { text-align: right; }
-th { vertical-align: bottom; white-space: normal; }
-h2 { font-size: 1.15rem; margin-top: 2rem; }
 li, footer { color: #767676; }
 """
 
@@ -219,7 +212,7 @@ def render_page(result: Reproduction) -> str:
     plots.load_plotly()
     from plotly.offline import get_plotlyjs
 
-    name, style = name_table(result.table), _STYLE
+    name, style = name_table(result.table), STYLE + _OWN_STYLE
     parts = [f"<h1>{name}, reproduced</h1>", f"<p>{html.escape(result.title)}</p>"]
     if result.banner:
         parts.append(f'<p class="banner" role="alert">{html.escape(result.banner)}</p>')
@@ -234,12 +227,8 @@ def render_page(result: Reproduction) -> str:
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in result.notes)
     parts.append(f"<h2>Notes</h2><ul>{notes}</ul>")
     parts.append(f"<footer>The paper: {html.escape(load_paper()['source'])}</footer>")
-    return (
-        f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{name}</title>'
-        f"<style>{style}</style><script>{get_plotlyjs()}</script></head>"
-        f"<body>{''.join(parts)}</body></html>"
-    )
+    script = f"<script>{get_plotlyjs()}</script>"
+    return make_page(name, "".join(parts), style, script)
 
 
 def _style_columns(sheet: str, words: pd.DataFrame, result: Reproduction) -> str:

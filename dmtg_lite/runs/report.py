@@ -1,0 +1,313 @@
+"""Does grouping help? What the runs of a method and of its controls say about one set of tasks.
+
+Only numbers of finished runs are read, nothing trains: `studies.report` does. How it looks is in
+`runs.report_page`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import isfinite, nan
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from dmtg_lite.core.groups import Groups
+from dmtg_lite.core.tasks import HIGHER_IS_BETTER
+from dmtg_lite.runs.metrics import compute_interval, compute_mutual_agreement
+
+Numbers = dict[str, Any]  # of a run, as `MethodResult.to_json` or `studies.cells` gives them
+Word = Literal["helps", "does not help", "undecided"]
+CONTROLS = {"naive": "Naive MTL", "stl": "STL", "random": "random groups"}
+MARGIN = 1.0  # percent of the error: less is called no difference
+FEWEST = 3  # seeds for a verdict: the interval of two says nothing
+RULE = (
+    f"Grouping helps if over {FEWEST} seeds or more three 95 % intervals lie above 0: of the gain "
+    "over Naive MTL, of the gain over as many random groups (branches alone are capacity), and of "
+    "the agreement of the seeds' groups (1 the same, 0 chance). It does not if the whole interval "
+    f"of either gain lies below {MARGIN:g} %. Else it is undecided. A gain is by how many percent "
+    "the total error is lower, seed by seed; in that total a class task counts by its error rate, "
+    "a number by its error relative to the constant answer's."
+)
+
+
+class Interval(NamedTuple):
+    """Mean over seeds and its 95 % interval, nan of one seed."""
+
+    mean: float
+    low: float
+    high: float
+    n_seeds: int
+
+    @property
+    def half(self) -> float:
+        """Half its width."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Report:
+    """The runs of a method beside those of its controls, and a verdict by `RULE`.
+
+    ``print(report)`` is the page as text, a notebook shows it as HTML, `save` writes either.
+
+    Args:
+        runs: Of one set of data: the method of interest, Naive MTL, random groups, STL; of each as
+            many seeds as there are. A run that failed is ``{"method", "seed", "failed"}``.
+
+    Attributes:
+        method: The one that is judged: the first that is no control.
+        constant: ``{task: error}`` of the best constant answer; None where there is no such thing.
+
+    Raises:
+        ValueError: If no run is finished, two are of one method and seed, or not all are of the
+            same tasks and data.
+    """
+
+    runs: Sequence[Numbers]
+
+    def __post_init__(self) -> None:
+        done = self._done
+        if not done:
+            failed = [one["failed"] for one in self.runs]
+            raise ValueError(f"there is no finished run to report on: {(failed or ['none'])[0]}")
+        for one in done[1:]:
+            for field in ("data", "metrics", "n_test", "fingerprint"):
+                if one.get(field, 0) != done[0].get(field, 0) and {field} <= one.keys() & done[0]:
+                    raise ValueError(
+                        f"a report is on one set of tasks and data, but {_name(done[0])} and "
+                        f"{_name(one)} differ in `{field}`."
+                    )
+        keys = [(one["method"], _seed(one)) for one in done]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise ValueError(
+                f"a report has one run a method and seed, got several of {twice[0][0]!r} with seed "
+                f"{twice[0][1]}."
+            )
+
+    # ------------------------------------------------------------------ what was run
+    @property
+    def _done(self) -> list[Numbers]:
+        return [one for one in self.runs if "failed" not in one]
+
+    @property
+    def failed(self) -> list[str]:
+        """Of each run that did not finish: method, seed and why."""
+        return [f"{_name(one)}: {one['failed']}" for one in self.runs if "failed" in one]
+
+    @cached_property
+    def method(self) -> str:
+        methods = [one["method"] for one in self._done]
+        return next((name for name in methods if name not in CONTROLS), methods[0])
+
+    @cached_property
+    def methods(self) -> list[str]:
+        """All that ran: controls first, then the one that is judged, then others."""
+        there = {one["method"] for one in self._done}
+        order = [*CONTROLS, self.method, *sorted(there)]
+        return [name for name in dict.fromkeys(order) if name in there]
+
+    def select(self, method: str) -> dict[int, Numbers]:
+        """The finished runs of a method, by seed."""
+        return {_seed(one): one for one in self._done if one["method"] == method}
+
+    @property
+    def own(self) -> list[Numbers]:
+        """The finished runs of the method that is judged."""
+        return list(self.select(self.method).values())
+
+    # ------------------------------------------------------------------ groups
+    @cached_property
+    def agreement(self) -> Interval:
+        """Of the groups of each seed with those of the others: adjusted Rand index; nan of one."""
+        if len(self.own) < 2:
+            return Interval(nan, nan, nan, len(self.own))
+        means = compute_mutual_agreement([one["groups"] for one in self.own])
+        return Interval(*compute_interval(means), len(means))
+
+    @cached_property
+    def typical(self) -> Numbers:
+        """The run whose groups agree best with those of the other seeds."""
+        means = compute_mutual_agreement([one["groups"] for one in self.own])
+        return self.own[int(means.argmax())]
+
+    @property
+    def groups(self) -> Groups:
+        """Those of the typical seed."""
+        return self.typical["groups"]
+
+    @cached_property
+    def n_same(self) -> int:
+        """Seeds that found exactly these groups."""
+        own, every = _as_sets(self.groups), [_as_sets(one["groups"]) for one in self.own]
+        return every.count(own)
+
+    @cached_property
+    def together(self) -> np.ndarray:
+        """How often two tasks are in one group, share of seeds, (N, N), tasks as in `groups`."""
+        order = [name for group in self.groups for name in group]
+        group_of = [{n: k for k, g in enumerate(one["groups"]) for n in g} for one in self.own]
+        labels = np.array([[of[name] for name in order] for of in group_of])  # (seeds, N)
+        return (labels[:, :, None] == labels[:, None]).mean(0)
+
+    # ------------------------------------------------------------------ errors
+    @property
+    def metrics(self) -> dict[str, str]:
+        return self._done[0]["metrics"]
+
+    @cached_property
+    def constant(self) -> dict[str, float | None]:
+        known = next((c for one in self._done if (c := one.get("constant_errors"))), {})
+        return {name: known.get(name) for name in self.metrics}
+
+    def errors(self, method: str, task: str) -> Interval:
+        """Of a task on test over the seeds of a method, in the unit of its metric."""
+        values = [one["task_errors"][task] for one in self.select(method).values()]
+        return Interval(*compute_interval(np.array(values, float)), len(values))
+
+    @cached_property
+    def unlearned(self) -> list[str]:
+        """Tasks on which the method is not clearly better than the best constant answer."""
+        return [
+            task
+            for task, constant in self.constant.items()
+            if constant is not None and not self._beats(task, constant)
+        ]
+
+    def _beats(self, task: str, constant: float) -> bool:
+        error = self.errors(self.method, task)
+        return (error.mean if error.n_seeds == 1 else error.high) < constant
+
+    @cached_property
+    def _units(self) -> dict[str, float]:
+        """What each task's error is divided by before it goes into the total."""
+        known = "naive" if "naive" in self.methods else self.method
+        units = {}
+        for task, metric in self.metrics.items():
+            unit = 100.0 if metric == "error_percent" else self.constant[task]
+            unit = self.errors(known, task).mean if unit is None else unit
+            units[task] = unit if unit and isfinite(unit) else 1.0
+        return units
+
+    def _total(self, errors: dict[str, Any]) -> float:
+        """A suite's error as one number: of a score such as mIoU, what it lacks."""
+        parts = [errors[task] / unit for task, unit in self._units.items()]
+        scores = [metric in HIGHER_IS_BETTER for metric in self.metrics.values()]
+        return sum(2 - part if score else part for part, score in zip(parts, scores, strict=True))
+
+    def totals(self, method: str) -> dict[int, float]:
+        """Total error by seed, as `RULE` counts it."""
+        return {s: self._total(one["task_errors"]) for s, one in self.select(method).items()}
+
+    @cached_property
+    def constant_total(self) -> float:
+        """The same of the constant answers; nan where there are none."""
+        known = {task: error for task, error in self.constant.items() if error is not None}
+        return self._total(known) if len(known) == len(self.metrics) else nan
+
+    def gain(self, reference: str) -> Interval:
+        """By how many percent the method's total error is below a reference's, paired by seed."""
+        own, other = self.totals(self.method), self.totals(reference)
+        seeds = sorted(own.keys() & other.keys())
+        if not seeds or reference == self.method:
+            return Interval(nan, nan, nan, 0)
+        difference = np.array([other[seed] - own[seed] for seed in seeds])
+        scale = max(float(np.mean([other[seed] for seed in seeds])), 1e-9)
+        return Interval(*compute_interval(100 * difference / scale), len(seeds))
+
+    # ------------------------------------------------------------------ the verdict
+    @property
+    def verdict(self) -> Word:
+        """See `RULE`."""
+        return self._judged[0]
+
+    @property
+    def reasons(self) -> list[str]:
+        """What the verdict rests on, a sentence each."""
+        return self._judged[1]
+
+    @cached_property
+    def _judged(self) -> tuple[Word, list[str]]:
+        if hurdle := self._find_hurdle():
+            return "undecided", [hurdle]
+        gains, agreement = [self.gain(name) for name in ("naive", "random")], self.agreement
+        reasons = [
+            f"error against one network for all tasks (Naive MTL): {_say_gain(gains[0])}",
+            f"error against as many random groups: {_say_gain(gains[1])}",
+            f"the seeds agree on the groups by {agreement.mean:.2f} "
+            f"({agreement.low:.2f} to {agreement.high:.2f}; 1 the same, 0 chance)",
+        ]
+        if (stl := self.gain("stl")).n_seeds:
+            reasons.append(f"error against an encoder for each task (STL): {_say_gain(stl)}")
+        if all(gain.low > 0 for gain in gains) and agreement.low > 0:
+            return "helps", reasons
+        if any(gain.high < MARGIN for gain in gains):
+            return "does not help", reasons
+        return "undecided", reasons
+
+    def _find_hurdle(self) -> str:
+        """Why there can be no verdict at all, if so."""
+        if missing := [CONTROLS[name] for name in ("naive", "random") if name not in self.methods]:
+            kind = "one run" if len(self._done) == 1 else f"{len(self._done)} runs"
+            return (
+                f"{kind}, and no {' and no '.join(missing)} to compare with. To decide: "
+                f"experiments.report(data, n_groups={len(self.groups)}, seeds=range(5))"
+            )
+        if self.method in CONTROLS:
+            return "no method that looks for groups is among the runs"
+        if (n_seeds := min(self.gain(name).n_seeds for name in ("naive", "random"))) < FEWEST:
+            return (
+                f"{n_seeds} seed{'s' * (n_seeds != 1)} of {self.method} and its controls, and "
+                f"chance needs {FEWEST} or more to be told from a gain: seeds=range(5)"
+            )
+        if len(self.unlearned) == len(self.metrics):
+            return (
+                "no task is predicted better than by a constant answer, so there is nothing to "
+                "group yet: look at encoder, capacity, lr and steps, or at the labels"
+            )
+        return ""
+
+    # ------------------------------------------------------------------ the page
+    def __str__(self) -> str:
+        from dmtg_lite.runs.report_page import render_text
+
+        return render_text(self)
+
+    def __repr__(self) -> str:
+        n_seeds = len(self.own)
+        seeds = f"{n_seeds} seed{'s' * (n_seeds != 1)}"
+        return f"Report({self._done[0]['data']}, {self.method}, {seeds}: {self.verdict})"
+
+    def _repr_html_(self) -> str:
+        from dmtg_lite.runs.report_page import render_html
+
+        return render_html(self)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the page, atomically: ``.html``, which needs nothing else, or ``.txt``."""
+        from dmtg_lite.runs.report_page import write_report
+
+        return write_report(self, path)
+
+
+def _seed(run: Numbers) -> int:
+    return run["seed"] if "seed" in run else run["config"]["seed"]
+
+
+def _name(run: Numbers) -> str:
+    return f"{run['method']} (seed {_seed(run)})"
+
+
+def _as_sets(groups: Groups) -> set[frozenset[str]]:
+    return {frozenset(group) for group in groups}
+
+
+def _say_gain(gain: Interval) -> str:
+    """ "12.3 % lower (8.1 to 16.5 over 5 seeds)"; below 0 it is higher."""
+    return (
+        f"{abs(gain.mean):.1f} % {'lower' if gain.mean >= 0 else 'HIGHER'} "
+        f"({gain.low:.1f} to {gain.high:.1f} over {gain.n_seeds} seeds)"
+    )

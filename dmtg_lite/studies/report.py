@@ -1,0 +1,63 @@
+"""The question of whoever has tasks: do mine belong in groups? Runs what an answer needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dmtg_lite.core.config import NGroups, TrainConfig
+from dmtg_lite.core.data import TaskData
+from dmtg_lite.runs.report import Report
+from dmtg_lite.studies.cells import Cell, run_cells
+from dmtg_lite.studies.compare import choose_config, plan_comparison
+
+
+def report(
+    data: TaskData,
+    n_groups: NGroups = "auto",
+    *,
+    seeds: Iterable[int] = range(5),
+    config: TrainConfig | None = None,
+    methods: Sequence[str] = ("naive", "stl", "random"),
+    folder: str | Path | None = None,
+    jobs: int = 1,
+    progress: bool = False,
+) -> Report:
+    """Train DMTG and what it must be measured against, and judge by a stated rule.
+
+    Per seed one run of DMTG, Naive MTL (one network for all tasks), STL (a network for each) and
+    of random groups, as many as DMTG found with that seed: branches alone are capacity, which the
+    groups must beat.
+
+    Args:
+        data: The tasks and their features.
+        n_groups: K, or ``"auto"``: read off the closing costs.
+        seeds: One run per seed and method: three or more for a verdict.
+        config: ``None``: the recipe for these data.
+        methods: What stands beside DMTG; without ``"stl"`` many tasks are cheaper.
+        folder, jobs, progress: See `cells.run_cells`; with a folder a report that was interrupted
+            goes on, and one that was finished is read.
+
+    Returns:
+        A `Report`: ``print`` it, show it in a notebook, or `Report.save` it as a page.
+
+    Raises:
+        ValueError: If the data have fewer than two tasks, or DMTG cannot be asked for that.
+    """
+    if len(data.tasks) < 2:
+        raise ValueError(f"`data` has one task, {data.task_names}: there is nothing to group.")
+    seeds = list(seeds)
+    first = [name for name in methods if name != "random"]
+    config = config or choose_config(data)
+    cells = plan_comparison(data, [*first, "dmtg"], [n_groups], seeds, config)
+    runs = run_cells(cells, data, folder=folder, jobs=jobs, progress=progress)
+    found = {
+        one["config"]["seed"]: len(one["groups"])
+        for one in runs
+        if one["method"] == "dmtg" and "failed" not in one
+    }
+    if "random" in methods:
+        more = [Cell("random", k, replace(config, seed=seed)) for seed, k in found.items()]
+        runs += run_cells(more, data, folder=folder, jobs=jobs, progress=progress)
+    return Report(runs)
