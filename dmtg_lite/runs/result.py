@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -30,9 +30,13 @@ from dmtg_lite.runs.evaluate import evaluate, evaluate_constant
 from dmtg_lite.runs.fit import build_network
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
+from dmtg_lite.runs.predict import predict
 from dmtg_lite.runs.report import Report
 from dmtg_lite.runs.tensors import save_tensors
 from dmtg_lite.schema import AnyFloat
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WEIGHTS, RUN, NUMBERS = "network.safetensors", "run.npz", "result.json"
 NETWORK_FORMAT = "dmtg-network/1"
@@ -152,6 +156,24 @@ class MethodResult:
     def loss_gains(self, reference: MethodResult) -> dict[str, float]:
         """The terms of NormGain_L, ``{task: percent}``."""
         return pair_gains(self.task_losses, reference.task_losses)
+
+    def predict(self, features: Any, *, probabilities: bool = False) -> pd.DataFrame:
+        """What the network says of new rows, in the words and units of the data; needs pandas.
+
+        Args:
+            features: As the data were given: `TaskData.reader` is kept with the result and reads
+                them. Without one, a tensor or an array as in a `Split`.
+            probabilities: Of every class, columns (task, class), in place of the most probable one.
+
+        Returns:
+            A row for each of ``features``, under the index of a table of pandas; a column a task:
+            the class's name, or its number where no names are known; a number in its own unit.
+
+        Raises:
+            ValueError: If the features are of another form than in the training, or a task is
+                dense: ``network(features)`` gives its pictures.
+        """
+        return predict(self, features, probabilities=probabilities)
 
     def report(self, *, beside: Sequence[MethodResult] = ()) -> Report:
         """One page: groups, every task beside the constant answer, closing costs, a verdict.
