@@ -31,12 +31,21 @@ def as_tensor(name: str, value: Any) -> Tensor:
             array = value.to_numpy(dtype=np.float64, na_value=np.nan)
         with warnings.catch_warnings():  # nobody here writes into what is given
             warnings.filterwarnings("ignore", message="The given NumPy array is not writ")
-            return torch.from_numpy(array if array.ndim else array[None])
+            return torch.from_numpy(_as_torch_has_it(array if array.ndim else array[None]))
     except (TypeError, ValueError) as error:  # text, objects, rows of different lengths
         raise ValueError(
             f"`{name}` must be a tensor, an array or lists of numbers, got {describe(value)}: "
             f"{error}."
         ) from None
+
+
+def _as_torch_has_it(array: np.ndarray) -> np.ndarray:
+    """A copy where torch knows no such memory: bytes or rows in reverse, more than 64 bits."""
+    if array.dtype.itemsize > 8 and array.dtype.kind == "f":
+        array = array.astype(np.float64)
+    elif not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    return array.copy() if min(array.strides, default=0) < 0 else array
 
 
 def as_floats(name: str, value: Any) -> Tensor:

@@ -65,7 +65,7 @@ def as_raw(name: str, value: Any) -> Tensor | Columns:
     if is_table(value):
         return as_columns(name, value)
     if isinstance(value, list | tuple):
-        value = _stack(name, value)
+        value = stack_rows(name, value)
     if getattr(getattr(value, "dtype", None), "kind", "") in _TEXT and value.ndim == 2:
         return as_columns(name, value)
     return as_array(name, value)
@@ -78,7 +78,7 @@ def as_array(name: str, value: Any) -> Tensor:
         ValueError: If it holds text, objects, dates or complex numbers, or is sparse.
     """
     if isinstance(value, list | tuple):
-        value = _stack(name, value)
+        value = stack_rows(name, value)
     if isinstance(value, np.ma.MaskedArray):
         value = value.astype(np.float64).filled(np.nan)
     _refuse_types(name, value)
@@ -140,7 +140,7 @@ def _list_names(name: str, table: Any) -> dict[str, Any]:
 def _name_columns(name: str, value: Any, names: Sequence[str] | None) -> Columns:
     """The columns of an array (n, D) by name."""
     if isinstance(value, list | tuple):
-        value = _stack(name, value)
+        value = stack_rows(name, value)
     array = value if hasattr(value, "ndim") else np.asarray(value)
     if array.ndim != 2:
         raise ValueError(
@@ -282,7 +282,7 @@ def _as_objects(values: Sequence[Any]) -> np.ndarray:
     return array
 
 
-def _stack(name: str, rows: Sequence[Any]) -> Any:
+def stack_rows(name: str, rows: Sequence[Any]) -> Any:
     """Rows in a list as one array."""
     if len(rows) and isinstance(rows[0], Mapping):
         raise ValueError(f"`{name}` is a list of dicts: pass pandas.DataFrame({name}).")

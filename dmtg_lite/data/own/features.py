@@ -73,8 +73,8 @@ def learn_array(features: Tensor, rows: Any, layout: Layout, impute: Impute | No
         return Reader(layout, shape, is_uint8=True)
     part = bring_channels_forward(features[rows], layout)
     part = part.movedim(1, -1) if part.ndim == 4 else part
-    values = part.reshape(-1, part.shape[-1]).numpy(force=True)
-    center, spread = _measure("`features`", values.astype(np.float64), impute is not None)
+    values = part.reshape(-1, part.shape[-1]).double().numpy()
+    center, spread = _measure("`features`", values, impute is not None)
     return Reader(layout, shape, center=center, spread=spread, impute=impute is not None)
 
 

@@ -146,16 +146,19 @@ def _deal(
     sizes = np.bincount(unit_of)
     shuffled = np.random.default_rng(seed).permutation(len(sizes))
     split_of = np.full(len(sizes), -1)
-    shares = np.array(fractions)
+    places = range(len(SPLITS))
 
     def deal(units: np.ndarray, weights: np.ndarray) -> None:
-        """Each unit to the split that lacks most of what they are counted by."""
-        lacks = shares * weights.sum()
-        for split in range(len(SPLITS)):
-            lacks[split] -= weights[split_of == split].sum()
+        """Each unit to the split that lacks most of what they are counted by, then most rows."""
+        lacks, lacks_rows = (
+            [share * w.sum() - w[split_of == k].sum() for k, share in enumerate(fractions)]
+            for w in (weights, sizes)
+        )
         for unit in units[split_of[units] < 0].tolist():
-            split = split_of[unit] = int(lacks.argmax())
+            split = max(places, key=lambda k: (round(lacks[k], 6), lacks_rows[k]))
+            split_of[unit] = split
             lacks[split] -= weights[unit]
+            lacks_rows[split] -= sizes[unit]
 
     rare = [
         (int(count), labels_of_task == k)

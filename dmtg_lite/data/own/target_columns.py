@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from dmtg_lite.core.checks import describe
-from dmtg_lite.core.columns import Columns, as_columns, as_frame, as_raw, is_table, list_categories
+from dmtg_lite.core.columns import (
+    Columns,
+    as_columns,
+    as_frame,
+    is_table,
+    list_categories,
+    stack_rows,
+)
 from dmtg_lite.core.tasks import Task, check_unique
 from dmtg_lite.data.own.kinds import Wish
 
@@ -47,9 +52,7 @@ def _name_targets(targets: Any, names: list[str] | None) -> Columns:
     targets = as_frame(targets, names[0] if names and len(names) == 1 else "target")
     if is_table(targets):
         return as_columns("targets", targets)
-    raw = as_raw("targets", targets) if isinstance(targets, list | tuple) else targets
-    if isinstance(raw, dict):  # lists of text
-        raw = np.stack(list(raw.values()), 1)
+    raw = stack_rows("targets", targets) if isinstance(targets, list | tuple) else targets
     shape = tuple(getattr(raw, "shape", ()))
     if len(shape) == 1:
         return as_columns("targets", {names[0] if names and len(names) == 1 else "target": raw})
