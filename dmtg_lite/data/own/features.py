@@ -19,6 +19,26 @@ _LAYOUTS = {2: ["ND"], 3: ["NLD", "NHW"], 4: ["NCHW", "NHWC"]}
 _MOST_CHANNELS = 4  # of what anybody would call a picture without a second look
 
 
+def number_texts(columns: Columns, table: Any) -> list[np.ndarray]:
+    """Text columns as class numbers (n,), -1 where there is none, so that the training split can be
+    given every category.
+
+    Raises:
+        ValueError: If a column is no set of categories.
+    """
+    numbered = []
+    for name, values in columns.items():
+        missing = find_missing(values)
+        is_category = list_categories(table, name) is not None
+        if is_category or isinstance(next(iter(values[~missing]), None), str):
+            texts = np.array([name_value(value) for value in values.tolist()])
+            counts = Counter(texts[~missing].tolist())
+            check_categories(f"column {name!r}", counts, may_be_numbers=is_category)
+            numbers = np.unique(texts, return_inverse=True)[1].reshape(-1)
+            numbered.append(np.where(missing, -1, numbers))
+    return numbered
+
+
 def learn_table(
     columns: Columns, rows: np.ndarray | slice, table: Any, impute: Impute | None
 ) -> Reader:
@@ -32,8 +52,6 @@ def learn_table(
     Raises:
         ValueError: If a column is no feature; the message says why.
     """
-    if not columns:
-        raise ValueError("`features` has no columns.")
     return Reader(
         "table",
         columns=[
@@ -50,7 +68,6 @@ def _learn_column(name: str, values: np.ndarray, is_category: bool, impute: Any)
         raise ValueError(f"column {name!r} has no value in the training split: leave it out.")
     if is_category or isinstance(known[0], str):
         counts = Counter(name_value(value) for value in known.tolist())
-        check_categories(f"column {name!r}", counts, may_be_numbers=is_category)
         categories = sorted(counts)
         shares = [counts[one] / len(known) for one in categories]
         return Column(name, "category", categories=categories, fill=shares if impute else None)

@@ -14,14 +14,19 @@ from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.reading import Layout, Reader
 from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import Task
-from dmtg_lite.data.own.features import Impute, choose_layout, learn_array, learn_table
+from dmtg_lite.data.own.features import (
+    Impute,
+    choose_layout,
+    learn_array,
+    learn_table,
+    number_texts,
+)
 from dmtg_lite.data.own.kinds import Answers, Kind, understand
 from dmtg_lite.data.own.leaks import check_leaks
 from dmtg_lite.data.own.splits import SPLITS, Rows, cut_in_order, split_rows
 from dmtg_lite.data.own.summary import say, summarise
 from dmtg_lite.data.own.target_columns import order_of, read_targets
 from dmtg_lite.data.own.targets import METRICS, NumberLoss, settle
-from dmtg_lite.data.own.texts import MOST_CLASSES
 
 
 class Options(TypedDict, total=False):
@@ -99,13 +104,15 @@ def from_arrays(
     raw = as_raw("features", features)
     raw, splits = _take_column("splits", splits, raw)
     raw, groups = _take_column("groups", groups, raw)
-    answers = _understand(targets, tasks, no_label)
-    n_rows = _check_lengths(raw, answers)
+    n_rows = _count_rows(raw)
+    texts: list[np.ndarray] = []
     if isinstance(raw, dict):
-        _check_names(raw, answers)
+        texts = number_texts(raw, features)
     else:
         layout = choose_layout(raw, layout)
-    labels = [one.values for one in answers if one.classes] + _number_categories(raw)
+    answers = _understand(targets, tasks, no_label)
+    _check_against(raw, n_rows, answers)
+    labels = [one.values for one in answers if one.classes] + texts
     if splits is None and groups is None and is_mapped(features) and _stays(raw):
         rows = cut_in_order(n_rows)
     else:
@@ -121,13 +128,6 @@ def from_arrays(
     }
     data = TaskData(name, tuple(task for task, _ in settled), **made, reader=reader)
     return say(summarise(data, reader, n_rows))
-
-
-def _number_categories(raw: Tensor | Columns) -> list[np.ndarray]:
-    """Categories of features as classes, so that each of them occurs in the training split too."""
-    texts = [one for one in (raw.values() if isinstance(raw, dict) else ()) if one.dtype == object]
-    codes = [np.unique(one.astype(str), return_inverse=True)[1].reshape(-1) for one in texts]
-    return [one for one in codes if one.max(initial=0) < MOST_CLASSES]  # else it will be refused
 
 
 def is_mapped(value: Any) -> bool:
@@ -162,17 +162,30 @@ def _understand(targets: Any, tasks: Any, no_label: Sequence[Any]) -> list[Answe
     ]
 
 
-def _check_lengths(raw: Tensor | Columns, answers: Sequence[Answers]) -> int:
-    n_rows = len(next(iter(raw.values()), ())) if isinstance(raw, dict) else len(raw)
+def _count_rows(raw: Tensor | Columns) -> int:
+    if isinstance(raw, dict) and not raw:
+        raise ValueError("`features` has no columns.")
+    n_rows = len(next(iter(raw.values())) if isinstance(raw, dict) else raw)
+    if n_rows < len(SPLITS):
+        what = f"has {n_rows} rows: at least one for each split is needed"
+        raise ValueError(f"`features` {what if n_rows else 'is empty'}.")
+    return n_rows
+
+
+def _check_against(raw: Tensor | Columns, n_rows: int, answers: Sequence[Answers]) -> None:
+    """Refuse targets of other rows, and those that are columns of the features."""
     for one in answers:
         if len(one.values) != n_rows:
             raise ValueError(
                 f"target {one.name!r} has {len(one.values)} rows, the features have {n_rows}: "
                 "every row needs one answer a task (nan: none). An array of targets is (n, tasks)."
             )
-    if n_rows < len(SPLITS):
-        raise ValueError(f"`features` has {n_rows} rows: at least one for each split is needed.")
-    return n_rows
+    both = [one.name for one in answers if isinstance(raw, dict) and one.name in raw]
+    if both:
+        raise ValueError(
+            f"`features` still has the column {both[0]!r}, which is a target: "
+            f"features.drop(columns={both[:10]})."
+        )
 
 
 def _check_indexes(features: Any, targets: Any) -> None:
@@ -186,14 +199,6 @@ def _check_indexes(features: Any, targets: Any) -> None:
                 "same order? targets.loc[features.index] puts them so; reset_index(drop=True) on "
                 "both says that they are."
             )
-
-
-def _check_names(columns: Columns, answers: Sequence[Answers]) -> None:
-    if both := [one.name for one in answers if one.name in columns]:
-        raise ValueError(
-            f"`features` still has the column {both[0]!r}, which is a target: "
-            f"features.drop(columns={both[:10]})."
-        )
 
 
 def _learn(raw: Any, given: Any, rows: Rows, layout: Any, impute: Impute | None) -> Reader:

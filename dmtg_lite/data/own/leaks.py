@@ -52,7 +52,7 @@ def _find_equal(features: np.ndarray, values: np.ndarray, which: np.ndarray) -> 
     centred -= centred.mean(0)
     norms = np.sqrt((centred**2).sum(0))
     for code in _list_codes(values):
-        code = code - code.mean()
+        code = code.astype(np.float64) - code.mean()
         correlation = np.abs(code @ centred)
         scale = norms * np.sqrt((code**2).sum())
         found |= (scale > 0) & (correlation >= _EQUAL * scale)

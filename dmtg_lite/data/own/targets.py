@@ -56,6 +56,9 @@ def _settle_classes(answers: Answers, rows: Mapping[str, Rows]) -> tuple[Task, T
     }
     if not counts["train"].any():
         raise ValueError(f"target {name!r} has no value in the training split.")
+    is_told = isinstance(wish, Task) and bool(wish.classes)
+    kept = np.flatnonzero(counts["train"] > 0) if not is_told else np.arange(len(classes))
+    _check_varies(name, np.flatnonzero(counts["train"]), [classes[k] for k in kept])
     for split in SPLITS[1:]:
         only = np.flatnonzero((counts[split] > 0) & (counts["train"] == 0))
         if len(only):
@@ -64,9 +67,6 @@ def _settle_classes(answers: Answers, rows: Mapping[str, Rows]) -> tuple[Task, T
                 "split, not in the training split. Merge it with another, drop its rows, or deal "
                 "rows otherwise (`splits`, `groups`, `seed`)."
             )
-    is_told = isinstance(wish, Task) and bool(wish.classes)
-    kept = np.flatnonzero(counts["train"] > 0) if not is_told else np.arange(len(classes))
-    _check_varies(name, np.flatnonzero(counts["train"]), [classes[k] for k in kept])
     if wish == "yes/no" and len(kept) != 2:
         found = [classes[k] for k in kept[:5]]
         raise ValueError(f"target {name!r} must be yes/no, got {len(kept)} classes: {found}.")
