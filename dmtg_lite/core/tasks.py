@@ -24,6 +24,7 @@ METRIC_LABELS = {
 }
 METRICS = tuple(METRIC_LABELS)
 HIGHER_IS_BETTER = frozenset({"miou", "normals_under_30", "f1"})
+IN_THEIR_UNIT = frozenset({"mae", "rms_error"})  # of any size, as the target is
 
 
 @dataclass(frozen=True, slots=True)

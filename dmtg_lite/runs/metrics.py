@@ -111,6 +111,38 @@ def sum_errors(errors: Mapping[str, float], metrics: Mapping[str, str]) -> float
     return total(errors) if set(metrics.values()) == {"error_percent"} else float("nan")
 
 
+def weigh_errors(
+    errors: Mapping[str, float], metrics: Mapping[str, str], units: Mapping[str, float]
+) -> float:
+    """Errors of different metrics as one sum: of classes the error rate, so that rare ones do not
+    decide; of anything else the error in ``units``; of a score such as mIoU what it lacks.
+
+    Args:
+        errors: ``{task: value}``.
+        metrics: ``{task: metric}``.
+        units: ``{task: error}`` that counts as 1, e.g. the constant answer's; 0 counts as 1 too.
+    """
+    parts = []
+    for task, error in errors.items():
+        part = error / (100 if metrics[task] == "error_percent" else units[task] or 1.0)
+        parts.append(2 - part if metrics[task] in HIGHER_IS_BETTER else part)
+    return float(sum(parts))
+
+
+def relative_error(
+    errors: Mapping[str, float], metrics: Mapping[str, str], constant: Mapping[str, float] | None
+) -> float:
+    """Total error in percent of the constant answers': 100 is no better than looking at nothing.
+
+    nan where there are no constant answers, as in pictures, or these have no error; see
+    `weigh_errors` for how tasks of different metrics count.
+    """
+    if not constant or sorted(constant) != sorted(errors):
+        return float("nan")
+    scale = weigh_errors(constant, metrics, constant)
+    return 100 * weigh_errors(errors, metrics, constant) / scale if scale else float("nan")
+
+
 def total(per_task: Mapping[str, float]) -> float:
     """Total loss or total error: the plain sum over tasks, as the paper's tables report it."""
     return float(sum(per_task.values()))

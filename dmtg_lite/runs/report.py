@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite, nan
+from math import nan
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from dmtg_lite.core.groups import Groups
-from dmtg_lite.core.tasks import HIGHER_IS_BETTER
-from dmtg_lite.runs.metrics import compute_interval, compute_mutual_agreement
+from dmtg_lite.runs.metrics import compute_interval, compute_mutual_agreement, weigh_errors
 
 Numbers = dict[str, Any]  # of a run, as `MethodResult.to_json` or `studies.cells` gives them
 Word = Literal["helps", "does not help", "undecided"]
@@ -183,30 +182,19 @@ class Report:
 
     @cached_property
     def _units(self) -> dict[str, float]:
-        """What each task's error is divided by before it goes into the total."""
+        """Constant answers' errors; Naive MTL's where there are none, as of pictures."""
         known = "naive" if "naive" in self.methods else self.method
-        units = {}
-        for task, metric in self.metrics.items():
-            unit = 100.0 if metric == "error_percent" else self.constant[task]
-            unit = self.errors(known, task).mean if unit is None else unit
-            units[task] = unit if unit and isfinite(unit) else 1.0
-        return units
-
-    def _total(self, errors: dict[str, Any]) -> float:
-        """A suite's error as one number: of a score such as mIoU, what it lacks."""
-        parts = [errors[task] / unit for task, unit in self._units.items()]
-        scores = [metric in HIGHER_IS_BETTER for metric in self.metrics.values()]
-        return sum(2 - part if score else part for part, score in zip(parts, scores, strict=True))
+        return {
+            task: self.errors(known, task).mean if constant is None else constant
+            for task, constant in self.constant.items()
+        }
 
     def totals(self, method: str) -> dict[int, float]:
         """Total error by seed, as `RULE` counts it."""
-        return {s: self._total(one["task_errors"]) for s, one in self.select(method).items()}
-
-    @cached_property
-    def constant_total(self) -> float:
-        """The same of the constant answers; nan where there are none."""
-        known = {task: error for task, error in self.constant.items() if error is not None}
-        return self._total(known) if len(known) == len(self.metrics) else nan
+        return {
+            seed: weigh_errors(one["task_errors"], self.metrics, self._units)
+            for seed, one in self.select(method).items()
+        }
 
     def gain(self, reference: str) -> Interval:
         """By how many percent the method's total error is below a reference's, paired by seed."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from math import floor, isfinite, isnan, log10, nan
+from math import floor, isfinite, isnan, log10
 from pathlib import Path
 from statistics import fmean
 from textwrap import fill
@@ -15,7 +15,8 @@ import numpy as np
 
 from dmtg_lite.core.tasks import METRIC_LABELS
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.report import CONTROLS, RULE, Interval, Report, compute_interval
+from dmtg_lite.runs.metrics import compute_interval, relative_error
+from dmtg_lite.runs.report import CONTROLS, RULE, Interval, Report
 
 WIDTH = 100  # characters of a line
 MANY = 16  # tasks; beyond, a matrix of pairs is no longer read
@@ -160,9 +161,9 @@ def _show_tasks(report: Report) -> Section:
     for name in sorted(group_of, key=group_of.__getitem__):
         constant, label = report.constant[name], METRIC_LABELS[report.metrics[name]]
         errors = [report.errors(method, name) for method in report.methods]
-        digits = _count_digits([error.mean for error in errors] + [constant or 0.0])
+        digits = count_digits([error.mean for error in errors] + [constant or 0.0])
         told = [_show(error, digits) for error in errors]
-        fixed = "-" if constant is None else _number(constant, digits)
+        fixed = "-" if constant is None else tell(constant, digits)
         rows.append([name, str(group_of[name]), label.removeprefix("error, "), fixed, *told])
     own = [one for one in report.methods if one in CONTROLS]
     legend = ", ".join(f"{name}: {CONTROLS[name]}" for name in own)
@@ -175,15 +176,14 @@ def _show_tasks(report: Report) -> Section:
 
 def _show_totals(report: Report) -> Section:
     rows = [["method", "error left, %", "gain of " + report.method, "groups", "cost"]]
-    scale = report.constant_total if report.constant_total > 0 else nan
+    constant = {task: error for task, error in report.constant.items() if error is not None}
     for method in report.methods:
-        left = 100 * np.array(list(report.totals(method).values())) / scale
-        runs = list(report.select(method).values())
-        gain = report.gain(method)
+        runs, gain = list(report.select(method).values()), report.gain(method)
+        left = [relative_error(one["task_errors"], one["metrics"], constant) for one in runs]
         rows.append(
             [
                 method,
-                _show(Interval(*compute_interval(left), len(left)), 1),
+                _show(Interval(*compute_interval(np.array(left)), len(left)), 1),
                 "-" if not gain.n_seeds else f"{_show(gain, 1)} %",
                 f"{fmean(len(one['groups']) for one in runs):.2g}",
                 f"{fmean(one['encoder_cost'] for one in runs):.1f}",
@@ -228,20 +228,21 @@ def _show_runs(report: Report) -> Section:
 # ---------------------------------------------------------------------- words
 
 
-def _count_digits(values: Iterable[float]) -> int:
+def count_digits(values: Iterable[float]) -> int:
     """Decimals that give the largest of some numbers three digits that count; -1: by exponent."""
     largest = max((abs(value) for value in values if isfinite(value)), default=0.0)
     digits = 2 - floor(log10(largest)) if largest > 0 else 1
     return max(0, digits) if -4 < digits < 7 else -1
 
 
-def _number(value: float, digits: int) -> str:
+def tell(value: float, digits: int) -> str:
+    """A number with so many decimals, see `count_digits`; a dash for nan."""
     return "-" if isnan(value) else f"{value:.{digits}f}" if digits >= 0 else f"{value:.2e}"
 
 
 def _show(one: Interval, digits: int) -> str:
-    spread = "" if isnan(one.half) else f" +- {_number(one.half, digits)}"
-    return _number(one.mean, digits) + spread
+    spread = "" if isnan(one.half) else f" +- {tell(one.half, digits)}"
+    return tell(one.mean, digits) + spread
 
 
 def _wrap(text: str, first: str = "") -> str:

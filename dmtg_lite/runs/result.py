@@ -29,7 +29,7 @@ from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.evaluate import evaluate, evaluate_constant
 from dmtg_lite.runs.fit import build_network
 from dmtg_lite.runs.history import About, History
-from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
+from dmtg_lite.runs.metrics import pair_gains, relative_error, sum_errors, total
 from dmtg_lite.runs.predict import predict
 from dmtg_lite.runs.report import Report
 from dmtg_lite.runs.tensors import save_tensors
@@ -105,6 +105,8 @@ class MethodResult:
     def __repr__(self) -> str:
         groups = " | ".join(", ".join(group) for group in self.groups)
         error = f"total error {self.total_error:.1f} points, " if isfinite(self.total_error) else ""
+        if not error and isfinite(self.relative_error):
+            error = f"error {self.relative_error:.0f} % of the constant answers', "
         return (
             f"MethodResult({self.method}: {groups}; {error}total loss "
             f"{total(self.task_losses):.3f}, encoder cost {self.encoder_cost:.2f})"
@@ -118,6 +120,12 @@ class MethodResult:
     def total_error(self) -> float:
         """Errors in percent, summed over tasks; nan where metrics differ."""
         return sum_errors(self.task_errors, self.metrics)
+
+    @property
+    def relative_error(self) -> float:
+        """Total error in percent of the constant answers', whatever the metrics; see
+        `metrics.relative_error`."""
+        return relative_error(self.task_errors, self.metrics, self.constant_errors)
 
     @property
     def metrics(self) -> dict[str, str]:

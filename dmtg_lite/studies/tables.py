@@ -9,11 +9,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from dmtg_lite.core.tasks import METRIC_LABELS
+from dmtg_lite.core.tasks import IN_THEIR_UNIT, METRIC_LABELS
 from dmtg_lite.files import write_atomically
 from dmtg_lite.methods import MethodResult
-from dmtg_lite.runs.metrics import pair_gains, sum_errors, total
+from dmtg_lite.runs.metrics import pair_gains, relative_error, sum_errors, total
 from dmtg_lite.runs.report_page import align as align_rows
+from dmtg_lite.runs.report_page import count_digits, tell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +34,8 @@ def tabulate(
 
     Returns:
         Columns method, k (groups asked for; empty where the method was not asked), seed,
-        total_error (points; nan where tasks have different metrics), total_loss, norm_gain_error
+        total_error (points; nan where tasks have different metrics), relative_error (percent of
+        the constant answers' errors; nan of pictures), total_loss, norm_gain_error
         and norm_gain_loss (percent), n_groups (found), agreement, encoder_cost, cpu_seconds,
         wall_seconds, groups, note. Where the reference has no error on a task (or a score of 0),
         norm_gain_error is nan and ``note`` names the task; where a run failed all numbers are, and
@@ -54,6 +56,9 @@ def tabulate(
         error_gains, loss_gains = compute_gains(run, other)
         row |= {
             "total_error": sum_errors(run["task_errors"], run["metrics"]),
+            "relative_error": relative_error(
+                run["task_errors"], run["metrics"], run.get("constant_errors")
+            ),
             "total_loss": total(run["task_losses"]),
             "norm_gain_error": fmean(error_gains.values()),
             "norm_gain_loss": fmean(loss_gains.values()),
@@ -144,7 +149,7 @@ def _pair(
     return [(run, by_seed.get(run["seed"], {})) for run in runs]
 
 
-SPREADS = ["total_error", "total_loss", "norm_gain_error", "norm_gain_loss"]
+SPREADS = ["total_error", "relative_error", "total_loss", "norm_gain_error", "norm_gain_loss"]
 MEANS = [*SPREADS, "agreement", "encoder_cost", "cpu_seconds"]
 
 
@@ -166,6 +171,7 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
 # ---------------------------------------------------------------------- words
 
 
+_IN_THEIR_UNIT = {METRIC_LABELS[metric] for metric in IN_THEIR_UNIT}
 NAMES = ("K", "method", "strategy", "task")  # first columns, to the left; numbers to the right
 
 
@@ -177,9 +183,7 @@ def align(words: pd.DataFrame) -> str:
 
 def show(mean: float, spread: float = nan, digits: int = 1) -> str:
     """A mean and its spread over seeds; no spread of one seed, a dash for what does not exist."""
-    if isnan(mean):
-        return "-"
-    return f"{mean:.{digits}f}" + ("" if isnan(spread) else f" ± {spread:.{digits}f}")
+    return tell(mean, digits) + ("" if isnan(spread) else f" ± {tell(spread, digits)}")
 
 
 def render_result(result: MethodResult) -> str:
@@ -192,9 +196,15 @@ def render_result(result: MethodResult) -> str:
             f"the largest rise says K = {result.elbow['n_groups']}"
         )
     for name, metric in result.metrics.items():
-        error = f"{METRIC_LABELS[metric]} {result.task_errors[name]:6.2f}"
+        label, value = METRIC_LABELS[metric], result.task_errors[name]
+        error = f"{label} {tell(value, _count_digits(label, value)):>6}"
         lines.append(f"  {name:24} loss {result.task_losses[name]:.4f}  {error}")
     return "\n".join(lines)
+
+
+def _count_digits(label: str, value: float) -> int:
+    """Two decimals, unless the unit is the target's own: a salary, a wavelength."""
+    return count_digits([value]) if label in _IN_THEIR_UNIT else 2
 
 
 def render_summary(table: pd.DataFrame) -> str:
@@ -202,6 +212,9 @@ def render_summary(table: pd.DataFrame) -> str:
     import pandas as pd
 
     summary = summarise(table)
+    column, error = "total_error", "total error"
+    if summary[column].isna().all() and summary["relative_error"].notna().any():
+        column, error = "relative_error", "error %"  # metrics differ
     rows = []
     for row in summary.reset_index().to_dict("records"):
         k = row.get("k", nan)  # only there with several numbers of groups
@@ -209,7 +222,7 @@ def render_summary(table: pd.DataFrame) -> str:
         rows.append(
             {
                 "method": row["method"] + k,
-                "total error": show(row["total_error"], row["total_error_std"]),
+                error: show(row[column], row[f"{column}_std"]),
                 "NormGain_E %": show(row["norm_gain_error"], row["norm_gain_error_std"]),
                 "NormGain_L %": show(row["norm_gain_loss"], row["norm_gain_loss_std"]),
                 "ARI": show(row["agreement"], digits=2),
@@ -218,12 +231,13 @@ def render_summary(table: pd.DataFrame) -> str:
             }
         )
     n_seeds = int(summary["seeds"].iloc[0])
+    of_constant = "\nerror %: of the constant answers' error, all tasks together."
     return (
         f"{align(pd.DataFrame(rows))}\n"
         f"mean ± standard deviation over {n_seeds} seed{'s' * (n_seeds > 1)}; NormGain against "
         "Naive MTL\nof the same seed; ARI: agreement with the planted groups (1 exact, about 0 "
         "chance); cost: encoder\nmultiply-adds spent in training relative to Naive MTL, spare "
-        "branches and restarts included."
+        "branches and restarts included." + of_constant * (column == "relative_error")
     )
 
 
@@ -231,14 +245,18 @@ def render_tasks(table: pd.DataFrame) -> str:
     """Losses and errors of every task over seeds, for a screen: one line a task and method."""
     import pandas as pd
 
-    digits = {"loss": 4, "gain_loss": 1, "error": 2, "gain_error": 1}
-    grouped = table.groupby(["task", "method", "metric"], sort=False)[list(digits)]
+    digits = {"loss": 4, "gain_loss": 1, "gain_error": 1}
+    grouped = table.groupby(["task", "method", "metric"], sort=False)[[*digits, "error"]]
     means, spreads = pd.DataFrame(grouped.mean()), pd.DataFrame(grouped.std())
     words = {
         name: [show(*pair, n) for pair in zip(means[name], spreads[name], strict=True)]
         for name, n in digits.items()
     }
     task, method, metric = (means.index.get_level_values(name) for name in means.index.names)
+    errors = zip(means["error"], spreads["error"], metric, strict=True)
+    words["error"] = [
+        show(mean, spread, _count_digits(label, mean)) for mean, spread, label in errors
+    ]
     names = ["task", "method", "loss", "gain %", "metric", "value", "gain %"]
     columns = [task, method, words["loss"], words["gain_loss"], metric]
     columns += [words["error"], words["gain_error"]]

@@ -84,7 +84,8 @@ def test_a_gain_by_hand() -> None:
     oracle = stats.ttest_1samp(100 * (0.5 - np.array(shares)) / 0.5, 0).confidence_interval(0.95)
     assert gain == pytest.approx((20.0, oracle.low, oracle.high, 5))
     # a class task counts by its error rate, a number by its share of the constant answer's error
-    assert report.constant_total == pytest.approx(0.5 + 0.4 + 1 + 1)
+    assert report.totals("naive")[0] == pytest.approx(0.5 * (0.5 + 0.4 + 1 + 1))
+    assert "naive     50.0 +- 0.0" in str(report)
 
 
 def test_seeds_that_find_other_groups_each_time_decide_nothing() -> None:
