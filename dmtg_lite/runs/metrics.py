@@ -194,6 +194,9 @@ def correlate_labels(labels: np.ndarray) -> np.ndarray:
     is_seen = ~np.isnan(labels) if labels.dtype.kind == "f" else labels >= 0
     seen = is_seen.astype(np.float64)
     values = np.where(is_seen, labels, 0).astype(np.float64)
+    # about 0, or of large numbers the last digits, in which they differ, would be lost
+    middle = np.round(values.sum(1, keepdims=True) / seen.sum(1, keepdims=True).clip(1))
+    values -= middle * seen
     n_both, sums = seen @ seen.T, values @ seen.T  # rows with both labels; their sums
     # times n_both squared: exact whole numbers where the labels are
     covariance = n_both * (values @ values.T) - sums * sums.T

@@ -17,7 +17,7 @@ from math import inf, isfinite
 from typing import Any, Literal
 
 from dmtg_lite.core.checks import as_whole
-from dmtg_lite.core.config import Restarts, TrainConfig
+from dmtg_lite.core.config import NGroups, Restarts, TrainConfig, as_n_groups
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.record import Knobs, StepRecord
@@ -54,7 +54,8 @@ class LiveSession:
 
     Args:
         data: What to train on.
-        n_groups: K, a number: the one thing that a live run is not asked to find.
+        n_groups: K; or ``"auto"``: as many branches as tasks, and one closes after another, until
+            the costs say K. ``None``: 3, or as many as there are tasks.
         config: Spare branches are opened, and close while one watches. ``restarts`` is ignored: a
             live run is a single run. ``None``: a recipe for toy faces that settles within a minute
             at the default speed.
@@ -76,7 +77,7 @@ class LiveSession:
     def __init__(
         self,
         data: TaskData,
-        n_groups: int = 3,
+        n_groups: NGroups | None = None,
         *,
         config: TrainConfig | None = None,
         encoder: str | Own | None = None,
@@ -86,12 +87,13 @@ class LiveSession:
         config = config or WATCHABLE
         if encoder is not None:
             config = replace(config, encoder=use(encoder))
-        n_groups = as_whole("n_groups", n_groups, 1)
+        n_groups = min(3, len(data.tasks)) if n_groups is None else as_n_groups(n_groups)
         Run(data, config, n_groups)  # complains here, not in the thread
         if previous := _sessions.pop(name, None):
             previous.close()
         self.data, self.config, self.name = data, config, name
-        self.n_groups, self.seed = n_groups, config.seed
+        self.n_groups: NGroups = n_groups
+        self.seed = config.seed
         self.knobs = Knobs()
         self._used = Knobs()  # by the last step; a copy, so that a turn acts between two steps
         self._first: Knobs | None = None  # used by step 1
@@ -124,7 +126,7 @@ class LiveSession:
 
         Without such a comment, the line gives this run again, number by number.
         """
-        line = f"methods.dmtg(data, n_groups={self.n_groups}, config={self._first_config()})"
+        line = f"methods.dmtg(data, n_groups={self.n_groups!r}, config={self._first_config()})"
         return f"{line}  # {', '.join(self._turns)}" if self._turns else line
 
     @property
@@ -147,7 +149,7 @@ class LiveSession:
 
     def reset(
         self,
-        n_groups: int | None = None,
+        n_groups: NGroups | None = None,
         seed: int | None = None,
         spare_branches: SpareBranches | None = None,
     ) -> None:
@@ -156,11 +158,11 @@ class LiveSession:
         Naive MTL weights of a seed are kept.
 
         Raises:
-            ValueError: If ``n_groups`` < 1, ``seed`` < 0, or ``spare_branches`` is nothing that
+            ValueError: If ``n_groups`` is no K, ``seed`` < 0, or ``spare_branches`` is nothing that
                 `Spare` takes.
         """
         if n_groups is not None:
-            n_groups = as_whole("n_groups", n_groups, 1)
+            n_groups = as_n_groups(n_groups)
         if seed is not None:
             seed = as_whole("seed", seed, 0)
         if spare_branches is not None:

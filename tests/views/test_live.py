@@ -11,9 +11,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from torch import nn
 
-from dmtg_lite import methods
+from dmtg_lite import Task, TaskData, methods
 from dmtg_lite.core.config import Spare, TrainConfig
+from dmtg_lite.data import Split
 from dmtg_lite.data.toys.faces import toy_faces
 from dmtg_lite.runs.history import History
 from dmtg_lite.views.live import LiveSession
@@ -285,3 +287,47 @@ def test_closings_that_do_not_fit_the_run_are_said() -> None:
             session.start()
             assert session.wait(60) == outcome
             assert ("`spare.close_from`" in session.error) == (outcome == "failed")
+
+
+def make_rows(n: int, seed: int) -> Split:
+    """A table: is the first number above 0, what does it cost, and which kind is it?"""
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(n, 5)).astype(np.float32)
+    price = 9000 + 800 * rows[:, 0] + 50 * rows[:, 1]
+    price[::9] = np.nan
+    kind = np.digitize(rows[:, 2], [-0.5, 0.5])
+    return Split(rows, {"up": rows[:, 0] > 0, "price": price, "kind": kind})
+
+
+TABLE = TaskData(
+    "table",
+    (
+        Task("up", classes=("no", "yes")),
+        Task("price", 1, "l1", "mae", center=9000.0, spread=800.0),
+        Task("kind", 3),
+    ),
+    make_rows(200, 0),
+    make_rows(50, 1),
+    make_rows(60, 2),
+)
+LINEAR = nn.Sequential(nn.Linear(5, 8), nn.ReLU())
+
+
+@pytest.mark.parametrize("n_groups", [None, 2, "auto"])
+def test_a_table_with_a_price_trains_live(n_groups: int | str | None) -> None:
+    """Classes and numbers side by side, an encoder of one's own, K open: still `methods.dmtg`."""
+    config = replace(CONFIG, spare=Spare(close_from=20, close_every=10))
+    session = LiveSession(
+        TABLE, n_groups, config=config, encoder=LINEAR, name="test", steps_per_second=None
+    )
+    session.start()
+    assert session.wait(60) == "finished", session.error
+    found, k = session.result(), session.n_groups
+    session.close()
+    assert k == (n_groups or 3)
+    assert f"n_groups={k!r}, " in session.config_line
+    expected = methods.dmtg(TABLE, k, config, encoder=LINEAR)
+    assert found.task_errors == expected.task_errors
+    assert found.groups == expected.groups
+    assert (found.elbow is None) == (k != "auto")
+    assert 0 < found.task_errors["price"] < found.constant_errors["price"]  # in its own unit

@@ -272,3 +272,25 @@ def test_label_correlation_is_numpys_and_leaves_missing_labels_out() -> None:
     assert z[2, 3] == -1
     assert np.isnan(z[4]).all()
     assert np.isnan(z[0, 5])
+
+
+def test_numbers_correlate_beside_classes() -> None:
+    """A price and a class have a row each, whatever the unit; -1 is no class, and a fine number."""
+    rng = np.random.default_rng(2)
+    yes, price = rng.integers(0, 2, 80), rng.normal(size=80)
+    price += 3.0 * yes - 1
+    known, priced = yes.copy(), price.copy()
+    known[:10], priced[70:] = -1, np.nan
+    oracle = np.corrcoef(yes[10:70], price[10:70])[0, 1]
+    for unit, zero in ((1.0, 0.0), (1e-6, 0.0), (1.0, 1e6)):
+        numbers = torch.from_numpy(zero + unit * priced)
+        z = plot_label_correlation({"yes": torch.from_numpy(known), "price": numbers}).data[0].z
+        assert z[0, 1] == pytest.approx(oracle, abs=0.005)
+
+
+def test_grey_pictures_are_shown_in_grey() -> None:
+    grey = np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4) * 16
+    shown = pixels(plot_images(grey, ["a"]).data[0])
+    np.testing.assert_array_equal(shown, np.repeat(grey[0].transpose(1, 2, 0), 3, axis=2))
+    with pytest.raises(ValueError, match=r"choose three channels, images\[:, :3\]"):
+        plot_images(np.zeros((1, 5, 4, 4), np.uint8), ["a"])

@@ -386,3 +386,18 @@ def test_a_recorded_closing_is_counted_from_the_first_record(history: History) -
     dashboard = Dashboard(history, name="test")
     assert "branches open" not in dashboard.numbers.value
     dashboard.close()
+
+
+def test_k_may_be_left_to_the_costs() -> None:
+    """The slider has "auto", the words count branches and, once it is known, say K."""
+    config = replace(CONFIG, spare=Spare(close_from=10, close_every=5))
+    with live(config, 2, "auto") as (session, dashboard):
+        dashboard.n_groups.value = "auto"
+        dashboard.reset.click()
+        eventually(lambda: "K=auto, 6 of 6" in dashboard.numbers.value or session.state == "idle")
+        session.step(12)
+        session.wait(60)
+        said = session.history.elbow["n_groups"]
+        n_open = 6 - len(session.history.closings)
+        eventually(lambda: f"K=auto ({said}), {n_open} of 6" in dashboard.numbers.value)
+        assert "n_groups=&#x27;auto&#x27;" in dashboard.config_line.value

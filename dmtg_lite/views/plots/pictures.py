@@ -35,12 +35,12 @@ def plot_images(images: np.ndarray, captions: Sequence[str], *, columns: int = 6
     """Pictures in a grid, each with its caption above, e.g. the tasks whose answer is yes.
 
     Args:
-        images: uint8, shape (n, 3, H, W); a tensor will do.
+        images: uint8, shape (n, 3, H, W), or (n, 1, H, W) in grey; a tensor will do.
         captions: n texts; a line break starts a new line.
         columns: Pictures per row.
 
     Raises:
-        ValueError: If the images are not uint8 (n, 3, H, W), or there is not one caption each.
+        ValueError: If the images are of another form, or there is not one caption each.
     """
     images = _check_images(images)
     if len(captions) != len(images):
@@ -77,7 +77,7 @@ def plot_predictions(
     keypoints and edges are grey. Grey stands for no label.
 
     Args:
-        images: uint8, shape (n, 3, H, W); a few, as a page holds them all.
+        images: As in `plot_images`; a few, as a page holds them all.
         truths: ``{task name: targets}`` of those images, as in ``split.targets``.
         predictions: ``{task name: predictions}``, as a network gives them: (n, n_outputs, H, W), in
             the target's unit, or logits of classes.
@@ -100,12 +100,16 @@ def plot_predictions(
 
 
 def _check_images(images: Any) -> np.ndarray:
+    """(n, 3, H, W); what is grey gets the same three times."""
     images = _to_numpy(images)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] != 3 or not len(images):
+    is_picture = images.dtype == np.uint8 and images.ndim == 4 and len(images) > 0
+    if not is_picture or images.shape[1] not in (1, 3):
+        hint = ": choose three channels, images[:, :3]" if is_picture else ""
         raise ValueError(
-            f"`images` must be uint8 (n, 3, H, W), got {images.dtype} of shape {images.shape}."
+            "`images` must be uint8 (n, 3, H, W), or (n, 1, H, W) in grey, got "
+            f"{images.dtype} of shape {images.shape}{hint}."
         )
-    return images
+    return images.repeat(3 // images.shape[1], axis=1)
 
 
 def _to_numpy(values: Any) -> np.ndarray:

@@ -133,11 +133,13 @@ def plot_label_correlation(targets: Mapping[str, np.ndarray]) -> go.Figure:
     """How linked the answers of tasks are, before any training: 1 the same, -1 opposite.
 
     Args:
-        targets: ``{task: 0/1 labels of shape (n,)}``, -1 for no label, e.g. ``data.train.targets``.
-            A pair is compared where both have a label; it stays empty if one of them never changes
-            there.
+        targets: ``{task: values of shape (n,)}``, e.g. ``data.train.targets``: class numbers, -1
+            for no label, or floats, nan for none. A pair is compared where both have a label; it
+            stays empty if one of them never changes there.
     """
-    correlation = correlate_labels(np.stack([np.asarray(values) for values in targets.values()]))
+    columns = [np.asarray(values) for values in targets.values()]
+    numbers = [np.where((c.dtype.kind != "f") & (c < 0), np.nan, c) for c in columns]
+    correlation = correlate_labels(np.stack(numbers))
     names = [to_label(name) for name in targets]
     heat = {"type": "heatmap", "z": np.round(correlation, 2), "x": names, "y": names}  # (N, N)
     heat |= {"zmin": -1, "zmax": 1, "colorscale": "RdBu", "colorbar": {"thickness": 12}}

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import ipywidgets as widgets
 from comm import DummyComm
@@ -166,9 +166,10 @@ class Dashboard(Shown):
     def _make_knobs(self, session: LiveSession) -> None:
         """What acts at Reset, the speed, and the two knobs that act at the next step."""
         config, k = session.config, session.n_groups
-        limits = {"max": max(8, k), "min": 1, "value": k, "continuous_update": False}
+        most = max(8, k) if isinstance(k, int) else 8
+        choices = {"options": ["auto", *range(1, most + 1)], "value": k, "continuous_update": False}
         wide = _labelled("at Reset: groups K", "272px")
-        self.n_groups = self._make("n_groups", widgets.IntSlider, **limits, **wide)
+        self.n_groups = self._make("n_groups", widgets.SelectionSlider, **choices, **wide)
         spare, wide = config.spare.branches, _labelled("spare branches", "222px")
         wide["tooltip"] = "branches opened beyond K and closed while training; acts at Reset"
         spares = SPARE if spare in SPARE.values() else {**SPARE, str(spare): spare}
@@ -357,7 +358,7 @@ def _alert(text: str) -> str:
     return f'<div role="alert" style="{style}">&#9888; {html.escape(text)}</div>'
 
 
-def _describe(history: History, index: int, n_groups: int | None) -> str:
+def _describe(history: History, index: int, n_groups: int | Literal["auto"] | None) -> str:
     """Step, temperature, tasks settled; branches open, where spare ones were opened."""
     facts = ["no step yet"]
     if len(history):
@@ -368,8 +369,10 @@ def _describe(history: History, index: int, n_groups: int | None) -> str:
             f"{settled} of {history.n_tasks} tasks settled (p > 0.9)",
         ]
     closed = history.closed_branches(index)
-    if closed or history.closings or history.n_groups > (n_groups or history.n_groups):
-        k = "" if n_groups is None else f"K={n_groups}, "
+    is_wider = n_groups == "auto" or history.n_groups > (n_groups or history.n_groups)
+    if closed or history.closings or is_wider:
+        said = f" ({history.elbow['n_groups']})" if n_groups == "auto" and history.elbow else ""
+        k = "" if n_groups is None else f"K={n_groups}{said}, "
         facts.append(f"{k}{history.n_groups - len(closed)} of {history.n_groups} branches open")
     planted = history.about.planted_groups
     if planted and history.about.groups is not None and index == len(history) - 1:
