@@ -179,6 +179,30 @@ def compute_mutual_agreement(groupings: Sequence[Groups]) -> np.ndarray:
     return means.mean() + (means - means.mean()) * 2 * (n - 1) / max(n - 2, 1)
 
 
+def compute_chance(groupings: Sequence[Groups], *, n_draws: int = 999) -> float:
+    """How often groups of the same sizes, with their tasks drawn at random, agree as these do.
+
+    A permutation test of "each seed finds other groups": the share of draws, this one included,
+    whose mean mutual agreement is no lower. 1 where sizes leave no choice, as of one group.
+    """
+    names = sorted(name for group in groupings[0] for name in group)
+    labels = [{n: k for k, group in enumerate(one) for n in group} for one in groupings]
+    label_of = np.array([[own[name] for name in names] for own in labels])  # (seeds, N)
+    n_seeds, n_tasks = label_of.shape
+    rng = np.random.default_rng(0)
+    draws = [label_of, *(rng.permuted(label_of, axis=1) for _ in range(n_draws))]
+    pairs = np.triu_indices(n_tasks, 1)
+    scores = []
+    for drawn in draws:
+        together = (drawn[:, :, None] == drawn[:, None])[:, *pairs].astype(np.float64)
+        both, sizes = together @ together.T, together.sum(1)  # (seeds, seeds), (seeds,)
+        expected = np.outer(sizes, sizes) / max(len(pairs[0]), 1)
+        room = (sizes[:, None] + sizes) / 2 - expected  # as in `groups.compute_agreement`
+        ratios = (both - expected) / np.where(room > 0, room, 1)
+        scores.append(ratios[np.triu_indices(n_seeds, 1)].sum())
+    return float(np.mean(np.array(scores) >= scores[0] - 1e-9))
+
+
 def correlate_labels(labels: np.ndarray) -> np.ndarray:
     """Pearson correlation of every two tasks' labels, on the rows that carry both.
 

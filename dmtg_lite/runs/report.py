@@ -16,20 +16,27 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from dmtg_lite.core.groups import Groups
-from dmtg_lite.runs.metrics import compute_interval, compute_mutual_agreement, weigh_errors
+from dmtg_lite.runs.metrics import (
+    compute_chance,
+    compute_interval,
+    compute_mutual_agreement,
+    weigh_errors,
+)
 
 Numbers = dict[str, Any]  # of a run, as `MethodResult.to_json` or `studies.cells` gives them
 Word = Literal["helps", "does not help", "undecided"]
 CONTROLS = {"naive": "Naive MTL", "stl": "STL", "random": "random groups"}
 MARGIN = 1.0  # percent of the error: less is called no difference
 FEWEST = 3  # seeds for a verdict: the interval of two says nothing
+CHANCE = 0.025  # of random groups that may agree as much as those of the seeds
 RULE = (
-    f"Grouping helps if over {FEWEST} seeds or more three 95 % intervals lie above 0: of the gain "
-    "over Naive MTL, of the gain over as many random groups (branches alone are capacity), and of "
-    "the agreement of the seeds' groups (1 the same, 0 chance). It does not if the whole interval "
-    f"of either gain lies below {MARGIN:g} %. Else it is undecided. A gain is by how many percent "
-    "the total error is lower, seed by seed; in that total a class task counts by its error rate, "
-    "a number by its error relative to the constant answer's."
+    f"Grouping helps if over {FEWEST} seeds or more the 95 % intervals of two gains lie above 0, "
+    "over Naive MTL and over as many random groups (branches alone are capacity), and if the "
+    f"seeds agree on the groups as fewer than {100 * CHANCE:g} % of random groups of their sizes "
+    "would. It does not help if the whole interval of either gain lies below "
+    f"{MARGIN:g} %. Else it is undecided. A gain is by how many percent the total error is lower, "
+    "seed by seed; in that total a class task counts by its error rate, a number by its error "
+    "relative to the constant answer's."
 )
 
 
@@ -120,18 +127,23 @@ class Report:
 
     # ------------------------------------------------------------------ groups
     @cached_property
-    def agreement(self) -> Interval:
-        """Of the groups of each seed with those of the others: adjusted Rand index; nan of one."""
-        if len(self.own) < 2:
-            return Interval(nan, nan, nan, len(self.own))
-        means = compute_mutual_agreement([one["groups"] for one in self.own])
-        return Interval(*compute_interval(means), len(means))
+    def _agreements(self) -> np.ndarray:
+        return compute_mutual_agreement([one["groups"] for one in self.own])
+
+    @property
+    def agreement(self) -> float:
+        """Mean over pairs of seeds, adjusted Rand index: 1 the same groups; nan of one seed."""
+        return float(self._agreements.mean()) if len(self.own) > 1 else nan
+
+    @cached_property
+    def chance(self) -> float:
+        """How often random groups of the same sizes agree as much."""
+        return compute_chance([one["groups"] for one in self.own])
 
     @cached_property
     def typical(self) -> Numbers:
         """The run whose groups agree best with those of the other seeds."""
-        means = compute_mutual_agreement([one["groups"] for one in self.own])
-        return self.own[int(means.argmax())]
+        return self.own[int(self._agreements.argmax())]
 
     @property
     def groups(self) -> Groups:
@@ -221,16 +233,16 @@ class Report:
     def _judged(self) -> tuple[Word, list[str]]:
         if hurdle := self._find_hurdle():
             return "undecided", [hurdle]
-        gains, agreement = [self.gain(name) for name in ("naive", "random")], self.agreement
+        gains = [self.gain(name) for name in ("naive", "random")]
         reasons = [
             f"error against one network for all tasks (Naive MTL): {_say_gain(gains[0])}",
             f"error against as many random groups: {_say_gain(gains[1])}",
-            f"the seeds agree on the groups by {agreement.mean:.2f} "
-            f"({agreement.low:.2f} to {agreement.high:.2f}; 1 the same, 0 chance)",
+            f"the seeds agree on the groups by {self.agreement:.2f} (1 the same, 0 chance), as "
+            f"random groups of these sizes do in {100 * self.chance:.1f} % of all draws",
         ]
         if (stl := self.gain("stl")).n_seeds:
             reasons.append(f"error against an encoder for each task (STL): {_say_gain(stl)}")
-        if all(gain.low > 0 for gain in gains) and agreement.low > 0:
+        if all(gain.low > 0 for gain in gains) and self.chance < CHANCE:
             return "helps", reasons
         if any(gain.high < MARGIN for gain in gains):
             return "does not help", reasons

@@ -136,7 +136,7 @@ def _show_groups(report: Report) -> Section:
         note = (
             f"Those of seed {report.typical['config']['seed']}, the most like all others; exactly "
             f"these in {report.n_same} of {n_seeds} seeds. Number of groups, in so many seeds: "
-            f"{numbers}. Mutual agreement {report.agreement.mean:.2f} (1 the same, 0 chance)."
+            f"{numbers}. Mutual agreement {report.agreement:.2f} (1 the same, 0 chance)."
         )
     if planted is not None:
         mean = fmean(one["agreement"] for one in report.own)

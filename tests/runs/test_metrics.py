@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dmtg_lite.core.tasks import TASKONOMY_5
-from dmtg_lite.runs.metrics import norm_gain, norm_gains, total
+from dmtg_lite.runs.metrics import compute_chance, norm_gain, norm_gains, total
 from dmtg_lite.studies.paper.specs import load_paper
 
 TABLES = load_paper()["tables"]
@@ -114,3 +114,23 @@ def test_bad_errors_are_refused(error: list, reference: list, message: str) -> N
     """Lengths that differ, numbers that are none, and a reference without any error."""
     with pytest.raises(ValueError, match=message):
         norm_gain(error, reference)
+
+
+def test_agreement_by_chance_by_hand() -> None:
+    """Three tasks in groups of two and one: three seeds find the same ones in 1 of 9 draws."""
+    same = [["a", "b"], ["c"]]
+    assert compute_chance([same] * 3, n_draws=4000) == pytest.approx(1 / 9, abs=0.02)
+    assert compute_chance([same] * 6) < 0.02
+    assert compute_chance([[["a", "b", "c"]]] * 6) == 1  # one group says nothing
+    assert compute_chance([same, [["a", "c"], ["b"]], [["b", "c"], ["a"]]]) == 1
+
+
+def test_agreement_by_chance_is_uniform_where_nothing_agrees() -> None:
+    """So that 2.5 % of groupings without any structure pass for agreement, not more."""
+    rng, names = np.random.default_rng(0), list("abcdefghi")
+    found = []
+    for _ in range(100):
+        draws = [rng.permutation(names).tolist() for _ in range(4)]
+        found.append(compute_chance([[d[:4], d[4:7], d[7:]] for d in draws], n_draws=99))
+    assert 0.35 < np.mean(found) < 0.65
+    assert np.mean(np.array(found) < 0.1) < 0.2

@@ -65,7 +65,7 @@ def runs(
         ({"dmtg": 0.5}, "undecided"),
         ({"dmtg": 0.5, "scatter": 0.0}, "does not help"),  # the very same numbers
         ({"n": 2}, "undecided"),
-        ({"n": 3}, "helps"),
+        ({"n": 3}, "undecided"),  # of four tasks three seeds may find the same two by luck
         ({"naive": 1.3, "random": 1.3, "dmtg": 1.2}, "undecided"),  # worse than looking at nothing
         ({"naive": 0.0, "random": 0.0, "dmtg": 0.0, "scatter": 0.0}, "does not help"),
     ],
@@ -96,7 +96,7 @@ def test_seeds_that_find_other_groups_each_time_decide_nothing() -> None:
         one["groups"] = thirds[n % 3]
     report = Report(every)
     assert report.gain("naive").low > 0
-    assert report.agreement.low < 0
+    assert report.chance > 0.1
     assert report.verdict == "undecided"
 
 
