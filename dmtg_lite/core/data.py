@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dmtg_lite.core.arrays import as_classes, as_device, as_tensor
 from dmtg_lite.core.checks import describe
+from dmtg_lite.core.reading import Reader
 from dmtg_lite.core.tasks import Task, check_unique
 
 
@@ -111,7 +112,7 @@ class TaskData:
     planted_groups: list[list[str]] | None = None
     note: str = ""
     streamed_to: torch.device | None = None
-    reader: Any = None
+    reader: Reader | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tasks", check_unique(self.tasks))

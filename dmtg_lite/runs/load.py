@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.groups import labels_from_groups
+from dmtg_lite.core.reading import Reader
 from dmtg_lite.core.record import Closing, Elbow
 from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import METRICS, Task
@@ -24,7 +25,7 @@ _NEWER = {  # not in what older versions wrote
     "affinity": _HINTS["affinity"],
     "n_trials": _HINTS["n_trials"],
     "feature_shape": _HINTS["feature_shape"],
-    "reader": dict[str, Any] | None,
+    "reader": _HINTS["reader"],
     "constant_losses": _HINTS["constant_losses"],
     "constant_errors": _HINTS["constant_errors"],
     "tasks": list[Task],
@@ -117,7 +118,7 @@ def load_result(folder: str | Path) -> MethodResult:
 
 
 def _rebuild(numbers: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a result's JSON what is not plain: config, image size, and the pruned network's form."""
+    """Of a result's JSON what is not plain: config, shape, reader, and the form of the network."""
     tasks = tuple(Task(**task) for task in numbers["tasks"])
     shape = tuple(numbers["feature_shape"])
     if not 1 <= len(shape) <= 3 or not prod(shape):
@@ -129,4 +130,10 @@ def _rebuild(numbers: Mapping[str, Any]) -> dict[str, Any]:
     groups = numbers["groups"]
     labels = labels_from_groups(groups, [task.name for task in tasks])
     network = naive.branch_out(len(groups), group_of=labels)
-    return {"config": config, "feature_shape": shape, "network": network.eval()}
+    reader = numbers.get("reader")
+    return {
+        "config": config,
+        "feature_shape": shape,
+        "network": network.eval(),
+        "reader": None if reader is None else Reader.from_json(reader),
+    }

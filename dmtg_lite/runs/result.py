@@ -23,6 +23,7 @@ from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.groups import Groups, compute_agreement
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.core.network import GroupedNetwork
+from dmtg_lite.core.reading import Reader
 from dmtg_lite.core.record import Closing, Elbow
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.files import write_atomically
@@ -98,7 +99,7 @@ class MethodResult:
     affinity: list[list[AnyFloat]] | None = None
     n_trials: int | None = None
     feature_shape: tuple[int, ...] | None = None
-    reader: Any = None
+    reader: Reader | None = None
     constant_losses: dict[str, AnyFloat] = field(default_factory=dict)
     constant_errors: dict[str, AnyFloat] = field(default_factory=dict)
 

@@ -15,7 +15,7 @@ from own_rows import N, ask, draw, draw_bytes, make_frame
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset, TensorDataset
 
-from dmtg_lite import TrainConfig, data, methods
+from dmtg_lite import TrainConfig, data, load_result, methods
 from dmtg_lite.core.data import TaskData
 
 SPLITS = ("train", "val", "test")
@@ -212,3 +212,15 @@ def test_the_callers_world_changes_nothing(world: str) -> None:
     assert plain.train.targets.keys() == other.train.targets.keys()
     assert again.dtype == torch.float32
     assert other.fingerprint() == plain.fingerprint()
+
+
+def test_a_saved_result_reads_new_rows(tmp_path: Path) -> None:
+    """Without the data, from raw rows, in the words and the unit of the targets."""
+    made = data.from_arrays(draw_bytes(8, 8), ask())
+    result = methods.naive(made, 1, TrainConfig(steps=3, capacity=4))
+    again = load_result(result.save(tmp_path / "run"))
+    assert again.reader == made.reader
+    told = again.predict(draw_bytes(8, 8)[:5])
+    pandas.testing.assert_frame_equal(told, result.predict(draw_bytes(8, 8)[:5]))
+    assert set(told["ill"]) <= {"yes", "no"}
+    assert set(told["grade"]) <= {1, 2, 3, 4}
