@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -74,23 +73,15 @@ def _read_table(path: Path) -> Any:
         ) from error
     text = _decode(path)
     names, separator = _read_names(path, text)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pandas.errors.ParserWarning)  # fields left over
-            table = pandas.read_csv(
-                io.StringIO(text),
-                sep=separator,
-                header=0,
-                names=range(len(names)),  # by number: pandas would rename equal ones
-                index_col=False,
-                skipinitialspace=True,
-                low_memory=False,
-            )
-    except (ValueError, pandas.errors.ParserWarning) as error:
-        raise ValueError(
-            f"{path} is no table of {len(names)} columns: {' '.join(str(error).split())[:200]}. "
-            "Every line must have as many fields as the first; text with separators is quoted."
-        ) from None
+    table = pandas.read_csv(
+        io.StringIO(text),
+        sep=separator,
+        header=0,
+        names=range(len(names)),  # by number: pandas would rename equal ones
+        index_col=False,
+        skipinitialspace=True,
+        low_memory=False,
+    )
     table.columns = names
     return table
 
@@ -111,17 +102,31 @@ def _decode(path: Path) -> str:
 
 
 def _read_names(path: Path, text: str) -> tuple[list[str], str]:
-    """Names of the columns, and what separates them."""
+    """Names of the columns, and what separates them; every line must have as many fields."""
 
-    def read(separator: str) -> list[str]:
-        rows = csv.reader(io.StringIO(text), delimiter=separator, skipinitialspace=True)
-        return [name.strip() for name in next(rows, [])]
+    def read(separator: str) -> Any:
+        return csv.reader(
+            io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True
+        )
 
+    rows = read(",")
     try:
-        separator = max(_SEPARATORS, key=lambda one: len(read(one)))
-        names = read(separator)
+        separator = max(_SEPARATORS, key=lambda one: len(next(read(one), [])))
+        names = [name.strip() for name in next(read(separator), [])]
+        _check_names(path, names)
+        rows = read(separator)
+        for fields in rows:
+            if fields and len(fields) != len(names):  # a line without any is skipped by pandas too
+                raise ValueError(
+                    f"{path} line {rows.line_num} has {len(fields)} fields, the first has "
+                    f"{len(names)}: is the file whole? Text with separators in it must be quoted."
+                )
     except csv.Error as error:
-        raise ValueError(f"{path} line 1 cannot be read: {error}.") from None
+        raise ValueError(f"{path} line {rows.line_num} cannot be read: {error}.") from None
+    return names, separator
+
+
+def _check_names(path: Path, names: list[str]) -> None:
     if len(names) < 2:
         raise ValueError(
             f"{path} has one column, {names[:1]}: features and targets need one each, separated "
@@ -131,4 +136,3 @@ def _read_names(path: Path, text: str) -> tuple[list[str], str]:
         raise ValueError(f"{path} has more than one column {twice[0]!r}: names must be unique.")
     if all(reads_as_number(name) for name in names):
         raise ValueError(f"{path}: its first line holds numbers; it must name the columns.")
-    return names, separator
