@@ -104,17 +104,16 @@ def _decode(path: Path) -> str:
 def _read_names(path: Path, text: str) -> tuple[list[str], str]:
     """Names of the columns, and what separates them; every line must have as many fields."""
 
-    def read(separator: str) -> Any:
-        return csv.reader(
-            io.StringIO(text), delimiter=separator, skipinitialspace=True, strict=True
-        )
+    def read(separator: str, strict: bool = False) -> Any:
+        lines = io.StringIO(text)
+        return csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=strict)
 
     rows = read(",")
     try:
         separator = max(_SEPARATORS, key=lambda one: len(next(read(one), [])))
         names = [name.strip() for name in next(read(separator), [])]
         _check_names(path, names)
-        rows = read(separator)
+        rows = read(separator, strict=True)
         for fields in rows:
             if fields and len(fields) != len(names):  # a line without any is skipped by pandas too
                 raise ValueError(
