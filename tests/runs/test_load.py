@@ -219,3 +219,24 @@ def test_numbers_of_older_versions_are_read(folder: Path) -> None:
     newer = ("tasks", "feature_shape", "network", "affinity", "n_trials")
     rewrite(folder, **dict.fromkeys(newer, GONE))
     assert read_numbers(folder / "result.json")["method"] == "dmtg"
+
+
+def test_a_result_of_an_older_version_is_as_good(tmp_path: Path) -> None:
+    """Written by commit f16b9fb, when all data were pictures and no answer constant.
+
+    It loads, predicts what was printed then, reports, and is saved as results are today.
+    """
+    old = Path(__file__).parent / "older_result"
+    assert "image_shape" in json.loads((old / "result.json").read_text())
+    back = load_result(old)
+    told = predict(back, DATA.test.images[:3])
+    expected = [[-0.0295, 0.1103], [-0.0311, 0.0880], [-0.0288, 0.1191]]
+    torch.testing.assert_close(told["t0"], torch.tensor(expected), atol=1e-4, rtol=0)
+    assert back.feature_shape == (3, 8, 8)
+    assert back.predict(DATA.test.images[:3])["t0"].tolist() == [1, 1, 1]  # of names it told none
+    assert back.constant_errors == {}
+    text = str(back.report())
+    assert "VERDICT: undecided" in text
+    assert re.search(r"^t0 +\d +% +- +36\.4$", text, re.MULTILINE), text
+    again = load_result(back.save(tmp_path))
+    assert_equal(predict(again, DATA.test.images), predict(back, DATA.test.images))
