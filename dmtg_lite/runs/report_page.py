@@ -247,9 +247,10 @@ def _show(one: Interval, digits: int) -> str:
 
 def _wrap(text: str, first: str = "") -> str:
     """Lines of the page's width; text without spaces is not cut."""
-    indent = " " * len(first)
-    how = {"break_long_words": False, "break_on_hyphens": False}
-    return fill(text, WIDTH, initial_indent=first, subsequent_indent=indent, **how)
+    return fill(
+        text, WIDTH, initial_indent=first, subsequent_indent=" " * len(first),
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def align(rows: Sequence[Sequence[str]], n_names: int) -> str:

@@ -213,8 +213,9 @@ def render_summary(table: pd.DataFrame) -> str:
 
     summary = summarise(table)
     column, error = "total_error", "total error"
-    if summary[column].isna().all() and summary["relative_error"].notna().any():
-        column, error = "relative_error", "error %"  # metrics differ
+    is_there = summary[[column, "relative_error"]].notna().to_numpy().any(0).tolist()
+    if is_there == [False, True]:  # metrics differ
+        column, error = "relative_error", "error %"
     rows = []
     for row in summary.reset_index().to_dict("records"):
         k = row.get("k", nan)  # only there with several numbers of groups

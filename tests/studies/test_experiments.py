@@ -26,7 +26,7 @@ from dmtg_lite.experiments import (
 )
 from dmtg_lite.methods import METHODS
 from dmtg_lite.studies.cells import make_cells, run_cells
-from dmtg_lite.studies.tables import write_table
+from dmtg_lite.studies.tables import render_summary, render_tasks, write_table
 
 FACES = data.toy_faces(n_train=200, n_val=50, n_test=80)
 CONFIG = TrainConfig(steps=20, pretrain=10, batch_size=32)
@@ -275,3 +275,27 @@ def test_a_script_without_a_main_guard_is_told_what_to_write(tmp_path: Path) -> 
     assert ran.returncode == 1
     assert ran.stderr.count("Traceback") == 1, ran.stderr
     assert 'put the call below `if __name__ == "__main__":`' in ran.stderr
+
+
+def test_tasks_of_different_units_are_summed_as_shares_of_the_constant_answers(
+    results: list,
+) -> None:
+    """By hand: a class task counts by its rate, a salary by its share; a sum of both is none."""
+    run = results[0].to_json()
+    change = {
+        "metrics": {"up": "error_percent", "pay": "mae"},
+        "task_errors": {"up": 10.0, "pay": 0.004},
+        "task_losses": {"up": 0.5, "pay": 0.5},
+        "constant_errors": {"up": 40.0, "pay": 0.01},
+        "groups": [["up", "pay"]],
+        "trained_groups": [["up", "pay"]],
+    }
+    runs = [run | change, run | change | {"method": "dmtg"}]
+    row = tabulate(runs).iloc[1]
+    assert isnan(row["total_error"])
+    assert row["relative_error"] == pytest.approx(100 * (0.1 + 0.4) / (0.4 + 1))
+    text = render_summary(tabulate(runs))
+    assert "total error" not in text
+    assert "35.7" in text
+    assert "0.00400" in render_tasks(tabulate_tasks(runs))  # three digits, whatever the unit
+    assert "total error" in render_summary(tabulate(results))
