@@ -10,14 +10,16 @@ from dmtg_lite.data.own.from_arrays import from_arrays
 from dmtg_lite.data.own.from_csv import from_csv
 from dmtg_lite.data.own.from_dataset import from_dataset
 from dmtg_lite.data.taskonomy.load import taskonomy
-from dmtg_lite.data.toys.digits import digits
+from dmtg_lite.data.toys.digits import digit_questions, digits
 from dmtg_lite.data.toys.faces import toy_faces
 from dmtg_lite.data.toys.rooms import toy_rooms
+from dmtg_lite.data.yeast import yeast
 
 __all__ = [
     "Split",
     "TaskData",
     "celeba",
+    "digit_questions",
     "digits",
     "from_arrays",
     "from_csv",
@@ -25,4 +27,5 @@ __all__ = [
     "taskonomy",
     "toy_faces",
     "toy_rooms",
+    "yeast",
 ]

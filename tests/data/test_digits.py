@@ -2,10 +2,11 @@
 
 import builtins
 
+import numpy as np
 import pytest
 import torch
 
-from dmtg_lite.data import digits
+from dmtg_lite.data import digit_questions, digits
 
 pytest.importorskip("sklearn", reason="scikit-learn carries the scans")
 
@@ -70,6 +71,44 @@ def test_seed_deals_the_same_images_differently() -> None:
     assert pools[0] == pools[1]
 
 
+def test_questions_are_thirteen_facts_and_two_measures() -> None:
+    """One digit an image, parity, loop and size that follow from it, and what the pen did."""
+    data = digit_questions()
+    targets = data.test.targets
+    assert [task.loss for task in data.tasks] == ["cross_entropy"] * 13 + ["l1"] * 2
+    shown = torch.stack([targets[f"is_{digit}"] for digit in range(10)], 1)
+    assert torch.equal(shown.sum(1), torch.ones(597, dtype=torch.int64))
+    digit = shown.argmax(1)
+    assert torch.equal(targets["even"], (digit % 2 == 0).long())
+    assert torch.equal(targets["at_least_5"], (digit >= 5).long())
+    assert torch.equal(targets["closed_loop"], torch.isin(digit, torch.tensor([0, 6, 8, 9])).long())
+    pictures = data.test.features
+    assert pictures.shape == (597, 1, 8, 8)
+    # rounding to 255 steps moves a mean by less than half a step
+    ink = 100 * pictures.float().mean((1, 2, 3)) / 255
+    torch.testing.assert_close(targets["ink"], ink, atol=0.2, rtol=0)
+    same = digits().test.targets  # the same deal, in the order of the scans
+    for name in ("even", "at_least_5", "closed_loop"):
+        assert int(same[name].sum()) == int(targets[name].sum())
+
+
+def test_slant_is_the_angle_of_a_stroke() -> None:
+    """A stroke drawn at an angle has it; mirrored, minus that; upright or flipped about, none."""
+    from dmtg_lite.data.toys.digits import _measure_slant
+
+    y = np.arange(8)
+    strokes = np.zeros((3, 8, 8))
+    strokes[0, y, 7 - y] = 1  # one pixel right for each pixel up: 45 degrees
+    strokes[1, :, 3] = 1
+    strokes[2, y, 5 - y // 2] = 0.5  # about one for two: atan(1/2), up to the staircase
+    right, upright, half = _measure_slant(strokes)
+    assert right == pytest.approx(45)
+    assert upright == pytest.approx(0)
+    assert half == pytest.approx(np.degrees(np.arctan(0.5)), abs=1.5)
+    np.testing.assert_allclose(_measure_slant(strokes[:, :, ::-1]), [-right, 0, -half], atol=1e-9)
+    np.testing.assert_allclose(_measure_slant(3 * strokes), [right, 0, half], atol=1e-9)
+
+
 def test_without_scikit_learn_the_error_names_the_extra(monkeypatch) -> None:
     """Missing package: the message is the command to run."""
     real = builtins.__import__
@@ -82,3 +121,5 @@ def test_without_scikit_learn_the_error_names_the_extra(monkeypatch) -> None:
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=r"dmtg-lite\[data\]"):
         digits()
+    with pytest.raises(ImportError, match=r"dmtg-lite\[data\]"):
+        digit_questions()
