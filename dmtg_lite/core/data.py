@@ -123,12 +123,7 @@ class TaskData:
             )
         for split_name in ("train", "val", "test"):
             object.__setattr__(self, split_name, self._settle(split_name))
-        shapes = {part.features.shape[1:] for part in (self.train, self.val, self.test)}
-        if len(shapes) > 1:
-            raise ValueError(
-                f"the splits of {self.name!r} have rows of different shapes: "
-                f"{sorted(map(tuple, shapes))}."
-            )
+        self._check_shapes()
         if self.planted_groups is not None:
             planted = sorted(name for group in self.planted_groups for name in group)
             if planted != sorted(self.task_names):
@@ -136,6 +131,14 @@ class TaskData:
                     f"`planted_groups` must name every task once, got {planted} for tasks "
                     f"{sorted(self.task_names)}."
                 )
+
+    def _check_shapes(self) -> None:
+        shapes = {part.features.shape[1:] for part in (self.train, self.val, self.test)}
+        if len(shapes) > 1:
+            raise ValueError(
+                f"the splits of {self.name!r} have rows of different shapes: "
+                f"{sorted(map(tuple, shapes))}."
+            )
 
     def _settle(self, split_name: str) -> Split:
         """A split with its targets checked, and kept as losses want them."""

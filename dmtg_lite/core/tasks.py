@@ -84,14 +84,7 @@ class Task:
             )
         object.__setattr__(self, "center", center)
         object.__setattr__(self, "spread", spread)
-        classes = tuple(self.classes)
-        object.__setattr__(self, "classes", classes)
-        is_plain = all(isinstance(one, (str, int, float)) for one in classes)
-        if classes and not (is_plain and len(set(classes)) == len(classes) == n_outputs):
-            raise ValueError(
-                f"`classes` of task {self.name!r} must be {n_outputs} different texts, numbers or "
-                f"booleans, one a class, got {describe(classes)}."
-            )
+        object.__setattr__(self, "classes", _as_classes(self))
 
     @property
     def is_number(self) -> bool:
@@ -102,6 +95,17 @@ class Task:
     def higher_is_better(self) -> bool:
         """True for metrics such as mIoU, whose gain is relative metric change (Table A2)."""
         return self.metric in HIGHER_IS_BETTER
+
+
+def _as_classes(task: Task) -> tuple[Any, ...]:
+    classes = tuple(task.classes)
+    is_plain = all(isinstance(one, (str, int, float)) for one in classes)
+    if classes and not (is_plain and len(set(classes)) == len(classes) == task.n_outputs):
+        raise ValueError(
+            f"`classes` of task {task.name!r} must be {task.n_outputs} different texts, numbers or "
+            f"booleans, one a class, got {describe(classes)}."
+        )
+    return classes
 
 
 def check_unique(tasks: Sequence[Task]) -> tuple[Task, ...]:
