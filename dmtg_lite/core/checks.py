@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 from operator import index
 from typing import Any, SupportsFloat
@@ -54,10 +55,16 @@ def describe(value: Any) -> str:
         return text
     kind = f"{type(value).__module__.split('.')[0]}.{type(value).__name__}"
     kind, shape = kind.removeprefix("builtins."), getattr(value, "shape", None)
-    if shape is None:
+    if not isinstance(shape, tuple):
         return kind
     dtype = str(getattr(value, "dtype", "mixed types")).removeprefix("torch.")
     return f"{kind} of {dtype} and shape {tuple(shape)}"
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse what is none of some words."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"`{name}` must be one of {tuple(choices)}, got {describe(value)}.")
 
 
 def check_kind(name: str, value: Any, kind: type, example: str) -> None:

@@ -40,7 +40,7 @@ def is_table(value: Any) -> bool:
         isinstance(value, Mapping)
         or hasattr(value, "columns")
         or hasattr(value, "to_frame")
-        or getattr(getattr(value, "dtype", None), "names", None) is not None
+        or isinstance(getattr(getattr(value, "dtype", None), "names", None), tuple)
     )
 
 
@@ -81,21 +81,25 @@ def as_array(name: str, value: Any) -> Tensor:
         value = stack_rows(name, value)
     if isinstance(value, np.ma.MaskedArray):
         value = value.astype(np.float64).filled(np.nan)
+    _refuse_sparse(name, value)
     _refuse_types(name, value)
     tensor = as_tensor(name, value).detach()
     if tensor.layout != torch.strided or tensor.is_meta:
         raise ValueError(f"`{name}` must be a dense tensor with values: pass {name}.to_dense().")
-    return tensor.cpu()
+    return tensor.cpu().reshape(tensor.shape or 1)
+
+
+def _refuse_sparse(name: str, value: Any) -> None:
+    if type(value).__module__.startswith("scipy.sparse"):
+        raise ValueError(f"`{name}` is sparse ({describe(value)}): pass {name}.toarray().")
 
 
 def _refuse_types(name: str, value: Any) -> None:
     """Say of what is no array of real numbers what to do with it."""
-    if type(value).__module__.startswith("scipy.sparse"):
-        raise ValueError(f"`{name}` is sparse ({describe(value)}): pass {name}.toarray().")
     dtype = getattr(value, "dtype", None)
     kind = getattr(dtype, "kind", "c" if getattr(dtype, "is_complex", False) else "")
     if kind in _TEXT:
-        found = describe(value.reshape(-1)[0]) if value.size else "nothing"
+        found = describe(np.asarray(value).reshape(-1)[0]) if value.size else "nothing"
         raise ValueError(
             f"`{name}` must hold numbers, got {found} in {describe(value)}. Pictures must be "
             "opened, texts embedded; a table with text as categories is a pandas DataFrame."
@@ -118,7 +122,7 @@ def as_columns(name: str, value: Any, names: Sequence[str] | None = None) -> Col
     if not is_table(value):
         value = _name_columns(name, value, names)
     columns = {
-        text: as_column(f"{name}[{text!r}]", value[key])
+        text: as_column(f"`{name}[{text!r}]`", value[key])
         for text, key in _list_names(name, value).items()
     }
     lengths = {text: len(column) for text, column in columns.items()}
@@ -141,6 +145,7 @@ def _name_columns(name: str, value: Any, names: Sequence[str] | None) -> Columns
     """The columns of an array (n, D) by name."""
     if isinstance(value, list | tuple):
         value = stack_rows(name, value)
+    _refuse_sparse(name, value)
     array = value if hasattr(value, "ndim") else np.asarray(value)
     if array.ndim != 2:
         raise ValueError(
@@ -188,7 +193,7 @@ def as_column(name: str, values: Any) -> np.ndarray:
 def _as_numpy(name: str, values: Any) -> np.ndarray:
     """A column of whatever library as an array of numpy, missing values as nan or objects."""
     if isinstance(values, Tensor):
-        tensor = as_array(name, values)
+        tensor = as_array(name.strip("`"), values)
         return tensor.to(_WIDE.get(tensor.dtype, tensor.dtype)).numpy()
     if isinstance(values, list | tuple | range):
         return _as_objects(values)

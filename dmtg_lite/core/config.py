@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal, Self, TypeAlias, get_args
 
 from dmtg_lite.core.assignment import ESTIMATORS, Estimator
-from dmtg_lite.core.checks import MOST, as_number, as_whole, check_kind, describe
+from dmtg_lite.core.checks import MOST, as_number, as_whole, check_choice, check_kind, describe
 
 NGroups: TypeAlias = int | Literal["auto"]
 """K, or the word that leaves it to the closing costs."""
@@ -57,7 +57,7 @@ class Spare:
             _settle_whole(self, "branches", 0, "spare.", ' or "double"')
         _settle_whole(self, "close_from", 1, "spare.")
         _settle_whole(self, "close_every", 1, "spare.")
-        _check_choice("spare.rule", self.rule, get_args(CloseRule))
+        check_choice("spare.rule", self.rule, get_args(CloseRule))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -194,10 +194,10 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _settle(self, "tau", _as_tau(self.tau))
-        _check_choice("estimator", self.estimator, ESTIMATORS)
-        _check_choice("optimiser_assignment", self.optimiser_assignment, get_args(Optimiser))
-        _check_choice("schedule", self.schedule, get_args(Schedule))
-        _check_choice("precision", self.precision, get_args(Precision))
+        check_choice("estimator", self.estimator, ESTIMATORS)
+        check_choice("optimiser_assignment", self.optimiser_assignment, get_args(Optimiser))
+        check_choice("schedule", self.schedule, get_args(Schedule))
+        check_choice("precision", self.precision, get_args(Precision))
         for name in ("lr", "lr_assignment", "jitter"):
             _settle_rate(self, name)
         for name, least in _LEAST.items():
@@ -368,11 +368,6 @@ def _as_tau(given: Any) -> float | tuple[float, float]:
 def _check_text(name: str, value: object, meant: str) -> None:
     if not (isinstance(value, str) and value):
         raise ValueError(f"`{name}` must be {meant}, got {describe(value)}.")
-
-
-def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"`{name}` must be one of {choices}, got {value!r}.")
 
 
 def _check_flag(name: str, value: object) -> None:

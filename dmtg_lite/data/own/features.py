@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dmtg_lite.core.checks import check_choice
 from dmtg_lite.core.columns import Columns, find_missing, list_categories, name_value
 from dmtg_lite.core.reading import Column, Layout, Reader, bring_channels_forward, check_finite
 from dmtg_lite.data.own.texts import check_categories
@@ -127,12 +128,7 @@ def choose_layout(features: Tensor, said: Layout | None) -> Layout:
             f"got shape {shape}. One feature: features[:, None]; videos: embed them first."
         )
     if said is not None:
-        if said not in allowed:
-            every = [one for one in get_args(Layout) if one != "table"]
-            raise ValueError(
-                f"`layout` must be one of {allowed} for features of shape {shape} (all there are: "
-                f"{every}), got {said!r}."
-            )
+        check_choice(f"layout` for features of shape `{shape}", said, allowed)
         return said
     if 0 in shape:
         raise ValueError(f"`features` is empty: its shape is {shape}.")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from numbers import Number
+from typing import Any, TypedDict, get_args
 
 import numpy as np
 from torch import Tensor
 
-from dmtg_lite.core.checks import as_whole, describe
+from dmtg_lite.core.checks import as_whole, check_choice, check_kind, describe
 from dmtg_lite.core.columns import Columns, as_frame, as_raw, is_table
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.reading import Layout, Reader
@@ -94,10 +95,10 @@ def from_arrays(
     Raises:
         ValueError: If something is doubtful; the message says what to do.
     """
-    if loss not in METRICS:
-        raise ValueError(f"`loss` must be 'l1' or 'squared', got {loss!r}.")
-    if impute not in (None, "mean"):
-        raise ValueError(f"`impute` must be 'mean' or None, got {describe(impute)}.")
+    check_choice("loss", loss, list(METRICS))
+    if impute is not None:
+        check_choice("impute", impute, get_args(Impute))
+    check_kind("name", name, str, 'e.g. "mine"')
     seed = as_whole("seed", seed, 0)
     features = as_frame(features, "x0")
     _check_indexes(features, targets)
@@ -152,9 +153,11 @@ def _take_column(name: str, value: Any, raw: Tensor | Columns) -> tuple[Tensor |
     return {key: column for key, column in raw.items() if key != value}, raw[value]
 
 
-def _understand(targets: Any, tasks: Any, no_label: Sequence[Any]) -> list[Answers]:
-    if isinstance(no_label, str) or not isinstance(no_label, Sequence):
-        no_label = [no_label]
+def _understand(targets: Any, tasks: Any, no_label: Any) -> list[Answers]:
+    no_label = [no_label] if isinstance(no_label, str | Number) else no_label
+    is_list = isinstance(no_label, list | tuple | set)
+    if not is_list or not all(isinstance(one, str | Number) for one in no_label):
+        raise ValueError(f"`no_label` must be values such as -1 or '?', got {describe(no_label)}.")
     columns, wishes = read_targets(targets, tasks)
     return [
         understand(name, column, wishes[name], order_of(targets, name), no_label)
@@ -220,6 +223,8 @@ def _check_leaks(
     settled: Sequence[tuple[Task, Tensor]],
 ) -> None:
     features = np.concatenate([parts[split].numpy() for split in SPLITS])
+    if (features == features[0]).all():
+        raise ValueError("`features` has the same values in every row: there is nothing to see.")
     names = reader.feature_names or [f"x{k}" for k in range(features.shape[1])]
     targets = {
         task.name: np.concatenate([values[rows[split]].numpy() for split in SPLITS])

@@ -48,14 +48,18 @@ def from_dataset(dataset: Any, **more: Unpack[Options]) -> TaskData:
 
 def _count(name: str, dataset: Any) -> int:
     """How many items there are."""
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+    try:
+        n_items = len(dataset)
+        if n_items:
+            dataset[0]
+    except (TypeError, LookupError, AttributeError) as error:
         raise ValueError(
             f"`{name}` must be a map-style Dataset, with a length and items by number, got "
             f"{describe(dataset)}. Of an iterable one pass list(dataset); of a DataLoader .dataset."
-        )
-    if not len(dataset):
+        ) from error
+    if not n_items:
         raise ValueError(f"`{name}` is empty.")
-    return len(dataset)
+    return n_items
 
 
 def _read_items(dataset: Any) -> Iterator[tuple[Any, Any]]:

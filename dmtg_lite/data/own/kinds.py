@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from dmtg_lite.core.checks import check_choice
 from dmtg_lite.core.columns import find_missing
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.data.own.texts import MOST_CLASSES, reads_as_number
@@ -88,10 +89,8 @@ def _as_kind(name: str, wish: Wish) -> Kind | None:
         if wish.is_dense:
             raise ValueError(f"task {name!r} is dense: make its TaskData of Splits yourself.")
         return "classes" if wish.loss == "cross_entropy" else "number"
-    if wish not in (None, "yes/no", "classes", "number"):
-        raise ValueError(
-            f"`tasks[{name!r}]` must be 'yes/no', 'classes', 'number' or a Task, got {wish!r}."
-        )
+    if wish is not None:
+        check_choice(f"tasks[{name!r}]", wish, get_args(Kind))
     return wish
 
 

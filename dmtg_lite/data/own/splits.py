@@ -63,7 +63,8 @@ def cut_in_order(n_rows: int) -> dict[str, Rows]:
 
 
 def _as_fractions(splits: Any) -> tuple[float, ...] | None:
-    if isinstance(splits, Mapping | str) or not hasattr(splits, "__len__") or len(splits) != 3:
+    shape = (len(splits),) if isinstance(splits, list | tuple) else getattr(splits, "shape", ())
+    if shape != (3,):
         return None
     numbers = [as_number(one) for one in splits]
     if any(number is None for number in numbers):
@@ -91,7 +92,7 @@ def _read_splits(splits: Any, n_rows: int) -> dict[str, np.ndarray]:
         return chosen
     if isinstance(splits, str | int | float):
         raise ValueError(f"`splits` must be one word a row, got {describe(splits)}. {_HINT}.")
-    column = as_column("splits", splits)
+    column = as_column("`splits`", splits)
     if len(column) != n_rows:
         raise ValueError(f"`splits` has {len(column)} values for {n_rows} rows. {_HINT}.")
     words = np.array([name_value(value).lower().strip() for value in column.tolist()])
@@ -107,7 +108,7 @@ def _as_rows(rows: Any, n_rows: int) -> np.ndarray:
     """Row numbers, whether given so, as a mask or as a slice."""
     if isinstance(rows, slice):
         return np.arange(n_rows)[rows]
-    column = as_column("splits", rows)
+    column = as_column("`splits`", rows)
     if column.dtype.kind == "b" and len(column) == n_rows:
         return np.flatnonzero(column)
     is_whole = column.dtype.kind == "f" and bool((column == np.rint(column)).all())
@@ -120,7 +121,7 @@ def _as_rows(rows: Any, n_rows: int) -> np.ndarray:
 
 def _number_groups(groups: Any, n_rows: int) -> np.ndarray:
     """Numbers 0, 1, ... (n,), equal where rows belong together."""
-    column = as_column("groups", groups)
+    column = as_column("`groups`", groups)
     if len(column) != n_rows or find_missing(column).any():
         raise ValueError(
             f"`groups` must be one value for each of {n_rows} rows, none missing, got "

@@ -36,7 +36,11 @@ def read_targets(targets: Any, tasks: Any) -> tuple[Columns, dict[str, Wish]]:
     if isinstance(tasks, Mapping):
         wishes = {str(name): wish for name, wish in tasks.items()}
     elif tasks is not None:
-        listed = [one if isinstance(one, Task) else Task(str(one)) for one in tasks]
+        if not isinstance(tasks, list | tuple) or not all(isinstance(t, str | Task) for t in tasks):
+            raise ValueError(
+                f"`tasks` must be names, Tasks or {{name: kind}}, got {describe(tasks)}."
+            )
+        listed = [one if isinstance(one, Task) else Task(one) for one in tasks]
         names = [task.name for task in check_unique(listed)]
         wishes = {one.name: one for one in tasks if isinstance(one, Task)}
     columns = _name_targets(targets, names or (list(wishes) or None))
@@ -53,7 +57,8 @@ def _name_targets(targets: Any, names: list[str] | None) -> Columns:
     if is_table(targets):
         return as_columns("targets", targets)
     raw = stack_rows("targets", targets) if isinstance(targets, list | tuple) else targets
-    shape = tuple(getattr(raw, "shape", ()))
+    shape = getattr(raw, "shape", None)
+    shape = shape if isinstance(shape, tuple) else ()
     if len(shape) == 1:
         return as_columns("targets", {names[0] if names and len(names) == 1 else "target": raw})
     if len(shape) != 2:
