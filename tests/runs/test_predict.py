@@ -3,9 +3,11 @@ and a clear word on features of another form."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mutators import mutate_json
 from small_runs import DENSE_CONFIG, PICTURES
+from torch import nn
 
-from dmtg_lite import Task, TaskData, TrainConfig, load_result, methods
+from dmtg_lite import Task, TaskData, TrainConfig, data, load_result, methods
 from dmtg_lite.data import Split
 from dmtg_lite.runs.result import MethodResult
 
@@ -103,19 +107,80 @@ def test_probabilities_by_class(result: MethodResult) -> None:
         numbers.predict(RAW, probabilities=True)
 
 
-def test_the_index_of_a_table_is_kept(result: MethodResult) -> None:
-    """So that predictions can be joined to the rows they are of."""
+def make_table(n: int, seed: int) -> pd.DataFrame:
+    """Customers as a spreadsheet has them: a number with holes, yes/no and a text."""
+    rng = np.random.default_rng(seed)
+    age = rng.normal(45, 12, n)
+    age[::11] = np.nan
+    city = rng.choice(["Rome", "Oslo", "Bern"], n)
+    index = [f"customer {k}" for k in range(n)]
+    return pd.DataFrame({"age": age, "city": city, "member": rng.random(n) > 0.5}, index=index)
 
-    class Rows:
-        """A reader of tables whose cells name a row of `RAW`."""
 
-        def read(self, raw: pd.DataFrame) -> torch.Tensor:
-            return torch.from_numpy(RAW[raw["row"].to_numpy()])
+@pytest.fixture(scope="module")
+def customers() -> MethodResult:
+    table = make_table(300, 0)
+    price = 1200.0 + 10 * table["age"].fillna(45) + 150 * (table["city"] == "Oslo")
+    buys = table["member"].map({True: "buys", False: "leaves"})
+    buys.iloc[::20] = "leaves"  # or the column would be the target
+    mine = data.from_arrays(table, {"buys": buys, "price": price}, impute="mean", name="customers")
+    width = mine.feature_shape[0]
+    encoder = nn.Sequential(nn.Linear(width, 8), nn.ReLU())
+    return methods.naive(mine, 1, replace(CONFIG, steps=150), encoder=encoder)
 
-    table = pd.DataFrame({"row": [5, 3, 600]}, index=["e", "c", "x"])
-    told = replace(result, reader=Rows()).predict(table)
-    assert told.index.tolist() == ["e", "c", "x"]
-    assert told["price"].tolist() == result.predict(RAW[[5, 3, 600]])["price"].tolist()
+
+def test_a_table_is_read_as_the_one_of_the_training(
+    customers: MethodResult, tmp_path: Path
+) -> None:
+    """Saved and loaded: new rows under their index, columns in any order, more of them too."""
+    rows = make_table(40, 1)
+    told = customers.predict(rows)
+    assert told.index.tolist() == rows.index.tolist()
+    assert (told["buys"] == rows["member"].map({True: "buys", False: "leaves"})).mean() > 0.9
+    assert abs(told["price"].mean() - 1700) < 200
+    back = load_result(customers.save(tmp_path))
+    assert back.reader == customers.reader
+    again = back.predict(rows.assign(more=1)[["more", "city", "age", "member"]])
+    pd.testing.assert_frame_equal(told, again, check_exact=True)
+    one = back.predict(rows.iloc[[7]])
+    np.testing.assert_allclose(one["price"], told["price"].iloc[[7]], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda rows: rows.drop(columns="city"), "`features` lacks the columns 'city'"),
+        (lambda rows: rows.assign(age="old"), "column 'age' must hold numbers, got text"),
+        (lambda rows: rows.assign(age=np.inf), "column 'age' holds 40 values that are infinite"),
+        (lambda rows: rows.to_numpy()[:, :2], "`features`"),
+        (lambda rows: rows.iloc[:0], "`features` is empty"),
+        (lambda rows: None, "`features`"),
+    ],
+)
+def test_a_table_of_another_form_is_refused(
+    spoil: Callable, words: str, customers: MethodResult
+) -> None:
+    with pytest.raises(ValueError, match=words) as error:
+        customers.predict(spoil(make_table(40, 1)))
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_reader_is_refused_or_harmless(customers: MethodResult, tmp_path: Path) -> None:
+    """A hundred times another value of it in ``result.json``: one line, or a table of answers."""
+    folder = customers.save(tmp_path / "customers")
+    path, refused = folder / "result.json", []
+    numbers = json.loads(path.read_text())
+    for seed in range(100):
+        damaged = numbers | {"reader": mutate_json(numbers["reader"], seed)}
+        path.write_text(json.dumps(damaged))
+        try:
+            told = load_result(folder).predict(make_table(9, 1))
+        except ValueError as error:
+            refused.append(str(error))
+        else:
+            assert told.shape == (9, 2)
+    assert len(refused) > 50
+    assert not [words for words in refused if "\n" in words]
 
 
 def test_the_world_around_does_not_matter(result: MethodResult) -> None:
