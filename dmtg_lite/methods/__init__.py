@@ -6,6 +6,7 @@ from dmtg_lite.methods.fixed import draw_groups, naive, planted, random_groups, 
 from dmtg_lite.methods.hoa import hoa
 from dmtg_lite.methods.mtg_net import mtg_net
 from dmtg_lite.methods.search import selection
+from dmtg_lite.methods.search.columns import select_by_pairs
 from dmtg_lite.methods.search.selection import (
     Candidate,
     Selection,
@@ -21,6 +22,6 @@ from dmtg_lite.runs.saving import Saving
 __all__ = [
     "METHODS", "Candidate", "Method", "MethodResult", "Saving", "Selection", "balance", "cosine",
     "dmtg", "draw_groups", "hoa", "mtg_net", "naive", "pairwise_candidates", "planted",
-    "prune_finetune", "random_groups", "select_groups", "selection", "stl", "tag", "train_groups",
-    "two_shot", "two_shot_pretrained",
+    "prune_finetune", "random_groups", "select_by_pairs", "select_groups", "selection", "stl",
+    "tag", "train_groups", "two_shot", "two_shot_pretrained",
 ]  # fmt: skip

@@ -12,7 +12,8 @@ from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
-from dmtg_lite.methods.search.selection import check_selectable, pairwise_candidates, select_groups
+from dmtg_lite.methods.search.columns import select_by_pairs
+from dmtg_lite.methods.search.selection import check_selectable
 from dmtg_lite.methods.search.trials import try_groups
 from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
@@ -26,10 +27,8 @@ def hoa(
 
     A task's loss in a larger group is estimated as the mean of its validation losses in that
     group's pairs. The at most ``n_groups`` groups with the lowest sum of each task's best estimate
-    are chosen exactly; they may overlap, and are trained from scratch.
-
-    Raises:
-        ValueError: If there are too many tasks to enumerate their groups; see `selection`.
+    are chosen, exactly up to 15 tasks (see `select_by_pairs`); they may overlap, and are trained
+    from scratch.
 
     Source:
         Standley et al. (2020), section 5; as a baseline in the paper's tables. They add single-task
@@ -39,8 +38,7 @@ def hoa(
     check_selectable(data.task_names, n_groups)
     stopwatch = Stopwatch()
     values, spent = measure_pairs(data, config, saving=saving.below("hoa"))
-    candidates = pairwise_candidates(values.numpy(), data.task_names, singles="diagonal")
-    chosen = select_groups(candidates, n_groups)
+    chosen = select_by_pairs(values.numpy(), data.task_names, n_groups, singles="diagonal")
     result = train_groups(
         data, chosen.groups, config, method="hoa", from_scratch=True,
         saving=saving, spent=spent, stopwatch=stopwatch,

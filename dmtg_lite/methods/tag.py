@@ -13,7 +13,8 @@ from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.search.affinity import Affinity, gradient_cosine, tag_affinity
-from dmtg_lite.methods.search.selection import check_selectable, pairwise_candidates, select_groups
+from dmtg_lite.methods.search.columns import select_by_pairs
+from dmtg_lite.methods.search.selection import check_selectable
 from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
@@ -31,9 +32,9 @@ def tag(
     """Inter-task affinities by lookahead, the best groups by their mean, retrained from scratch.
 
     A task's score in a group is the mean affinity of the others' steps to it; the at most
-    ``n_groups`` groups with the highest sum of each task's best score are chosen exactly. No task
-    is left alone unless nothing else serves it. Groups may overlap. ``every`` and ``divide_by_lr``
-    are those of `tag_affinity`.
+    ``n_groups`` groups with the highest sum of each task's best score are chosen, exactly up to 15
+    tasks (see `select_by_pairs`). No task is left alone unless nothing else serves it. Groups may
+    overlap. ``every`` and ``divide_by_lr`` are those of `tag_affinity`.
 
     Source:
         Fifty et al. (2021), sections 3 and 4; `affinity.tag_affinity` has the formula.
@@ -71,8 +72,9 @@ def _train_best(
     is_known = [[True] * len(data.tasks)] * len(data.tasks)
     basis = f"{data.fingerprint()}, {config}"
     values, spent = saving.below(method).remember("affinity", basis, look, is_known)
-    candidates = pairwise_candidates(np.array(values), data.task_names, singles="never")
-    chosen = select_groups(candidates, n_groups, maximise=True)
+    chosen = select_by_pairs(
+        np.array(values), data.task_names, n_groups, singles="never", maximise=True
+    )
     result = train_groups(
         data, chosen.groups, config, method=method, from_scratch=True,
         saving=saving, spent=spent, stopwatch=stopwatch,

@@ -202,16 +202,27 @@ def test_many_prices_are_no_obstacle() -> None:
 
 
 def test_out_of_time_is_not_called_proven(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What HiGHS had when its time was up is handed over as that; nothing at all is an error."""
-    candidates = [Candidate((task,), {task: 1.0}) for task in NAMES]
-    monkeypatch.setattr(
-        scipy.optimize, "milp", lambda *_, **__: SimpleNamespace(status=1, x=np.ones(40))
-    )
-    chosen = select_groups(candidates, 20)
-    assert chosen.total == 20.0
-    assert not chosen.is_exact
-    assert not chosen.is_unique
-    nothing = SimpleNamespace(status=1, x=None, message="Time limit reached.")
+    """What HiGHS had when its time was up is handed over with the gap that is known by then.
+
+    By hand: twenty tasks at 1 each alone, or all in one group at 2 each, which is what it had.
+    Nothing at all is an error.
+    """
+    candidates = [
+        *(Candidate((task,), {task: 1.0}) for task in NAMES),
+        Candidate(tuple(NAMES), dict.fromkeys(NAMES, 2.0)),
+    ]
+    only_the_last, all_services = np.eye(21)[-1], np.zeros(40)
+    for bound, gap in ((None, 20.0), (0.25e7, 17.5)):  # of a scale of 1e6 for a regret of 1
+        late = SimpleNamespace(
+            status=1, x=np.append(only_the_last, all_services), mip_dual_bound=bound
+        )
+        monkeypatch.setattr(scipy.optimize, "milp", lambda *_, late=late, **__: late)
+        chosen = select_groups(candidates, 20)
+        assert chosen.total == 40.0
+        assert not chosen.is_exact
+        assert not chosen.is_unique
+        assert chosen.gap == pytest.approx(gap, abs=1e-5)
+    nothing = SimpleNamespace(status=1, x=None, message="Time limit reached.", mip_dual_bound=None)
     monkeypatch.setattr(scipy.optimize, "milp", lambda *_, **__: nothing)
     with pytest.raises(
         RuntimeError, match=r"HiGHS found no choice of groups: Time limit reached\."

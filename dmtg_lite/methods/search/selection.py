@@ -1,7 +1,8 @@
 """Which groups to train when the budget does not pay for all of them: an exact choice.
 
 Candidates with a score for each of their tasks come in, the best affordable set comes out. Where
-scores come from is the methods' business; nothing here needs torch.
+scores come from is the methods' business; nothing here needs torch. `columns` chooses where there
+are too many candidates to list.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MAX_TASKS = 15  # 3^15 is 14 million splits of a task set in two
 _COST_STEPS = 1_000_000  # costs are added as whole numbers of this fraction
 _TIE = 1e-12  # totals this close, relative to the scores, differ by rounding only
 _NEVER = -1e6  # TAG's score of a task on its own
-_MILP_SECONDS = 60.0  # for one call of HiGHS
+MILP_SECONDS = 60.0  # for one call of HiGHS
 _MILP_SCALE = 1e6  # the largest regret as HiGHS sees it
 
 
@@ -60,8 +61,11 @@ class Selection:
     served_by: dict[str, tuple[str, ...]]  # the best of the groups that the task is in
     # no other set of candidates that gets worse whichever is left out reaches this total
     is_unique: bool
-    is_exact: bool  # proven best; False, as `is_unique` then is, only where HiGHS ran out of time
+    is_exact: (
+        bool  # proven best; where it is False, so is `is_unique`, and `gap` says what is known
+    )
     candidates: list[Candidate] = field(repr=False)  # group by group
+    gap: float = 0.0  # no choice has a total that is better by more than this
 
 
 def select_groups(
@@ -111,19 +115,19 @@ def select_groups(
     spendable = round(budget * _COST_STEPS)
     scale = float(np.abs(best).sum())
 
-    def solve(columns: np.ndarray) -> tuple[np.ndarray, float, bool] | None:
-        """Chosen candidates among these, their total regret, and whether it is proven least."""
+    def solve(columns: np.ndarray) -> tuple[np.ndarray, float, float] | None:
+        """Chosen candidates among these, their total regret, and what of it may be too much."""
         few = regrets[:, columns]
         if not np.isfinite(few).any(axis=1).all():
             return None
         if len(tasks) <= MAX_TASKS and len(set(costs)) == 1:
             most = min(spendable // costs[0], len(tasks))
-            picked, is_exact = _solve_by_subsets(few, most, scale), True
+            picked, gap = _solve_by_subsets(few, most, scale), 0.0
         else:
-            picked, is_exact = _solve_by_milp(few, costs[columns], spendable)
+            picked, gap = _solve_by_milp(few, costs[columns], spendable)
         if picked is None:
             return None
-        return columns[picked], float(few[:, picked].min(axis=1).sum()), is_exact
+        return columns[picked], float(few[:, picked].min(axis=1).sum()), gap
 
     affordable = np.flatnonzero(costs <= spendable)
     found = solve(affordable)
@@ -134,11 +138,11 @@ def select_groups(
             f"`budget` = {budget} cannot serve the tasks {', '.join(lacking or tasks)}: no group "
             "that it pays for has them, or not all at once. Raise it, or offer larger groups."
         )
-    chosen, regret, is_exact = found
+    chosen, regret, gap = found
     # any other minimal set lacks one of the chosen: with all of them it would not be minimal
     others = (solve(affordable[affordable != index]) for index in chosen)
-    is_unique = is_exact and all(
-        other is None or (other[2] and other[1] > regret + _TIE * (scale + regret))
+    is_unique = not gap and all(
+        other is None or (not other[2] and other[1] > regret + _TIE * (scale + regret))
         for other in others
     )
     groups = [candidates[index] for index in chosen]
@@ -148,19 +152,17 @@ def select_groups(
         total=float(sum(groups[k].scores[task] for task, k in zip(tasks, servers, strict=True))),
         served_by={task: groups[k].tasks for task, k in zip(tasks, servers, strict=True)},
         is_unique=is_unique,
-        is_exact=is_exact,
+        is_exact=not gap,
         candidates=groups,
+        gap=gap,
     )
 
 
-def check_selectable(tasks: Sequence[str], n_groups: int, *, most: int = MAX_TASKS) -> None:
+def check_selectable(tasks: Sequence[str], n_groups: int) -> None:
     """Refuse before any training what a selection would refuse after it."""
     as_whole("n_groups", n_groups, 1)
-    if len(tasks) > most:
-        raise ValueError(
-            f"there are {len(tasks)} tasks, and all their groups are looked at: 2^N - 1, up to N "
-            f"= {most}. Select fewer tasks, or use `dmtg`, whose cost does not grow with N."
-        )
+    if len(tasks) > MAX_TASKS:
+        load_scipy()
 
 
 def pairwise_candidates(
@@ -181,6 +183,24 @@ def pairwise_candidates(
         Standley et al. 2020 for losses and Fifty et al. 2021 for affinities; -1e6 is from TAG's
         notebook.
     """
+    effects, alone = check_pairs(values, tasks, singles)
+    n_tasks = len(tasks)
+    if n_tasks > MAX_TASKS:
+        raise ValueError(
+            f"`tasks` may have {MAX_TASKS} names at most, got {n_tasks}, which is "
+            f"{2**n_tasks - 1} groups. `select_by_pairs` chooses without a list of them."
+        )
+    return [
+        make_candidate(effects, alone, group, tasks)
+        for size in range(1, n_tasks + 1)
+        for group in map(list, combinations(range(n_tasks), size))
+    ]
+
+
+def check_pairs(
+    values: np.ndarray, tasks: Sequence[str], singles: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `pairwise_candidates` takes, refused or split: (N, N) with a diagonal of 0, and (N,)."""
     values = np.array(values, dtype=float)  # a copy: its diagonal changes below
     n_tasks = len(tasks)
     if values.shape != (n_tasks, n_tasks) or not n_tasks:
@@ -190,11 +210,6 @@ def pairwise_candidates(
         )
     if len(set(tasks)) < n_tasks:
         raise ValueError(f"`tasks` must name each task once, got {list(tasks)}.")
-    if n_tasks > MAX_TASKS:
-        raise ValueError(
-            f"`tasks` may have {MAX_TASKS} names at most, got {n_tasks}, which is "
-            f"{2**n_tasks - 1} groups. Make the candidates that matter yourself."
-        )
     if singles not in ("diagonal", "never"):
         raise ValueError(f'`singles` must be "diagonal" or "never", got {singles!r}.')
     alone = values.diagonal().copy() if singles == "diagonal" else np.full(n_tasks, _NEVER)
@@ -203,14 +218,17 @@ def pairwise_candidates(
     if not is_finite.all():
         wrong = ", ".join(task for task, fine in zip(tasks, is_finite, strict=True) if not fine)
         raise ValueError(f"`values` must be finite, but the rows of {wrong} are not.")
-    candidates = []
-    for size in range(1, n_tasks + 1):
-        for group in map(list, combinations(range(n_tasks), size)):
-            effects = values[np.ix_(group, group)].sum(axis=1)
-            scores = alone[group] if size == 1 else effects / (size - 1)
-            names = tuple(tasks[n] for n in group)
-            candidates.append(Candidate(names, dict(zip(names, scores.tolist(), strict=True))))
-    return candidates
+    return values, alone
+
+
+def make_candidate(
+    effects: np.ndarray, alone: np.ndarray, group: Sequence[int], tasks: Sequence[str]
+) -> Candidate:
+    """A group of these rows of `check_pairs`, scored."""
+    means = effects[np.ix_(group, group)].sum(axis=1) / max(len(group) - 1, 1)
+    scores = alone[list(group)] if len(group) == 1 else means
+    names = tuple(tasks[n] for n in group)
+    return Candidate(names, dict(zip(names, scores.tolist(), strict=True)))
 
 
 def _solve_by_subsets(regrets: np.ndarray, most: int, scale: float) -> np.ndarray | None:
@@ -274,8 +292,8 @@ def _list_blocks(n_tasks: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _solve_by_milp(
     regrets: np.ndarray, costs: np.ndarray, budget: int
-) -> tuple[np.ndarray | None, bool]:
-    """The same as an integer programme: who is chosen, or None; and whether that is proven best.
+) -> tuple[np.ndarray | None, float]:
+    """The same as an integer programme: who is chosen, or None; and how far from the best at most.
 
     HiGHS is content within 1e-6 of the best, so regrets are scaled up; and it is asked again
     without the services that alone cost more than all it found, because one score of -1e6 would set
@@ -283,44 +301,61 @@ def _solve_by_milp(
     """
     worst, chosen = regrets[np.isfinite(regrets)].max(), np.arange(0)
     while True:
-        result = _ask_highs(regrets, costs, budget, worst)
+        result, bound = _ask_highs(regrets, costs, budget, worst)
         if result.status == 2:  # infeasible
-            return None, True
+            return None, 0.0
         if result.x is not None:
             chosen = np.flatnonzero(result.x[: len(costs)] > 0.5)
         elif not len(chosen):
             raise RuntimeError(f"HiGHS found no choice of groups: {result.message}")
-        regret = regrets[:, chosen].min(axis=1).sum()
+        regret = float(regrets[:, chosen].min(axis=1).sum())
         if result.status != 0 or worst <= 100 * regret or regret == 0:
-            return chosen[np.unique(regrets[:, chosen].argmin(axis=1))], result.status == 0
+            gap = 0.0 if result.status == 0 else max(regret - bound, 0.0)
+            return chosen[np.unique(regrets[:, chosen].argmin(axis=1))], gap
         worst = regret
 
 
-def _ask_highs(regrets: np.ndarray, costs: np.ndarray, budget: int, worst: float) -> Any:
-    """scipy's result for services of regret ``worst`` at most; ``x`` begins with who is chosen."""
-    try:
-        from scipy.optimize import LinearConstraint, milp
-        from scipy.sparse import coo_array, hstack
-    except ImportError as error:
-        raise ImportError(
-            f"Choosing groups of more than {MAX_TASKS} tasks, or of different costs, needs scipy, "
-            'which is not installed. Run: pip install "dmtg-lite[data]"'
-        ) from error
+def _ask_highs(
+    regrets: np.ndarray, costs: np.ndarray, budget: int, worst: float
+) -> tuple[Any, float]:
+    """scipy's result for services of regret ``worst`` at most, and the least regret that there is.
+
+    ``x`` of the result begins with who is chosen.
+    """
+    scipy = load_scipy()
     task, server = np.nonzero(regrets <= worst)
     service, one = np.arange(len(task)), np.ones(len(task))
+    coo_array, hstack = scipy.sparse.coo_array, scipy.sparse.hstack
     serves = coo_array((one, (task, service)))  # (N, services)
     is_paid = coo_array((one, (service, server)), shape=(len(task), len(costs)))
     unit = gcd(budget, *costs.tolist())  # small whole numbers are safe from HiGHS's tolerances
     # of equally good ones the fewest, the cheapest, the first: 1e-8 of the largest regret at most
     ties = 1e-2 + 1e-3 * costs / budget + 1e-4 * np.linspace(0, 1, len(costs))
-    return milp(
-        np.append(ties, regrets[task, server] * (_MILP_SCALE / (worst or 1.0))),
+    scale = _MILP_SCALE / (worst or 1.0)
+    limit = scipy.optimize.LinearConstraint
+    result = scipy.optimize.milp(
+        np.append(ties, regrets[task, server] * scale),
         integrality=np.append(np.ones(len(costs)), 0 * one),
         bounds=(0, 1),
         constraints=[
-            LinearConstraint(hstack([coo_array((len(regrets), len(costs))), serves]), lb=1),
-            LinearConstraint(hstack([is_paid, -coo_array((one, (service, service)))]), lb=0),
-            LinearConstraint(np.append(costs / unit, 0 * one)[None], ub=budget / unit),
+            limit(hstack([coo_array((len(regrets), len(costs))), serves]), lb=1),
+            limit(hstack([is_paid, -coo_array((one, (service, service)))]), lb=0),
+            limit(np.append(costs / unit, 0 * one)[None], ub=budget / unit),
         ],
-        options={"time_limit": _MILP_SECONDS, "mip_rel_gap": 0.0},
+        options={"time_limit": MILP_SECONDS, "mip_rel_gap": 0.0},
     )
+    proven = result.mip_dual_bound or 0.0  # None where time was up too early
+    return result, max(0.0, (proven - len(regrets) * ties.max()) / scale)
+
+
+def load_scipy() -> Any:
+    """The module, with its solvers; loaded where it is needed."""
+    try:
+        import scipy.optimize
+        import scipy.sparse
+    except ImportError as error:
+        raise ImportError(
+            f"Choosing groups of more than {MAX_TASKS} tasks, or of different costs, needs scipy, "
+            'which is not installed. Run: pip install "dmtg-lite[data]"'
+        ) from error
+    return scipy
