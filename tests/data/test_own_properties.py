@@ -214,6 +214,14 @@ def test_another_seed_deals_otherwise() -> None:
     assert not torch.equal(first.test.features, other.test.features)
 
 
+def test_a_table_with_one_other_number_is_another_table() -> None:
+    """Finished runs in a folder are of the same data only if all of them are."""
+    features = draw(3)
+    before = data.from_arrays(features, ask(), splits=deal(N)).fingerprint()
+    features[50, 1] += 0.01
+    assert data.from_arrays(features, ask(), splits=deal(N)).fingerprint() != before
+
+
 @pytest.mark.parametrize(
     ("values", "are_classes"),
     [
