@@ -1,4 +1,4 @@
-"""Encoders: image to features, as a list of stages so that sharing the first m is a slice."""
+"""Encoders: a row to features, as a list of stages so that sharing the first m is a slice."""
 
 from __future__ import annotations
 
@@ -7,18 +7,20 @@ from pathlib import Path
 
 from dmtg_lite.core.encoder import Encoder
 from dmtg_lite.encoders.own import Build, Own, as_encoder, make_builder, name_of
+from dmtg_lite.encoders.plain import attention_pool, convnet, mlp
 from dmtg_lite.encoders.pretrained import load_pretrained, save_encoder
 from dmtg_lite.encoders.resnet import resnet
 from dmtg_lite.encoders.toy import toy
 from dmtg_lite.encoders.vit import vit_base, vit_small
 from dmtg_lite.encoders.xception import xception, xception_small
 
+_PICTURES = (convnet, resnet, toy, vit_base, vit_small, xception, xception_small)
 ENCODERS: dict[str, Callable[..., Encoder]] = {
-    build.__name__: build for build in (resnet, toy, vit_base, vit_small, xception, xception_small)
+    build.__name__: build for build in (*_PICTURES, attention_pool, mlp)
 }
-
-
 _BUILT_IN = frozenset(ENCODERS)
+_TAKES = dict.fromkeys((build.__name__ for build in _PICTURES), ("pictures (C, H, W)", 3))
+_TAKES["attention_pool"] = ("sequences (L, D)", 2)  # and "mlp" takes whatever comes
 
 
 def register(name: str, encoder: Own | Build) -> str:
@@ -63,9 +65,11 @@ def build_encoder(
     Args:
         name: ``"resnet"`` (the paper's on CelebA), ``"xception"`` and ``"vit_base"`` (the paper's
             on Taskonomy), ``"xception_small"`` and ``"vit_small"`` (their siblings for 64x64
-            pictures on a CPU), ``"toy"``, or one that was registered.
-        feature_shape: Of one row: (C, H, W) of pictures.
-        capacity: Numbers at the bottleneck of the toy encoder; ignored by the others.
+            pictures on a CPU), ``"toy"``; ``"convnet"`` for pictures of any size, ``"mlp"`` for
+            tables and embeddings, ``"attention_pool"`` for sequences; or one that was registered.
+        feature_shape: Of one row: (C, H, W) of pictures, (L, D) of sequences, (D,) of tables.
+        capacity: Numbers at the bottleneck of ``"toy"`` and of the last three; the others ignore
+            it.
         pretrained: A local safetensors file to start from, see `load_pretrained`.
     """
     if name not in ENCODERS:
@@ -73,10 +77,11 @@ def build_encoder(
             f"`encoder` must be one of {sorted(ENCODERS)}, got {name!r}. If that is one of your "
             f"own, say so first: dmtg_lite.encoders.register({name!r}, your_module)."
         )
-    if name in _BUILT_IN and len(feature_shape) != 3:
+    if name in _TAKES and len(feature_shape) != _TAKES[name][1]:
         raise ValueError(
-            f"`encoder` {name!r} is for pictures (C, H, W), and a row of these data is "
-            f"{feature_shape}."
+            f"`encoder` {name!r} is for {_TAKES[name][0]}, and a row of these data is "
+            f"{tuple(feature_shape)}: 'mlp' is for tables, 'attention_pool' for sequences, "
+            "'convnet' for pictures; config=None chooses."
         )
     encoder = ENCODERS[name](feature_shape, capacity=capacity)
     if pretrained is not None:
@@ -85,7 +90,7 @@ def build_encoder(
 
 
 __all__ = [
-    "ENCODERS", "Encoder", "Own", "as_encoder", "build_encoder", "load_pretrained", "name_of",
-    "register", "resnet", "save_encoder", "toy", "use", "vit_base", "vit_small", "xception",
-    "xception_small",
+    "ENCODERS", "Encoder", "Own", "as_encoder", "attention_pool", "build_encoder", "convnet",
+    "load_pretrained", "mlp", "name_of", "register", "resnet", "save_encoder", "toy", "use",
+    "vit_base", "vit_small", "xception", "xception_small",
 ]  # fmt: skip

@@ -69,7 +69,7 @@ def as_encoder(given: Own, feature_shape: Sequence[int], *, name: str = "encoder
         )
     stages = [*nn.ModuleList(_copy(name, nn.ModuleList(stages)))]
     features = _try(name, stages, feature_shape)
-    if features.ndim == 2 or len(feature_shape) != 3:
+    if features.ndim == 2:
         return Encoder(stages, features.shape[1])
     return Encoder(stages, features.shape[1], _plan_decoder(name, features, feature_shape))
 
@@ -105,9 +105,11 @@ def _try(name: str, stages: list[nn.Module], feature_shape: Sequence[int]) -> Te
         ) from error
     for module, was in zip(network.modules(), were, strict=True):
         module.training = was
-    if not (isinstance(features, Tensor) and features.ndim in (2, 4) and len(features) == 2):
+    fits = (2, 4) if len(feature_shape) == 3 else (2,)
+    if not (isinstance(features, Tensor) and features.ndim in fits and len(features) == 2):
+        a_map = ", or a map (B, D, H, W) for dense tasks" if 4 in fits else ""
         raise ValueError(
-            f"`{name}` must give features (B, D), or a map (B, D, H, W) for dense tasks; for two "
+            f"`{name}` must give features (B, D){a_map}; for two "
             f"rows of {tuple(feature_shape)} it gave {describe(features)}. nn.Flatten() at its end "
             "makes vectors."
         )

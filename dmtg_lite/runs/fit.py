@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,23 @@ def build_network(
     data: TaskData, config: TrainConfig, *, seed: int | None = None
 ) -> GroupedNetwork:
     """A freshly initialised Naive MTL network for this data, on the data's device."""
-    return build_naive(data.tasks, data.feature_shape, config, seed=seed).to(data.device)
+    network = build_naive(data.tasks, data.feature_shape, config, seed=seed)
+    if min(config.batch_size, len(data.train)) == 1:
+        _check_one_row(network, data)
+    return network.to(data.device)
+
+
+@torch.no_grad()
+def _check_one_row(network: GroupedNetwork, data: TaskData) -> None:
+    """Refuse batches of one row where a layer needs several, as batch norm does."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            deepcopy(network).train()(data.train.features[:1].cpu())
+        except ValueError as error:
+            raise ValueError(
+                f"the encoder cannot learn from batches of one row: {error}. Raise `batch_size`, "
+                "give more training rows, or take an encoder without batch norm."
+            ) from error
 
 
 def build_naive(
@@ -55,6 +72,11 @@ def build_naive(
         raise ValueError(
             "`heads.train_all` computes every head twice, which suits light heads, not the "
             "decoders of dense tasks. Leave it False."
+        )
+    if not any(weight.requires_grad for weight in network.branches[0].parameters()):
+        raise ValueError(
+            f"`shared={config.shared}` leaves the branches nothing to train, so that groups would "
+            f"be all alike: the encoder has {len(encoder.stages)} stages, share fewer."
         )
     # pyright knows no memory format of modules
     layout: dict[str, Any] = {"memory_format": torch.channels_last}
