@@ -77,7 +77,7 @@ def test_batches_of_one_row_are_refused_where_batch_norm_is() -> None:
     """Before training; without batch norm they are fine."""
     rows = make_rows((5,))
     one = TrainConfig(steps=2, batch_size=1, encoder="mlp")
-    with pytest.raises(ValueError, match="cannot learn from batches of one row.*batch_size"):
+    with pytest.raises(ValueError, match=r"cannot learn from batches of one row.*batch_size"):
         methods.naive(rows, 1, one)
     ENCODERS.pop("plain", None)
     register("plain", lambda feature_shape: mlp(feature_shape, batch_norm=False))
