@@ -81,7 +81,7 @@ def demo(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train one method on one suite.
+    """Train one method on one suite, or on a CSV file of your own.
 
     Toy faces: seconds; toy rooms: minutes. CelebA and Taskonomy with the paper's preset: hours and
     days on a GPU; checkpoints of 10 MB to 2 GB.
@@ -97,7 +97,7 @@ def train(args: argparse.Namespace) -> None:
     config, suite = _open(args)
     METHODS[args.method].check(suite, args.groups, config)
     check_writable(out)  # now, not after the hours of a training
-    _say(f"{args.method} on {args.suite}, K={args.groups}: {config}\n{suite}")
+    _say(f"{args.method} on {suite.name}, K={args.groups}: {config}\n{suite}")
     saving = Saving(checkpoints, every=args.checkpoint_every, progress=True)
     result = METHODS[args.method](suite, args.groups, config, saving=saving)
     result.save(out)
@@ -155,7 +155,7 @@ def compare(args: argparse.Namespace) -> None:
         folder=out / "cells",
         jobs=args.jobs,
         progress=True,
-        keep_checkpoints=args.suite not in EMBEDDED,
+        keep_checkpoints=not args.csv and args.suite not in EMBEDDED,
     )
     failed = [one for one in results if "failed" in one]
     if len(failed) == len(results):
@@ -258,9 +258,47 @@ def _open(args: argparse.Namespace) -> tuple[TrainConfig, TaskData]:
     from dmtg_lite.studies.config_options import read_config_options
     from dmtg_lite.studies.suites import choose_config, open_suite
 
-    config = choose_config(args.suite, read_config_options(args) | {"seed": args.seed})
+    _check_source(args)
+    changes = read_config_options(args) | {"seed": args.seed}
+    if args.csv:
+        return _open_csv(args, changes)
+    config = choose_config(args.suite, changes)
     how = {"device": args.device, "seed": args.seed, "is_tolerant": args.tolerant}
     return config, open_suite(args.suite, args.data, **how)
+
+
+def _open_csv(args: argparse.Namespace, changes: dict[str, Any]) -> tuple[TrainConfig, TaskData]:
+    """The same of a CSV file, with the recipe for such data."""
+    from dmtg_lite.data import from_csv
+    from dmtg_lite.methods.recipe import choose_recipe
+    from dmtg_lite.studies.suites import change_preset
+
+    targets, features = (
+        names and [name.strip() for name in names.split(",")]
+        for names in (args.targets, args.features)
+    )
+    how = {"splits": args.splits, "groups": args.together, "impute": args.impute}
+    own = from_csv(args.csv, targets, features=features, seed=args.seed, **how).to(args.device)
+    groups = args.groups if isinstance(args.groups, list) else [args.groups]
+    most = max((k for k in groups if k != "auto"), default="auto")
+    return change_preset(choose_recipe(own, most), changes, args.csv), own
+
+
+def _check_source(args: argparse.Namespace) -> None:
+    """A suite, or a CSV file and what is said of it."""
+    from dmtg_lite.studies.suites import CSV_OPTIONS, SUITES
+
+    if (args.suite is None) == (args.csv is None):
+        found = "neither" if args.csv is None else f"{args.suite} and {args.csv}"
+        raise ValueError(f"give a suite ({', '.join(SUITES)}) or --csv FILE, got {found}.")
+    given = [name for name in CSV_OPTIONS if getattr(args, name)]
+    if args.csv is None and given:
+        raise ValueError(f"--{given[0]} is for a CSV file: give --csv FILE, not {args.suite}.")
+    if args.csv and not args.targets:
+        raise ValueError("--targets is missing: which columns are to be predicted? a,b,c")
+    if args.csv and (args.data or args.tolerant):
+        wrong = "--data" if args.data else "--tolerant"
+        raise ValueError(f"{wrong} is for a suite, not for a CSV file.")
 
 
 # ---------------------------------------------------------------------- arguments
@@ -333,9 +371,16 @@ def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
     from dmtg_lite.experiments import BASICS
     from dmtg_lite.methods import METHODS
     from dmtg_lite.studies.config_options import add_config_options, parse_as
-    from dmtg_lite.studies.suites import SUITES
+    from dmtg_lite.studies.suites import CSV_OPTIONS, SUITES
 
-    parser.add_argument("suite", choices=SUITES, help="celeba* and taskonomy5 need --data")
+    about = "celeba* and taskonomy5 need --data; or --csv"
+    parser.add_argument("suite", nargs="?", choices=SUITES, help=about)
+    own = parser.add_argument_group("a CSV file", "instead of a suite: see docs/own_data.md")
+    own.add_argument("--csv", type=_path, metavar="FILE", help="names of columns in its first line")
+    for name, about in CSV_OPTIONS.items():
+        choices = ["mean"] if name == "impute" else None
+        metavar = None if choices else name.upper()
+        own.add_argument(f"--{name}", choices=choices, metavar=metavar, help=about)
     finders = ", ".join(name for name, method in METHODS.items() if method.finds_k)
     about = f"K, the largest number of groups; auto, for {finders}: read off the closing costs (3)"
     how: dict[str, Any] = {"type": parse_as(NGroups), "help": about}

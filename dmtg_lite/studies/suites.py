@@ -15,6 +15,13 @@ from dmtg_lite.studies.config_options import change_config
 
 EMBEDDED = ("toy_faces", "toy_rooms", "digits")
 SUITES = (*EMBEDDED, "celeba9", "celeba40", "taskonomy5")
+CSV_OPTIONS = {  # of a command: what they say of a CSV file
+    "targets": "names of its columns to predict, with commas between",
+    "features": "names of those to predict from (all others)",
+    "splits": "name of the column that says train, val or test",
+    "together": "name of the column whose equal values stay in one split",
+    "impute": "mean: a missing feature becomes the mean over the training split",
+}
 
 
 def open_suite(
@@ -52,11 +59,16 @@ def name_folder(suite: str) -> str:
 
 
 def choose_config(suite: str, changes: Mapping[str, Any]) -> TrainConfig:
-    """The preset of a suite with some fields changed, as `change_config` has them.
+    """The preset of a suite with some fields changed, see `change_preset`."""
+    preset = PAPER[suite] if suite in PAPER else TOY[suite.removeprefix("toy_")]
+    return change_preset(preset, changes, suite)
+
+
+def change_preset(config: TrainConfig, changes: Mapping[str, Any], of: str) -> TrainConfig:
+    """A config with some fields changed, as `change_config` has them.
 
     Refuses ``steps`` or ``epochs`` that would give the preset's ``pretrain`` another unit.
     """
-    config = PAPER[suite] if suite in PAPER else TOY[suite.removeprefix("toy_")]
     units = [unit for unit in ("steps", "epochs") if changes.get(unit) is not None]
     if len(units) == 2:
         raise ValueError("give --steps or --epochs, not both.")
@@ -64,7 +76,7 @@ def choose_config(suite: str, changes: Mapping[str, Any]) -> TrainConfig:
         other = "epochs" if unit == "steps" else "steps"
         if "pretrain" not in changes and config.pretrain and getattr(config, unit) is None:
             raise ValueError(
-                f"the preset of {suite} counts in {other}, {config.pretrain} of them before "
+                f"the preset of {of} counts in {other}, {config.pretrain} of them before "
                 f"branching out: say --pretrain in {unit} too."
             )
         changes = {**changes, other: None}
