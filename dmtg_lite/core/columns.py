@@ -79,10 +79,10 @@ def as_array(name: str, value: Any) -> Tensor:
     """
     if isinstance(value, list | tuple):
         value = stack_rows(name, value)
-    if isinstance(value, np.ma.MaskedArray):
-        value = value.astype(np.float64).filled(np.nan)
     _refuse_sparse(name, value)
     _refuse_types(name, value)
+    if isinstance(value, np.ma.MaskedArray):
+        value = np.ma.filled(value.astype(np.float64), np.nan)
     tensor = as_tensor(name, value).detach()
     if tensor.layout != torch.strided or tensor.is_meta:
         raise ValueError(f"`{name}` must be a dense tensor with values: pass {name}.to_dense().")

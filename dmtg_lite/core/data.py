@@ -240,7 +240,7 @@ def _sum_up(features: Tensor) -> bytes:
     """What of the features a fingerprint sees."""
     if not features.is_floating_point():
         return features[:16].cpu().contiguous().numpy().tobytes()
-    return b"%08x" % zlib.crc32(features.cpu().contiguous().numpy())
+    return b"%08x" % zlib.crc32(features.cpu().contiguous().numpy().data)
 
 
 def _as_features(given: Any) -> Tensor:

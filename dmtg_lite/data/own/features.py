@@ -154,7 +154,8 @@ def _guess(features: Tensor, row: Sequence[int]) -> Layout | None:
             return "NHW"
         return "NLD" if row[0] != row[1] and bool((features < 0).any()) else None
     first, last = row[0], row[-1]
-    for channels, other, layout in ((first, last, "NCHW"), (last, first, "NHWC")):
-        if channels <= _MOST_CHANNELS < other or (2 * channels < other and other > _MOST_CHANNELS):
+    pairs: list[tuple[int, int, Layout]] = [(first, last, "NCHW"), (last, first, "NHWC")]
+    for channels, other, layout in pairs:
+        if other > _MOST_CHANNELS and (channels <= _MOST_CHANNELS or 2 * channels < other):
             return layout
     return None

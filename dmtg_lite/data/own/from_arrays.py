@@ -123,11 +123,12 @@ def from_arrays(
     parts = {split: _take(raw, reader, rows[split]) for split in SPLITS}
     if reader.kind in ("table", "vectors"):
         _check_leaks(reader, parts, rows, settled)
-    made = {
-        split: Split(parts[split], {task.name: values[rows[split]] for task, values in settled})
+    train, val, test = (
+        Split(parts[split], {task.name: values[rows[split]] for task, values in settled})
         for split in SPLITS
-    }
-    data = TaskData(name, tuple(task for task, _ in settled), **made, reader=reader)
+    )
+    tasks = tuple(task for task, _ in settled)
+    data = TaskData(name, tasks, train, val, test, reader=reader)
     return say(summarise(data, reader, n_rows))
 
 
@@ -160,7 +161,7 @@ def _understand(targets: Any, tasks: Any, no_label: Any) -> list[Answers]:
         raise ValueError(f"`no_label` must be values such as -1 or '?', got {describe(no_label)}.")
     columns, wishes = read_targets(targets, tasks)
     return [
-        understand(name, column, wishes[name], order_of(targets, name), no_label)
+        understand(name, column, wishes[name], order_of(targets, name), list(no_label))
         for name, column in columns.items()
     ]
 
