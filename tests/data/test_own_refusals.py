@@ -115,6 +115,9 @@ REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "target of dates": (draw(5), {"y": np.arange(N).astype("M8[D]")}, {}, "dates"),
     "other rows of pandas": (FRAME, pandas.DataFrame(ask()).sample(frac=1, random_state=0), {},
                              "different indexes"),
+    "splits of other rows": (FRAME, ask(), {"splits": pandas.Series(PLACES)[::-1]},
+                             "different indexes"),
+    "a layout of a table": (FRAME, ask(), {"layout": "ND"}, "is for arrays"),
     # ---- tasks
     "a name twice": (draw(5), draw(2), {"tasks": ["a", "a"]}, "more than once"),
     "too few names": (draw(5), draw(3), {"tasks": ["a", "b"]}, "names 2 tasks"),

@@ -101,13 +101,17 @@ def from_arrays(
     check_kind("name", name, str, 'e.g. "mine"')
     seed = as_whole("seed", seed, 0)
     features = as_frame(features, "x0")
-    _check_indexes(features, targets)
+    many = targets.values() if isinstance(targets, Mapping) else [targets]
+    for one in (*many, splits, groups):
+        _check_index(features, one)
     raw = as_raw("features", features)
     raw, splits = _take_column("splits", splits, raw)
     raw, groups = _take_column("groups", groups, raw)
     n_rows = _count_rows(raw)
     texts: list[np.ndarray] = []
     if isinstance(raw, dict):
+        if layout is not None:
+            raise ValueError(f"`layout` is for arrays, and these are columns: {list(raw)[:10]}.")
         texts = number_texts(raw, features)
     else:
         layout = choose_layout(raw, layout)
@@ -192,17 +196,15 @@ def _check_against(raw: Tensor | Columns, n_rows: int, answers: Sequence[Answers
         )
 
 
-def _check_indexes(features: Any, targets: Any) -> None:
+def _check_index(features: Any, other: Any) -> None:
     """Refuse rows of pandas that are in another order, or are other rows."""
-    many = targets.values() if isinstance(targets, Mapping) else [targets]
-    for other in many:
-        is_pandas = hasattr(features, "iloc") and hasattr(other, "iloc")
-        if is_pandas and len(features) == len(other) and not features.index.equals(other.index):
-            raise ValueError(
-                "`features` and `targets` have different indexes: are these the same rows in the "
-                "same order? targets.loc[features.index] puts them so; reset_index(drop=True) on "
-                "both says that they are."
-            )
+    is_pandas = hasattr(features, "iloc") and hasattr(other, "iloc")
+    if is_pandas and len(features) == len(other) and not features.index.equals(other.index):
+        raise ValueError(
+            "`features` and `targets` (or splits, groups) have different indexes: are these the "
+            "same rows in the same order? targets.loc[features.index] puts them so; "
+            "reset_index(drop=True) on both says that they are."
+        )
 
 
 def _learn(raw: Any, given: Any, rows: Rows, layout: Any, impute: Impute | None) -> Reader:

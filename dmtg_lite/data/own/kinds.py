@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
@@ -109,32 +108,31 @@ def _drop_labels(column: np.ndarray, no_label: Sequence[Any]) -> np.ndarray:
 
 def _number_classes(name: str, column: np.ndarray, wish: Wish, order: list[Any] | None) -> Answers:
     """Classes in order, and which of them each row has."""
-    values = [_as_class(value) for value in column.tolist()]
-    counts = Counter(value for value in values if value is not None)
+    known = ~find_missing(column)
+    different, codes = np.unique(column[known], return_inverse=True)
+    found = [_as_class(value) for value in different.tolist()]
     if isinstance(wish, Task) and wish.classes:
         classes = list(wish.classes)
     elif order:
-        classes = [_as_class(one) for one in order if _as_class(one) in counts]
+        classes = [_as_class(one) for one in order if _as_class(one) in found]
     else:
-        classes = sorted(counts)
-    if strange := [value for value in counts if value not in classes]:
+        classes = found
+    if strange := [value for value in found if value not in classes]:
         raise ValueError(f"target {name!r} holds {strange[0]!r}, none of its classes {classes}.")
-    n_rows = counts.total()
-    if not isinstance(wish, Task) and len(counts) > min(MOST_CLASSES, max(10, n_rows // 2)):
-        numbers = " They read as numbers: pandas.to_numeric(column, errors='coerce')."
+    n_rows = len(codes)
+    if not isinstance(wish, Task) and len(found) > min(MOST_CLASSES, max(10, n_rows // 2)):
+        hint = " They read as numbers: pandas.to_numeric(column, errors='coerce')."
         raise ValueError(
-            f"target {name!r} has {len(counts)} different values in {n_rows} rows, such as "
+            f"target {name!r} has {len(found)} different values in {n_rows} rows, such as "
             f"{classes[0]!r}: an id, not classes? Leave it out, or merge rare ones."
-            + numbers
+            + hint
             * all(reads_as_number(str(one)) for one in classes)
         )
-    place = {value: k for k, value in enumerate(classes)}
-    numbers = np.array([-1 if value is None else place[value] for value in values], np.int64)
+    numbers = np.full(len(column), -1)
+    numbers[known] = np.array([classes.index(value) for value in found])[codes.reshape(-1)]
     return Answers(name, tuple(classes), numbers, wish)
 
 
 def _as_class(value: Any) -> Any:
-    """A class as it is called: text, bool, int where it is whole; None for nan."""
-    if isinstance(value, float):
-        return None if value != value else int(value) if value.is_integer() else value
-    return value
+    """A class as it is called: text, bool, int where it is whole."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
