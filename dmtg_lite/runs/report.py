@@ -28,12 +28,14 @@ Word = Literal["helps", "does not help", "undecided"]
 CONTROLS = {"naive": "Naive MTL", "stl": "STL", "random": "random groups"}
 MARGIN = 1.0  # percent of the error: less is called no difference
 FEWEST = 3  # seeds for a verdict: the interval of two says nothing
+MUCH = 10.0  # percent by which STL, at the price of N encoders, must be better to count
 CHANCE = 0.025  # of random groups that may agree as much as those of the seeds
 RULE = (
     f"Grouping helps if over {FEWEST} seeds or more the 95 % intervals of two gains lie above 0, "
-    "over Naive MTL and over as many random groups (branches alone are capacity), and if the "
-    f"seeds agree on the groups as fewer than {100 * CHANCE:g} % of random groups of their sizes "
-    "would. It does not help if the whole interval of either gain lies below "
+    "over Naive MTL and over as many random groups (branches alone are capacity), if the seeds "
+    f"agree on the groups as fewer than {100 * CHANCE:g} % of random groups of their sizes would, "
+    f"and if STL, an encoder for each task, is not better still by more than {MUCH:g} % (then the "
+    "tasks want encoders, not each other). It does not help if the whole interval of either gain lies below "
     f"{MARGIN:g} %. Else it is undecided. A gain is by how many percent the total error is lower, "
     "seed by seed; in that total a class task counts by its error rate, a number by its error "
     "relative to the constant answer's."
@@ -242,7 +244,7 @@ class Report:
         ]
         if (stl := self.gain("stl")).n_seeds:
             reasons.append(f"error against an encoder for each task (STL): {_say_gain(stl)}")
-        if all(gain.low > 0 for gain in gains) and self.chance < CHANCE:
+        if all(gain.low > 0 for gain in gains) and self.chance < CHANCE and not stl.high < -MUCH:
             return "helps", reasons
         if any(gain.high < MARGIN for gain in gains):
             return "does not help", reasons

@@ -88,6 +88,16 @@ def test_a_gain_by_hand() -> None:
     assert "naive     50.0 +- 0.0" in str(report)
 
 
+def test_where_an_encoder_for_each_task_is_better_groups_are_not_why() -> None:
+    """Tasks of nothing in common gain by every branch more; STL beside them says so."""
+    every = runs()
+    alone = [[name] for name in NAMES]
+    close = Report([*every, *(numbers("stl", seed, 0.39, alone) for seed in range(5))])
+    better = Report([*every, *(numbers("stl", seed, 0.2, alone) for seed in range(5))])
+    assert (close.verdict, better.verdict) == ("helps", "undecided")
+    assert "(STL): 100.0 % HIGHER" in str(better)
+
+
 def test_seeds_that_find_other_groups_each_time_decide_nothing() -> None:
     """The error falls, yet no grouping of the tasks comes back."""
     every = runs()
