@@ -35,10 +35,10 @@ RULE = (
     "over Naive MTL and over as many random groups (branches alone are capacity), if the seeds "
     f"agree on the groups as fewer than {100 * CHANCE:g} % of random groups of their sizes would, "
     f"and if STL, an encoder for each task, is not better still by more than {MUCH:g} % (then the "
-    "tasks want encoders, not each other). It does not help if the whole interval of either gain lies below "
-    f"{MARGIN:g} %. Else it is undecided. A gain is by how many percent the total error is lower, "
-    "seed by seed; in that total a class task counts by its error rate, a number by its error "
-    "relative to the constant answer's."
+    "tasks want encoders, not each other). It does not help if the whole interval of either gain "
+    f"lies below {MARGIN:g} %. Else it is undecided. A gain is by how many percent the total error "
+    "is lower, seed by seed; in that total a class task counts by its error rate, a number by its "
+    "error relative to the constant answer's."
 )
 
 
