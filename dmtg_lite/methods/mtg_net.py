@@ -8,7 +8,7 @@ from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
-from dmtg_lite.methods.search.meta_learner import MAX_TASKS, learn_gains
+from dmtg_lite.methods.search.meta_learner import learn_gains, list_combinations
 from dmtg_lite.methods.search.selection import Candidate, check_selectable, select_groups
 from dmtg_lite.methods.search.trials import try_groups
 from dmtg_lite.runs.result import MethodResult, Stopwatch
@@ -41,7 +41,8 @@ def mtg_net(
         Combinations (NeurIPS 2022).
     """
     stopwatch, names = Stopwatch(), data.task_names
-    check_selectable(names, n_groups, most=MAX_TASKS)
+    check_selectable(names, n_groups)
+    list_combinations(len(names))  # or a refusal, before any training
     own = saving.below("mtg_net")
     singles = [[name] for name in names]
     losses, spent = try_groups(data, singles, config, saving=own, label="singles")

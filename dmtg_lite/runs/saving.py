@@ -81,6 +81,11 @@ class Saving:
             raise ValueError(f"{error} Delete it, and it is measured again.") from None
         return matrix, spent
 
+    def discard(self, name: str) -> None:
+        """Remove the checkpoint of a run whose outcome is kept."""
+        if checkpoint := self.path(f"{name}.safetensors"):
+            checkpoint.unlink(missing_ok=True)
+
     def of(self, name: str, label: str) -> dict[str, Any]:
         """What `fit` wants to know: keyword arguments for one run."""
         return {

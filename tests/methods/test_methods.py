@@ -24,6 +24,7 @@ from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.data import TaskData
 from dmtg_lite.methods import METHODS, MethodResult, Saving, draw_groups, train_groups
 from dmtg_lite.methods.fixed import find_members
+from dmtg_lite.methods.search import trials
 from dmtg_lite.methods.search.affinity import tag_affinity
 from dmtg_lite.methods.search.trials import try_groups
 from dmtg_lite.runs.evaluate import evaluate
@@ -447,13 +448,45 @@ def test_what_was_remembered_must_be_what_was_measured(
 
 
 @pytest.mark.parametrize("name", ["hoa", "tag", "cosine", "mtg_net"])
-def test_too_many_tasks_are_refused_before_any_training(
+def test_no_groups_are_refused_before_any_training(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sixteen tasks have 65,535 groups: said at once, not after the pairs are trained."""
-    many = data.toy_faces(n_tasks=16, n_groups=4, n_train=40, n_val=20, n_test=20)
+    """Said at once, not after the pairs are trained."""
     monkeypatch.setattr("dmtg_lite.runs.fit.continue_steps", None)
-    with pytest.raises(ValueError, match="there are 16 tasks"):
-        METHODS[name](many, 3, CONFIG)
     with pytest.raises(ValueError, match="`n_groups` must be a whole number >= 1"):
         METHODS[name](FACES, 0, CONFIG)
+
+
+def test_an_interrupted_search_trains_no_pair_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Killed in the second dozen of 21 networks: the first is remembered, its checkpoint gone.
+
+    And while they train, the log says how long the rest takes.
+    """
+    six, config = FACES.select(FACES.task_names[:6]), replace(CONFIG, steps=2, pretrain=0)
+    groups = [[name] for name in six.task_names] + [
+        list(pair) for pair in combinations(six.task_names, 2)
+    ]
+    expected, spent = try_groups(six, groups, config)
+    trained = []
+
+    def count(network, *given, **more):
+        trained.append(network.n_groups)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return fit(network, *given, **more)
+
+    monkeypatch.setattr(trials, "fit", count)
+    caplog.set_level("INFO", logger="dmtg_lite")
+    with pytest.raises(KeyboardInterrupt):
+        try_groups(six, groups, config, saving=Saving(tmp_path), label="pairs")
+    assert "pairs: 12 of 21 networks trained, a minute left" in caplog.text
+    assert [path.name for path in tmp_path.iterdir()] == ["pairs0_losses.json"]
+    losses, macs = try_groups(six, groups, config, saving=Saving(tmp_path), label="pairs")
+    assert trained == [12, 9, 9]
+    torch.testing.assert_close(losses, expected, rtol=0, atol=0, equal_nan=True)
+    assert macs == spent
+    assert not list(tmp_path.glob("*.safetensors"))
+    try_groups(six, groups, config, saving=Saving(tmp_path), label="pairs")
+    assert trained == [12, 9, 9]

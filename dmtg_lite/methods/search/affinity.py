@@ -5,7 +5,7 @@ Groups of a clustering do not overlap; the overlapping choice of groups is `sele
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
@@ -76,10 +76,13 @@ def compute_gradient_cosine(network: GroupedNetwork, images: Tensor, targets: Ta
     Source:
         The cosine baseline of Fifty et al. (2021), whose code leaves biases and batch norm out.
     """
-    parts = _probe(network, images, targets)[2]
-    gradients = torch.stack([torch.cat([part.flatten() for part in one]) for one in parts])
-    norms = gradients.norm(dim=1)  # (N,)
-    units = gradients / torch.where(norms > 0, norms, torch.nan)[:, None]
+    probe, losses, gradients = _probe(network, images, targets)
+    size = sum(weight.numel() for weight in list_encoder_weights(probe))
+    units = losses.new_empty(len(losses), size)  # N encoders, once: cosines need all of them
+    for row, gradient in zip(units, gradients, strict=True):
+        torch.cat([part.flatten() for part in gradient], out=row)
+    norms = units.norm(dim=1)  # (N,)
+    units /= torch.where(norms > 0, norms, torch.nan)[:, None]
     return units @ units.T
 
 
@@ -106,15 +109,14 @@ def compute_lookahead(
     """
     probe, losses, gradients = _probe(network, images, targets)
     before = torch.where(losses > 0, losses, torch.nan)  # (N,)
-    start = [weight.detach().clone() for weight in list_encoder_weights(probe)]
+    ahead = deepcopy(network)  # the probe's own weights must stay: its graph gives N gradients
+    start, moved = list_encoder_weights(probe), list_encoder_weights(ahead)
     rows = []
-    with torch.no_grad():
-        for gradient in gradients:
-            for weight, origin, slope in zip(
-                list_encoder_weights(probe), start, gradient, strict=True
-            ):
+    for gradient in gradients:
+        with torch.no_grad():
+            for weight, origin, slope in zip(moved, start, gradient, strict=True):
                 weight.copy_(origin - lr * slope)
-            after = probe.compute_loss_matrix(images, targets)[:, 0]
+            after = ahead.compute_loss_matrix(images, targets)[:, 0]
             after = after.where(~after.isnan(), torch.inf)  # an overflow is no gap
             rows.append(1 - after / before)
     return torch.where(before.isnan()[:, None], torch.nan, torch.stack(rows))
@@ -128,8 +130,11 @@ def list_encoder_weights(network: GroupedNetwork) -> list[Tensor]:
 
 def _probe(
     network: GroupedNetwork, images: Tensor, targets: Targets
-) -> tuple[GroupedNetwork, Tensor, list[tuple[Tensor, ...]]]:
-    """A copy to measure on, its losses (N,) and each one's gradient by the copy's encoder."""
+) -> tuple[GroupedNetwork, Tensor, Iterator[tuple[Tensor, ...]]]:
+    """A copy to measure on, its losses (N,) and each one's gradient by the copy's encoder.
+
+    Gradients come one at a time: forty of a large encoder are more than a machine may hold.
+    """
     if network.n_groups != 1:
         raise ValueError(
             f"affinities are measured in a network with one branch, this has {network.n_groups}: "
@@ -139,7 +144,7 @@ def _probe(
     with torch.enable_grad():
         losses = probe.compute_loss_matrix(images, targets)[:, 0]
     encoder = list_encoder_weights(probe)
-    gradients = [torch.autograd.grad(loss, encoder, retain_graph=True) for loss in losses]
+    gradients = (torch.autograd.grad(loss, encoder, retain_graph=True) for loss in losses)
     return probe, losses.detach(), gradients
 
 

@@ -32,6 +32,7 @@ _JOIN = 60  # groups that join it in a round
 _NODES, _AT_ONCE = 300_000, 3_000  # partial groups of one branch and bound; so many side by side
 _MOST = 500  # groups in the last choice
 _SLACK = 1e-6  # regrets are about 1: what the rounding of a solver may hide
+_TIE = 1e-9  # of the scores
 _log = logging.getLogger("dmtg_lite")
 
 
@@ -79,7 +80,9 @@ def _select(
     if is_complete:
         return chosen
     best = pairs.unit * bound + pairs.best.sum()  # no total is below that, or above its negative
-    gap = max((-chosen.total if maximise else chosen.total) - float(best), 0.0)
+    gap = (-chosen.total if maximise else chosen.total) - float(best)
+    if gap <= _TIE * (abs(best) + np.abs(pairs.best).sum()):
+        return replace(chosen, gap=0.0, is_exact=True, is_unique=False)
     _log.warning(
         "%d groups of %d tasks: a total of %.6g, not proven best: another choice may have %.6g.",
         n_groups, len(tasks), chosen.total, chosen.total + (gap if maximise else -gap),

@@ -6,8 +6,13 @@ the same batches and start from the same weights. With a plateau schedule they s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import chain
+from time import perf_counter
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,9 +25,13 @@ from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.methods.fixed import find_members
 from dmtg_lite.runs.evaluate import evaluate_heads
 from dmtg_lite.runs.fit import build_network, fit
-from dmtg_lite.runs.saving import UNSAVED, Saving
+from dmtg_lite.runs.saving import UNSAVED, Matrix, Saving
 
 _AT_ONCE = 12  # branches in memory
+_log = logging.getLogger("dmtg_lite")
+
+Measured = tuple[Matrix, int]  # losses (N, G) as lists, encoder multiply-adds
+Compute = Callable[[], Measured]
 
 
 @sealed()
@@ -40,39 +49,68 @@ def try_groups(
         data: The tasks and their data.
         groups: Any lists of task names, overlapping or not.
         config: Its ``shared`` has no effect: every group is a network of its own.
+        saving: What a group of twelve gave is kept there, its checkpoint only until then.
         label: Of progress bar and checkpoints: another one for each call of a method.
 
     Returns:
         Mean validation losses, float64 of shape (N, G), nan where a group lacks the task; and
         encoder multiply-adds spent.
     """
-    losses, spent = saving.remember(
-        f"{label}_losses",
-        f"{data.fingerprint()}, {config}",
-        lambda: _train(data, groups, config, saving, label),
-        is_known=[[name in group for group in groups] for name in data.task_names],
-    )
+    basis = f"{data.fingerprint()}, {config}"
+
+    def remember(name: str, some: Sequence[Sequence[str]], compute: Compute) -> Measured:
+        known = [[task in group for group in some] for task in data.task_names]
+        return saving.remember(f"{name}_losses", basis, compute, is_known=known)
+
+    def train(first: int, left: str = "") -> Measured:
+        some = groups[first : first + _AT_ONCE]
+        shown = f"{label} {first + 1}-{first + len(some)} of {len(groups)}{left}"
+        run = saving.of(f"{label}{first}", shown)
+        return _train_some(data, some, config, run)
+
+    def train_all() -> Measured:
+        """Twelve by twelve, each kept when done: an interruption costs those at work at most."""
+        parts, n_trained, started = [], 0, perf_counter()
+        for first in range(0, len(groups), _AT_ONCE):
+            left = _say_time_left(label, first, len(groups), perf_counter() - started, n_trained)
+            done = saving.path(f"{label}{first}_losses.json")
+            n_trained += _AT_ONCE * (done is None or not done.exists())
+            some = groups[first : first + _AT_ONCE]
+            parts.append(remember(f"{label}{first}", some, partial(train, first, left)))
+            saving.discard(f"{label}{first}")
+        rows = zip(*(matrix for matrix, _ in parts), strict=True)
+        return [list(chain(*row)) for row in rows], sum(macs for _, macs in parts)
+
+    is_one = len(groups) <= _AT_ONCE
+    losses, spent = remember(label, groups, partial(train, 0) if is_one else train_all)
+    saving.discard(f"{label}0")
     return torch.tensor(losses, dtype=torch.float64), spent
 
 
-def _train(
-    data: TaskData, groups: Sequence[Sequence[str]], config: TrainConfig, saving: Saving, label: str
-) -> tuple[list[list[float]], int]:
+def _say_time_left(label: str, first: int, count: int, seconds: float, n_trained: int) -> str:
+    """For the progress bar, and once for the log: how long the rest takes, by those trained now."""
+    if not n_trained:
+        return ""
+    minutes = seconds / n_trained * (count - first) / 60
+    words = f"about {minutes:.0f} min left" if minutes >= 1.5 else "a minute left"
+    if n_trained == _AT_ONCE:
+        _log.info("%s: %d of %d networks trained, %s", label, first, count, words)
+    return f", {words}"
+
+
+def _train_some(
+    data: TaskData, groups: Sequence[Sequence[str]], config: TrainConfig, run: dict[str, Any]
+) -> Measured:
+    """The same for groups that are in memory side by side; ``run`` is what `Saving.of` gives."""
     n_steps = sum(config.count_steps(len(data.train)))
     config, seed = replace(config, shared=0), derive_seed(config.seed, Stream.TRAINING)
     losses = torch.full((len(data.tasks), len(groups)), torch.nan, dtype=torch.float64)
-    spent = 0
-    for first in range(0, len(groups), _AT_ONCE):
-        some = groups[first : first + _AT_ONCE]
-        names = [name for name in data.task_names if any(name in group for group in some)]
-        part = data.select(names)
-        members, last = find_members(some, names), first + len(some)
-        network = build_network(part, config).branch_out(len(some), members=members)
-        run = saving.of(f"{label}{first}", f"{label} {first + 1}-{last} of {len(groups)}")
-        _, state = fit(network, part, config, n_steps=n_steps, seed=seed, **run)
-        spent += state.encoder_macs
-        matrix = evaluate_heads(network, Batches(part.val, network.tasks, network.device))
-        matrix = matrix.masked_fill(~network.assignment.active, torch.nan).cpu().double()
-        rows = [data.task_names.index(name) for name in names]
-        losses[rows, first:last] = matrix
-    return losses.tolist(), spent
+    names = [name for name in data.task_names if any(name in group for group in groups)]
+    part = data.select(names)
+    network = build_network(part, config)
+    network = network.branch_out(len(groups), members=find_members(groups, names))
+    _, state = fit(network, part, config, n_steps=n_steps, seed=seed, **run)
+    matrix = evaluate_heads(network, Batches(part.val, network.tasks, network.device))
+    matrix = matrix.masked_fill(~network.assignment.active, torch.nan).cpu().double()
+    losses[[data.task_names.index(name) for name in names]] = matrix
+    return losses.tolist(), state.encoder_macs
