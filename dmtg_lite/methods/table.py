@@ -14,7 +14,7 @@ from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import naive, planted, random_groups, stl
 from dmtg_lite.methods.hoa import hoa
 from dmtg_lite.methods.mtg_net import mtg_net
-from dmtg_lite.methods.tag import cosine, tag
+from dmtg_lite.methods.tag import cosine, grad_tag, tag
 from dmtg_lite.methods.two_shot import prune_finetune, two_shot, two_shot_pretrained
 from dmtg_lite.runs.result import MethodResult
 
@@ -89,6 +89,7 @@ METHODS: dict[str, Method] = {
         Method("hoa", "HOA", hoa, searches=True),
         Method("tag", "TAG", tag, searches=True),
         Method("cosine", "gradient cosine", cosine, searches=True),
+        Method("grad_tag", "Grad-TAG", grad_tag, searches=True),
         Method("mtg_net", "MTG-Net", mtg_net, searches=True),
         Method("two_shot", "Retrain from scratch", two_shot, finds_k=True, searches=True),
         Method(

@@ -1,4 +1,4 @@
-"""TAG: whose step helps whom, looked up during one Naive MTL run (Fifty et al., NeurIPS 2021)."""
+"""TAG and its kin: affinities from one Naive MTL run, and the groups that they make best."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.search.affinity import Affinity, gradient_cosine, tag_affinity
 from dmtg_lite.methods.search.columns import select_by_pairs
+from dmtg_lite.methods.search.linearised import linearised_affinity
 from dmtg_lite.methods.search.selection import check_selectable
 from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
@@ -52,6 +53,33 @@ def cosine(
     stopwatch = Stopwatch()
     measure = partial(gradient_cosine, data, config, every=every)
     return _train_best("cosine", data, n_groups, config, measure, saving, stopwatch)
+
+
+@method
+def grad_tag(
+    data: TaskData,
+    n_groups: int,
+    config: TrainConfig,
+    *,
+    saving: Saving = UNSAVED,
+    n_steps: int | None = None,
+    n_directions: int = 32,
+    n_rows: int = 256,
+) -> MethodResult:
+    """Grad-TAG's affinities: what pairs would gain if the trained network were tuned for them.
+
+    The same selection as `tag`, of the estimates of `linearised_affinity`, whose are the last three
+    arguments. Nothing is trained for an estimate but one Naive MTL network.
+
+    Source:
+        Li, Sharma and Zhang (KDD 2024), who cluster by a semi-definite programme instead.
+    """
+    stopwatch = Stopwatch()
+    measure = partial(
+        linearised_affinity, data, config,
+        n_steps=n_steps, n_directions=n_directions, n_rows=n_rows,
+    )  # fmt: skip
+    return _train_best("grad_tag", data, n_groups, config, measure, saving, stopwatch)
 
 
 def _train_best(
