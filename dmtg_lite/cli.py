@@ -231,6 +231,20 @@ def replay(args: argparse.Namespace) -> None:
     _say(f"open {write_replay(History.load(args.run), args.html)} in a browser")
 
 
+def doctor(args: argparse.Namespace) -> None:
+    """Say what is installed here, what is in the way, and how to mend it.
+
+    Seconds; with --data as long as every file of it takes to read.
+    """
+    from dmtg_lite.doctor import examine
+
+    findings = examine(args.out, args.data)
+    _say("\n".join(map(str, findings)))
+    to_mend = [one.what for one in findings if one.level == "mend"]
+    if to_mend:
+        raise ValueError(f"to mend: {', '.join(to_mend)}.")
+
+
 def _say(text: str) -> None:
     """Print, after the files are written: a screen is never the reason that work is lost.
 
@@ -338,6 +352,11 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("run", type=_path, help="a .npz recording")
         parser.add_argument("--html", type=_path, required=True, help="page to write")
         return
+    if command == "doctor":
+        parser.add_argument("--data", type=_path, help="a prepared folder, to be read as a whole")
+        about = "folder for runs, whose disk is looked at (%(default)s)"
+        parser.add_argument("--out", type=_path, default=".", help=about)
+        return
     if command in ("train", "compare"):
         _add_suite(parser, command)
     elif command == "reproduce":
@@ -403,7 +422,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     """All commands by name, and the arguments of the one that is asked for."""
     parser = argparse.ArgumentParser("dmtg-lite", description="See multi-task grouping happen.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for function in (demo, train, compare, evidence, reproduce, replay):
+    for function in (demo, train, compare, evidence, reproduce, replay, doctor):
         name, about = function.__name__, inspect.getdoc(function) or ""
         own = commands.add_parser(name, help=about.partition("\n")[0], description=about)
         own.set_defaults(function=function)

@@ -29,9 +29,11 @@ ALLOWED: dict[str, set[str]] = {
     "views.plots": {"core", "runs"},
     "views": {"core", "encoders", "runs", "files"},
     "studies": {"core", "encoders", "runs", "methods", "data", "views.plots", "files", "schema"},
+    "doctor": {"data", "schema"},
     "experiments": {"runs", "studies"},  # the front door: names only
     "cli": set(
-        "experiments core runs methods data studies views.plots views.replay files schema".split()
+        "doctor experiments core runs methods data studies views.plots views.replay files "
+        "schema".split()
     ),
     "__main__": {"cli"},
     "__init__": {"core", "runs", "methods", "experiments", "data"},  # loaded on first use
