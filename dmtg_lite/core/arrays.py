@@ -17,8 +17,8 @@ def as_tensor(name: str, value: Any) -> Tensor:
 
     Args:
         name: Of the argument, for the message.
-        value: A tensor, a numpy array, a column or table of pandas (missing values become nan), or
-            nested lists of numbers.
+        value: A tensor, a numpy array, a column or table of pandas (missing and masked values
+            become nan), or nested lists of numbers.
 
     Raises:
         ValueError: If it holds no numbers.
@@ -26,6 +26,8 @@ def as_tensor(name: str, value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value
     try:
+        if isinstance(value, np.ma.MaskedArray):
+            value = np.ma.filled(value.astype(np.float64), np.nan)
         array = np.asarray(value)
         if array.dtype == object and hasattr(value, "to_numpy"):  # a nullable column of pandas
             array = value.to_numpy(dtype=np.float64, na_value=np.nan)

@@ -68,11 +68,11 @@ def as_raw(name: str, value: Any) -> Tensor | Columns:
         value = stack_rows(name, value)
     if getattr(getattr(value, "dtype", None), "kind", "") in _TEXT and value.ndim == 2:
         return as_columns(name, value)
-    return as_array(name, value)
+    return as_array(name, value).cpu()
 
 
 def as_array(name: str, value: Any) -> Tensor:
-    """A tensor of real numbers, on the CPU, without its graph.
+    """A tensor of real numbers, without its graph.
 
     Raises:
         ValueError: If it holds text, objects, dates or complex numbers, or is sparse.
@@ -81,12 +81,10 @@ def as_array(name: str, value: Any) -> Tensor:
         value = stack_rows(name, value)
     _refuse_sparse(name, value)
     _refuse_types(name, value)
-    if isinstance(value, np.ma.MaskedArray):
-        value = np.ma.filled(value.astype(np.float64), np.nan)
     tensor = as_tensor(name, value).detach()
     if tensor.layout != torch.strided or tensor.is_meta:
         raise ValueError(f"`{name}` must be a dense tensor with values: pass {name}.to_dense().")
-    return tensor.cpu().reshape(tensor.shape or 1)
+    return tensor.reshape(tensor.shape or 1)
 
 
 def _refuse_sparse(name: str, value: Any) -> None:
@@ -193,7 +191,7 @@ def as_column(name: str, values: Any) -> np.ndarray:
 def _as_numpy(name: str, values: Any) -> np.ndarray:
     """A column of whatever library as an array of numpy, missing values as nan or objects."""
     if isinstance(values, Tensor):
-        tensor = as_array(name.strip("`"), values)
+        tensor = as_array(name.strip("`"), values).cpu()
         return tensor.to(_WIDE.get(tensor.dtype, tensor.dtype)).numpy()
     if isinstance(values, list | tuple | range):
         return _as_objects(values)
@@ -301,7 +299,7 @@ def stack_rows(name: str, rows: Sequence[Any]) -> Any:
         shapes = Counter(str(getattr(row, "shape", None) or np.shape(row)) for row in rows[:1000])
         found = " and ".join(list(shapes)[:3])
         raise ValueError(
-            f"rows of `{name}` must all have one shape, got {found}. Pictures must be resized, "
+            f"`{name}` must be rows of one shape, got {found}. Pictures must be resized, "
             "sequences padded."
         ) from None
 

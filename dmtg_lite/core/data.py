@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dmtg_lite.core.arrays import as_classes, as_device, as_tensor
 from dmtg_lite.core.checks import describe
+from dmtg_lite.core.columns import as_array
 from dmtg_lite.core.reading import Reader
 from dmtg_lite.core.tasks import Task, check_unique
 
@@ -245,7 +246,7 @@ def _sum_up(features: Tensor) -> bytes:
 
 def _as_features(given: Any) -> Tensor:
     """Features as a tensor, or a word on how theirs differ from ours."""
-    features = as_tensor("features", given)
+    features = as_array("features", given)
     if features.is_floating_point():
         features = features.float()  # the same tensor where it is float32
         fits = features.ndim in (2, 3, 4)

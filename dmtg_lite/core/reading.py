@@ -183,7 +183,7 @@ class Reader:
         """
         if self.layout == "table":
             return self._read_table(raw)
-        features = as_array("features", raw)
+        features = as_array("features", raw).cpu()
         if list(features.shape[1:]) != self.shape or not features.ndim:
             one = " A single row is features[None]." if list(features.shape) == self.shape else ""
             raise ValueError(

@@ -146,13 +146,23 @@ def test_a_mapped_array_is_not_copied(tmp_path: Any) -> None:
         (torch.rand(4), r"torch.Tensor of float32 and shape \(4,\)"),
         (pd.DataFrame({"a": ["x"]}), "pandas.DataFrame"),
         ("faces.png", "got 'faces.png'"),
-        ([[1], [1, 2]], "lists of numbers"),
+        ([[1], [1, 2]], "rows of one shape"),
+        (torch.eye(4).to_sparse(), "dense"),
+        (torch.rand(4, 2, device="meta"), "with values"),
     ],
 )
 def test_images_of_another_form_are_told_the_way(images: Any, complaint: str) -> None:
     """What was given, and what to do with it."""
     with pytest.raises(ValueError, match=f"`features` must be .*{complaint}"):
         Split(images, {})
+
+
+def test_features_leave_their_graph_and_their_mask() -> None:
+    """Two steps on them are two; what is masked is missing, not a number."""
+    split = Split(torch.rand(4, 2, requires_grad=True) * 2, {"a": np.ma.array([1, 2, 3, 4])})
+    assert not split.features.requires_grad
+    masked = np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0])
+    assert Split(np.eye(3), {"a": masked}).targets["a"].isnan().tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize("labels", [["yes", "no"], pd.Series(["a", "b"]), [None, 1]])

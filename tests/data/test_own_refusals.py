@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "no feature": (np.empty((N, 0)), ask(), {}, "empty"),
     "one row": (draw(5)[:1], [1], {}, "1 rows"),
     "of several sizes": ([np.zeros((4, 4)), np.zeros((5, 4))] * (N // 2), ask(), {},
-                         "must all have one shape"),
+                         "must be rows of one shape"),
     "list of dicts": ([{"a": 1}] * N, ask(), {}, r"pandas.DataFrame\(features\)"),
     "sparse": (scipy.sparse.eye(N, 5, format="csr"), ask(), {}, r"toarray\(\)"),
     "sparse tensor": (torch.eye(N).to_sparse(), ask(), {}, "dense"),
