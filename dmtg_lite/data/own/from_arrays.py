@@ -10,20 +10,15 @@ import numpy as np
 from torch import Tensor
 
 from dmtg_lite.core.checks import as_whole, check_choice, check_kind, describe
-from dmtg_lite.core.columns import Columns, as_frame, as_raw, is_table
+from dmtg_lite.core.columns import as_frame
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.reading import Layout, Reader
 from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import Task
-from dmtg_lite.data.own.features import (
-    Impute,
-    choose_layout,
-    learn_array,
-    learn_table,
-    number_texts,
-)
+from dmtg_lite.data.own.features import Impute
 from dmtg_lite.data.own.kinds import Answers, Kind, understand
 from dmtg_lite.data.own.leaks import check_leaks
+from dmtg_lite.data.own.rows import RowsGiven, Table, as_rows
 from dmtg_lite.data.own.splits import SPLITS, Rows, cut_in_order, split_rows
 from dmtg_lite.data.own.summary import say, summarise
 from dmtg_lite.data.own.target_columns import order_of, read_targets
@@ -104,27 +99,18 @@ def from_arrays(
     many = targets.values() if isinstance(targets, Mapping) else [targets]
     for one in (*many, splits, groups):
         _check_index(features, one)
-    raw = as_raw("features", features)
-    raw, splits = _take_column("splits", splits, raw)
-    raw, groups = _take_column("groups", groups, raw)
-    n_rows = _count_rows(raw)
-    texts: list[np.ndarray] = []
-    if isinstance(raw, dict):
-        if layout is not None:
-            raise ValueError(f"`layout` is for arrays, and these are columns: {list(raw)[:10]}.")
-        texts = number_texts(raw, features)
-    else:
-        layout = choose_layout(raw, layout)
+    own, said = as_rows(features, layout, splits=splits, groups=groups)
+    texts = own.number_texts()
     answers = _understand(targets, tasks, no_label)
-    _check_against(raw, n_rows, answers)
-    labels = [one.values for one in answers if one.classes] + texts
-    if splits is None and groups is None and is_mapped(features) and _stays(raw):
-        rows = cut_in_order(n_rows)
+    _check_against(own, answers)
+    if splits is None and groups is None and own.stays_mapped:
+        rows = cut_in_order(len(own))
     else:
-        rows = split_rows(splits, n_rows, labels, groups, seed)
-    reader = _learn(raw, features, rows["train"], layout, impute)
+        labels = [one.values for one in answers if one.classes] + texts
+        rows = split_rows(said["splits"], len(own), labels, said["groups"], seed)
+    reader = own.learn(rows["train"], impute)
     settled = [settle(one, rows, loss) for one in answers]
-    parts = {split: _take(raw, reader, rows[split]) for split in SPLITS}
+    parts = {split: reader.read(own.take(rows[split])) for split in SPLITS}
     if reader.kind in ("table", "vectors"):
         _check_leaks(reader, parts, rows, settled)
     train, val, test = (
@@ -133,29 +119,7 @@ def from_arrays(
     )
     tasks = tuple(task for task, _ in settled)
     data = TaskData(name, tasks, train, val, test, reader=reader)
-    return say(summarise(data, reader, n_rows))
-
-
-def is_mapped(value: Any) -> bool:
-    """Whether an array of numpy lies in a file."""
-    while value is not None and not isinstance(value, np.memmap):
-        value = getattr(value, "base", None)
-    return value is not None
-
-
-def _stays(raw: Tensor | Columns) -> bool:
-    """Whether features are kept as they are, so that a mapped file can stay one."""
-    return isinstance(raw, Tensor) and raw.ndim > 2 and str(raw.dtype) == "torch.uint8"
-
-
-def _take_column(name: str, value: Any, raw: Tensor | Columns) -> tuple[Tensor | Columns, Any]:
-    """A column of the table that is no feature, where a name stands for it."""
-    if not isinstance(value, str):
-        return raw, value
-    if not isinstance(raw, dict) or value not in raw:
-        found = list(raw)[:20] if isinstance(raw, dict) else "no named columns"
-        raise ValueError(f"`{name}` is {value!r}, no column of `features`, which has {found}.")
-    return {key: column for key, column in raw.items() if key != value}, raw[value]
+    return say(summarise(data, reader, len(own)))
 
 
 def _understand(targets: Any, tasks: Any, no_label: Any) -> list[Answers]:
@@ -170,26 +134,16 @@ def _understand(targets: Any, tasks: Any, no_label: Any) -> list[Answers]:
     ]
 
 
-def _count_rows(raw: Tensor | Columns) -> int:
-    if isinstance(raw, dict) and not raw:
-        raise ValueError("`features` has no columns.")
-    n_rows = len(next(iter(raw.values())) if isinstance(raw, dict) else raw)
-    if n_rows < len(SPLITS):
-        what = f"has {n_rows} rows: at least one for each split is needed"
-        raise ValueError(f"`features` {what if n_rows else 'is empty'}.")
-    return n_rows
-
-
-def _check_against(raw: Tensor | Columns, n_rows: int, answers: Sequence[Answers]) -> None:
+def _check_against(own: RowsGiven, answers: Sequence[Answers]) -> None:
     """Refuse targets of other rows, and those that are columns of the features."""
     for one in answers:
-        if len(one.values) != n_rows:
+        if len(one.values) != len(own):
             raise ValueError(
-                f"target {one.name!r} has {len(one.values)} rows, the features have {n_rows}: "
+                f"target {one.name!r} has {len(one.values)} rows, the features have {len(own)}: "
                 "every row needs one answer a task (nan: none). An array of targets is (n, tasks)."
             )
-    both = [one.name for one in answers if isinstance(raw, dict) and one.name in raw]
-    if both:
+    columns = own.columns if isinstance(own, Table) else {}
+    if both := [one.name for one in answers if one.name in columns]:
         raise ValueError(
             f"`features` still has the column {both[0]!r}, which is a target: "
             f"features.drop(columns={both[:10]})."
@@ -205,18 +159,6 @@ def _check_index(features: Any, other: Any) -> None:
             "same rows in the same order? targets.loc[features.index] puts them so; "
             "reset_index(drop=True) on both says that they are."
         )
-
-
-def _learn(raw: Any, given: Any, rows: Rows, layout: Any, impute: Impute | None) -> Reader:
-    if isinstance(raw, dict):
-        return learn_table(raw, rows, given if is_table(given) else None, impute)
-    return learn_array(raw, rows, layout, impute)
-
-
-def _take(raw: Tensor | Columns, reader: Reader, rows: Rows) -> Tensor:
-    if isinstance(raw, dict):
-        return reader.read({name: column[rows] for name, column in raw.items()})
-    return reader.read(raw[rows])
 
 
 def _check_leaks(
