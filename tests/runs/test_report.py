@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
-from small_runs import CONFIG, DATA
+from small_runs import CONFIG, DATA, DENSE_CONFIG, PICTURES
 
 from dmtg_lite import methods
 from dmtg_lite.runs.report import MARGIN, Report
@@ -248,3 +248,19 @@ def test_a_result_reports_on_itself_and_beside_others() -> None:
 
 def test_the_margin_is_what_the_rule_says() -> None:
     assert f"{MARGIN:g} %" in str(Report(runs()))
+
+
+def test_pictures_and_mixed_tasks_have_a_page_too() -> None:
+    """Scores and errors without a constant answer; forty tasks, of one run each."""
+    result = methods.naive(PICTURES, 1, replace(DENSE_CONFIG, steps=1))
+    text = str(result.report(beside=[methods.dmtg(PICTURES, 2, replace(DENSE_CONFIG, steps=1))]))
+    assert re.search(r"^depth +1 +aligned RMSE +- +\d", text, re.MULTILINE), text
+    assert "error left" in text
+    many = numbers("dmtg", 0, 0.4)
+    names = [f"task {n}" for n in range(40)]
+    for field, value in (("metrics", "error_percent"), ("task_errors", 9.0)):
+        many[field] = dict.fromkeys(names, value)
+    many |= {"constant_errors": dict.fromkeys(names, 40.0), "groups": [names[:25], names[25:]]}
+    text = str(Report([many, many | {"config": {"seed": 1}}]))
+    assert max(map(len, text.splitlines())) <= 100
+    assert "Pairs" not in text
