@@ -26,6 +26,7 @@ from dmtg_lite.runs.metrics import (
 Numbers = dict[str, Any]  # of a run, as `MethodResult.to_json` or `studies.cells` gives them
 Word = Literal["helps", "does not help", "undecided"]
 CONTROLS = {"naive": "Naive MTL", "stl": "STL", "random": "random groups"}
+_SAME = ("data", "metrics", "n_test", "constant_errors", "fingerprint")
 MARGIN = 1.0  # percent of the error: less is called no difference
 FEWEST = 3  # seeds for a verdict: the interval of two says nothing
 MUCH = 10.0  # percent by which STL, at the price of N encoders, must be better to count
@@ -83,8 +84,9 @@ class Report:
             failed = [one["failed"] for one in self.runs]
             raise ValueError(f"there is no finished run to report on: {(failed or ['none'])[0]}")
         for one in done[1:]:
-            for field in ("data", "metrics", "n_test", "fingerprint"):
-                if one.get(field, 0) != done[0].get(field, 0) and {field} <= one.keys() & done[0]:
+            for field in _SAME:  # as far as both tell
+                own, first = one.get(field), done[0].get(field)
+                if own and first and own != first:
                     raise ValueError(
                         f"a report is on one set of tasks and data, but {_name(done[0])} and "
                         f"{_name(one)} differ in `{field}`."

@@ -167,6 +167,7 @@ def test_failed_runs_stand_on_the_page() -> None:
         ({"data": "yours"}, r"naive \(seed 0\) and dmtg \(seed 0\) differ in `data`"),
         ({"n_test": 7}, "differ in `n_test`"),
         ({"metrics": {"rain": "rmse"}}, "differ in `metrics`"),
+        ({"constant_errors": {"rain": 3.0}}, "differ in `constant_errors`"),  # another split
         ({"method": "naive"}, "several of 'naive' with seed 0"),
     ],
 )
