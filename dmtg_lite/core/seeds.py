@@ -3,9 +3,12 @@ run."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 
 import numpy as np
+import torch
 
 
 class Stream(IntEnum):
@@ -23,6 +26,7 @@ class Stream(IntEnum):
     PROBE = 9  # rows that say which branch is missed least
     FINETUNING = 11  # training a group on by itself
     BALANCE = 12  # orders and masks that an aggregator draws
+    LAYERS = 13  # what layers draw in a step, as dropout does
     AFFINITY = 20  # batches of an affinity measurement
 
 
@@ -32,3 +36,16 @@ def derive_seed(seed: int, stream: Stream, *path: int) -> int:
     Stable across machines and versions of numpy, whose `SeedSequence` it is.
     """
     return int(np.random.SeedSequence([seed, int(stream), *path]).generate_state(1)[0])
+
+
+@contextmanager
+def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """A block whose draws from torch's own generators come from a seed; the caller's go on after.
+
+    Args:
+        seed: See `derive_seed`.
+        device: Of a network that draws too, besides the CPU.
+    """
+    with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

@@ -5,6 +5,7 @@ from dmtg_lite.methods.dmtg import dmtg
 from dmtg_lite.methods.fixed import draw_groups, naive, planted, random_groups, stl, train_groups
 from dmtg_lite.methods.hoa import hoa
 from dmtg_lite.methods.mtg_net import mtg_net
+from dmtg_lite.methods.recipe import choose_recipe
 from dmtg_lite.methods.search import selection
 from dmtg_lite.methods.search.columns import select_by_pairs
 from dmtg_lite.methods.search.selection import (
@@ -20,8 +21,9 @@ from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import Saving
 
 __all__ = [
-    "METHODS", "Candidate", "Method", "MethodResult", "Saving", "Selection", "balance", "cosine",
-    "dmtg", "draw_groups", "grad_tag", "hoa", "mtg_net", "naive", "pairwise_candidates", "planted",
-    "prune_finetune", "random_groups", "select_by_pairs", "select_groups", "selection", "stl",
-    "tag", "train_groups", "two_shot", "two_shot_pretrained",
+    "METHODS", "Candidate", "Method", "MethodResult", "Saving", "Selection", "balance",
+    "choose_recipe", "cosine", "dmtg", "draw_groups", "grad_tag", "hoa", "mtg_net", "naive",
+    "pairwise_candidates", "planted", "prune_finetune", "random_groups", "select_by_pairs",
+    "select_groups", "selection", "stl", "tag", "train_groups", "two_shot",
+    "two_shot_pretrained",
 ]  # fmt: skip

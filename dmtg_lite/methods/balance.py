@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
-from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.core.seeds import Stream, derive_seed, drawing
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
@@ -143,9 +143,7 @@ class Balance:
         if not len(jacobian) or not jacobian.isfinite().all():  # the run says what has diverged
             return jacobian.sum(0)
         seed = derive_seed(self._state.seed, Stream.BALANCE, self._state.step)
-        devices = [jacobian.device] if jacobian.is_cuda else []
-        with torch.random.fork_rng(devices):  # some draw an order or a mask: of the run's own seed
-            torch.manual_seed(seed)
+        with drawing(seed, jacobian.device):  # some draw an order or a mask: of the run's own seed
             return self._aggregate(jacobian)
 
 

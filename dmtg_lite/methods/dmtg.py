@@ -39,7 +39,8 @@ def dmtg(
         data: The tasks and their data.
         n_groups: K, the largest number of groups; some may end empty. ``"auto"``: read K off the
             closing costs; see `runs.spare` and `TrainConfig.count_branches`.
-        config: See `TrainConfig`; presets in `dmtg_lite.experiments`.
+        config: See `TrainConfig`; presets in `dmtg_lite.experiments`. ``None``, in every method:
+            `recipe.choose_recipe`.
         saving: Checkpoints and progress bar.
         encoder: Of every method: a name, a module or a list of stages in place of the config's; see
             `encoders.register`.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any
@@ -12,7 +11,8 @@ from dmtg_lite.core.checks import check_kind
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.sealed import sealed
-from dmtg_lite.encoders import Own, use
+from dmtg_lite.encoders import Own
+from dmtg_lite.methods.recipe import settle_config
 from dmtg_lite.runs.result import MethodResult
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
@@ -20,8 +20,9 @@ from dmtg_lite.runs.saving import UNSAVED, Saving
 def method(train: Callable[..., MethodResult]):  # the type is that of `call`, written once
     """Make a method of ``(data, n_groups, config, *, saving, ...) -> MethodResult``.
 
-    It has its own torch settings then, and takes ``encoder=``: a name, a module, or a list of
-    stages, which is registered under a name of its architecture, so that checkpoints know it.
+    It has its own torch settings then; ``config=None`` means `recipe.choose_recipe`, which is
+    printed. And it takes ``encoder=``: a name, a module, or a list of stages, which is registered
+    under a name of its architecture, so that checkpoints know it.
 
     Raises:
         ValueError: If data, config or saving are something else.
@@ -32,21 +33,20 @@ def method(train: Callable[..., MethodResult]):  # the type is that of `call`, w
     def call(
         data: TaskData,
         n_groups: NGroups,
-        config: TrainConfig,
+        config: TrainConfig | None = None,
         *,
         saving: Saving = UNSAVED,
         encoder: str | Own | None = None,
         **more: Any,
     ) -> MethodResult:
         check_kind("data", data, TaskData, "e.g. data.toy_faces()")
-        check_kind("config", config, TrainConfig, "e.g. experiments.TOY['faces']")
         check_kind("saving", saving, Saving, "e.g. methods.Saving('runs/mine')")
-        if encoder is not None:
-            config = replace(config, encoder=use(encoder))
+        config = settle_config(data, n_groups, config, encoder)
         return train(data, n_groups, config, saving=saving, **more)
 
-    known = signature(train)
+    known = dict(signature(train).parameters)  # for help(): those of `train`, and `encoder`
+    known["config"] = known["config"].replace(default=None, annotation="TrainConfig | None")
     keyword = Parameter("encoder", Parameter.KEYWORD_ONLY, default=None, annotation="str | Own")
-    shown = known.replace(parameters=[*known.parameters.values(), keyword])
-    vars(call)["__signature__"] = shown  # for help(): that of `train`, and `encoder`
+    shown = signature(train).replace(parameters=[*known.values(), keyword])
+    vars(call)["__signature__"] = shown
     return call

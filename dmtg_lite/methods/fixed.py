@@ -17,6 +17,7 @@ from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.methods.door import method
+from dmtg_lite.methods.recipe import settle_config
 from dmtg_lite.runs.evaluate import evaluate_heads
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
@@ -27,7 +28,7 @@ from dmtg_lite.runs.saving import UNSAVED, Saving
 def train_groups(
     data: TaskData,
     groups: Sequence[Sequence[str]],
-    config: TrainConfig,
+    config: TrainConfig | None = None,
     *,
     method: str = "fixed",
     from_scratch: bool = False,
@@ -44,7 +45,8 @@ def train_groups(
     Args:
         data: The tasks and their data.
         groups: Lists of task names; every task in at least one.
-        config: ``restarts``, ``tau`` and whatever else concerns S has no effect here.
+        config: ``restarts``, ``tau`` and whatever else concerns S has no effect here. ``None``: the
+            recipe for these data.
         method: Name in the result.
         from_scratch: Start from random weights and train for pretraining and main steps together;
             otherwise start, like DMTG, from copies of the pretrained Naive MTL network.
@@ -55,6 +57,7 @@ def train_groups(
 
     """
     stopwatch = stopwatch or Stopwatch()
+    config = settle_config(data, max(1, len(groups)), config)
     run = Run(
         data, config, members=find_members(groups, data.task_names), from_scratch=from_scratch,
         prepare=prepare, saving=saving.below(method), label=method,

@@ -46,7 +46,7 @@ class Method:
     is_asked_for: bool = False
 
     def __call__(
-        self, data: TaskData, n_groups: NGroups, config: TrainConfig, **more: Any
+        self, data: TaskData, n_groups: NGroups, config: TrainConfig | None = None, **more: Any
     ) -> MethodResult:
         return self.train(data, n_groups, config, **more)
 

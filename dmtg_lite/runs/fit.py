@@ -16,7 +16,7 @@ from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.record import Knobs, StepRecord
 from dmtg_lite.core.sealed import choose_threads, sealed
-from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.core.seeds import Stream, derive_seed, drawing
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.step import take_steps
 from dmtg_lite.core.tasks import Task
@@ -42,7 +42,7 @@ def build_network(
 @torch.no_grad()
 def _check_one_row(network: GroupedNetwork, data: TaskData) -> None:
     """Refuse batches of one row where a layer needs several, as batch norm does."""
-    with torch.random.fork_rng(devices=[]):
+    with drawing(0):
         try:
             deepcopy(network).train()(data.train.features[:1].cpu())
         except ValueError as error:
@@ -60,8 +60,7 @@ def build_naive(
     seed: int | None = None,
 ) -> GroupedNetwork:
     """The same for tasks and rows of some shape, on the CPU."""
-    with torch.random.fork_rng(devices=[]):  # leave the caller's random stream alone
-        torch.manual_seed(derive_seed(config.seed if seed is None else seed, Stream.WEIGHTS))
+    with drawing(derive_seed(config.seed if seed is None else seed, Stream.WEIGHTS)):
         encoder = build_encoder(
             config.encoder, feature_shape, capacity=config.capacity, pretrained=config.pretrained
         )
@@ -134,7 +133,9 @@ def continue_steps(
     steps = take_steps(state, data, n_steps, knobs=knobs, between=callbacks)
     n_threads = choose_threads(state.network, data.feature_shape, state.config.batch_size)
     while True:
-        with sealed(n_threads):  # a step at a time: between two, the caller's settings are back
+        # a step at a time: between two, the caller's settings and random numbers are back
+        seed = derive_seed(state.seed, Stream.LAYERS, state.step)
+        with sealed(n_threads), drawing(seed, state.network.device):
             record = next(steps, None)
         if record is None:
             return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dmtg_lite.core.config import NGroups, TrainConfig, as_n_groups
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods import METHODS, MethodResult
-from dmtg_lite.runs.presets import TOY
+from dmtg_lite.methods.recipe import settle_config
 from dmtg_lite.studies.cells import Cell, make_cells, run_cells, run_jobs
 from dmtg_lite.studies.tables import tabulate
 
@@ -25,7 +25,12 @@ for."""
 
 
 def run_method(
-    data: TaskData, method: str, n_groups: NGroups, config: TrainConfig, *, seed: int | None = None
+    data: TaskData,
+    method: str,
+    n_groups: NGroups,
+    config: TrainConfig | None = None,
+    *,
+    seed: int | None = None,
 ) -> MethodResult:
     """Run one method by name.
 
@@ -34,12 +39,8 @@ def run_method(
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; there are {sorted(METHODS)}.")
+    config = settle_config(data, n_groups, config)
     return METHODS[method](data, n_groups, config if seed is None else replace(config, seed=seed))
-
-
-def choose_config(data: TaskData) -> TrainConfig:
-    """Where none is given: the toy preset of these data."""
-    return TOY.get(data.name.removeprefix("toy_"), TOY["faces"])
 
 
 def choose_methods(data: TaskData) -> list[str]:
@@ -51,7 +52,7 @@ def run_all(
     data: TaskData,
     methods: Sequence[str],
     n_groups: NGroups,
-    config: TrainConfig,
+    config: TrainConfig | None,
     seeds: Iterable[int],
     *,
     jobs: int = 1,
@@ -60,7 +61,8 @@ def run_all(
     """Run every method with every seed on the same images, and keep networks and histories too.
 
     Args:
-        data, config: The tasks and their images; a preset, in which each run has its own seed.
+        data, config: The tasks and their images; a preset, in which each run has its own seed;
+            ``None``: the recipe for these data.
         methods: Names from `METHODS`.
         n_groups: K, or ``"auto"`` for methods that find it or need none; see `Method`.
         seeds: One run per seed and method.
@@ -70,6 +72,7 @@ def run_all(
     Returns:
         Results in the order of ``seeds``, then ``methods``.
     """
+    config = settle_config(data, n_groups, config)
     _check(data, methods, [n_groups], config)
     work = [
         (data, name, n_groups, replace(config, seed=seed)) for seed in seeds for name in methods
@@ -145,7 +148,7 @@ def compare(
             ``None``: the `BASICS` that the data allow.
         n_groups: K, or several.
         seeds: One run per seed, method and K.
-        config: ``None``: the toy preset of these data.
+        config: ``None``: the recipe for these data and the largest K; see `recipe.choose_recipe`.
         folder, jobs, progress, keep_checkpoints: See `cells.run_cells`.
 
     Returns:
@@ -155,13 +158,17 @@ def compare(
     Raises:
         ValueError: If a method is unknown, or nothing but the reference could run.
     """
-    config = config or choose_config(data)
     if isinstance(n_groups, str) or not isinstance(n_groups, Iterable):
         n_groups = [n_groups]
     groups: list[NGroups] = [as_n_groups(k) for k in n_groups]
     methods = [methods] if isinstance(methods, str) else methods
+    config = settle_config(data, _find_largest(groups), config)
     cells = plan_comparison(data, methods, groups, seeds, config)
     results = run_cells(
         cells, data, folder=folder, jobs=jobs, progress=progress, keep_checkpoints=keep_checkpoints
     )
     return tabulate(results)
+
+
+def _find_largest(groups: Sequence[NGroups]) -> NGroups:
+    return "auto" if "auto" in groups else max((k for k in groups if k != "auto"), default=1)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.methods.recipe import settle_config
 from dmtg_lite.runs.report import Report
 from dmtg_lite.runs.run import Run
 from dmtg_lite.studies.cells import Cell, run_cells
-from dmtg_lite.studies.compare import choose_config, plan_comparison
+from dmtg_lite.studies.compare import plan_comparison
 
 
 def report(
@@ -50,7 +51,7 @@ def report(
         raise ValueError(f"`data` has one task, {data.task_names}: there is nothing to group.")
     seeds = list(seeds)
     first = [name for name in methods if name != "random"]
-    config = config or choose_config(data)
+    config = settle_config(data, n_groups, config)
     Run(data, config, n_groups)  # complains here, not after hours of what it is compared with
     cells = plan_comparison(data, [*first, "dmtg"], [n_groups], seeds, config)
     runs = run_cells(cells, data, folder=folder, jobs=jobs, progress=progress)

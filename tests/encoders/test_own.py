@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from dmtg_lite import data, methods
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.encoders import ENCODERS, Encoder, as_encoder, build_encoder, name_of, register
+from dmtg_lite.methods import Saving
+from dmtg_lite.runs.run import Run
 
 SHAPE = (3, 16, 16)
 FACES = data.toy_faces(n_tasks=4, n_groups=2, n_train=64, n_val=16, n_test=16, size=16)
@@ -179,3 +181,24 @@ def test_a_mixed_up_argument_is_refused_at_the_door(change: dict, complaint: str
     asked = {"data": FACES, "n_groups": 2, "config": CONFIG} | change
     with pytest.raises(ValueError, match=complaint):
         methods.dmtg(**asked)
+
+
+def test_what_layers_draw_belongs_to_the_run(tmp_path) -> None:
+    """Dropout: the same run twice and a resumed one are equal; the caller's numbers go on."""
+    dropped = [*make_module()[:4], nn.Dropout(0.5), nn.Linear(64, 5)]
+    register("dropped", dropped)
+    config = replace(CONFIG, encoder="dropped", steps=6)
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    first = methods.dmtg(FACES, 2, config)
+    assert torch.rand(3).equal(expected)
+    run = Run(FACES, config, 2, seed=first.history.about.seed, saving=Saving(tmp_path))
+    run.train_until(3)
+    again = Run(FACES, config, 2, seed=first.history.about.seed, saving=Saving(tmp_path))
+    again.train_until()
+    whole = Run(FACES, config, 2, seed=first.history.about.seed)
+    whole.train_until()
+    assert (again.history.loss_matrices == whole.history.loss_matrices).all()
+    assert methods.dmtg(FACES, 2, config).task_losses == first.task_losses
+    assert methods.tag(FACES, 2, config).affinity == methods.tag(FACES, 2, config).affinity

@@ -23,7 +23,7 @@ from dmtg_lite.core.groups import groups_from_labels
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.sealed import choose_threads, sealed
-from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.core.seeds import Stream, derive_seed, drawing
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs.fit import build_network, continue_steps
 from dmtg_lite.runs.metrics import correlate_labels
@@ -209,7 +209,8 @@ def _measure(
     diverged = torch.zeros((), dtype=torch.bool, device=network.device)
     while state.step < n_steps:
         rows = torch.randperm(len(split), generator=rng)[:batch_size].to(split.features.device)
-        with sealed(n_threads):
+        seed = derive_seed(config.seed, Stream.AFFINITY, n_measured)
+        with sealed(n_threads), drawing(seed, network.device):
             one = measure(network, *batches.take(rows), config.lr * state.lr_scale)  # (N, N)
         total += one.where(~one.isnan(), 0.0)
         count += ~one.isnan()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from dmtg_lite.core.checks import as_whole
 from dmtg_lite.core.sealed import sealed
+from dmtg_lite.core.seeds import drawing
 
 MAX_TASKS = 12
 _EPOCHS = 200  # steps of Adam for one learner
@@ -95,8 +96,7 @@ def fit_meta_learner(masks: Tensor, gains: Tensor, *, seed: int) -> MetaLearner:
     """
     known = gains.double()[masks]
     unit = known[known != 0].abs().mean().nan_to_num(1.0)  # singles, 0 by definition, do not count
-    with torch.random.fork_rng(devices=[]):  # leave the caller's random stream alone
-        torch.manual_seed(seed)
+    with drawing(seed):
         # double costs little in a network this small, and machines then agree far better
         learner = MetaLearner(masks.shape[1]).double()
     optimizer = torch.optim.Adam(learner.parameters(), lr=0.007, weight_decay=5e-4, fused=True)
