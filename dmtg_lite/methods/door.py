@@ -24,6 +24,8 @@ def method(train: Callable[..., MethodResult]):  # the type is that of `call`, w
     printed. And it takes ``encoder=``: a name, a module, or a list of stages, which is registered
     under a name of its architecture, so that checkpoints know it.
 
+    A task that ends no better than a constant answer is warned of: `result.UnlearnedWarning`.
+
     Raises:
         ValueError: If data, config or saving are something else.
     """
@@ -42,7 +44,9 @@ def method(train: Callable[..., MethodResult]):  # the type is that of `call`, w
         check_kind("data", data, TaskData, "e.g. data.toy_faces()")
         check_kind("saving", saving, Saving, "e.g. methods.Saving('runs/mine')")
         config = settle_config(data, n_groups, config, encoder)
-        return train(data, n_groups, config, saving=saving, **more)
+        result = train(data, n_groups, config, saving=saving, **more)
+        result.warn_unlearned(stacklevel=3)  # over the decorator, to the line of the caller
+        return result
 
     known = dict(signature(train).parameters)  # for help(): those of `train`, and `encoder`
     known["config"] = known["config"].replace(default=None, annotation="TrainConfig | None")

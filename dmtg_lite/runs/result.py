@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from math import isfinite
@@ -43,6 +44,10 @@ WEIGHTS, RUN, NUMBERS = "network.safetensors", "run.npz", "result.json"
 NETWORK_FORMAT = "dmtg-network/1"
 Numbers = dict[str, Any]
 """What `MethodResult.to_json` gives; `load.read_numbers` reads it back."""
+
+
+class UnlearnedWarning(UserWarning):
+    """A run ended with tasks that it answers no better than a constant would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,28 @@ class MethodResult:
     @property
     def tasks(self) -> tuple[Task, ...]:
         return self.network.tasks
+
+    @property
+    def unlearned(self) -> list[str]:
+        """Tasks that are answered no better than by a constant, in neither error nor loss."""
+        return [
+            name
+            for name, constant in self.constant_errors.items()
+            if self.task_errors[name] >= constant
+            and self.task_losses[name] >= self.constant_losses[name]
+        ]
+
+    def warn_unlearned(self, stacklevel: int = 2) -> None:
+        """Say which tasks those are: groups of what was not learned mean nothing."""
+        if names := self.unlearned:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            warnings.warn(
+                f"{self.method} answers {len(names)} of {len(self.tasks)} tasks no better than a "
+                f"constant would ({shown}): their groups mean nothing yet. Look at encoder, "
+                "capacity, lr and steps, and at the labels.",
+                UnlearnedWarning,
+                stacklevel=stacklevel + 1,
+            )
 
     @property
     def total_error(self) -> float:

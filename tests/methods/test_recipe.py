@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from inspect import signature
 
@@ -149,3 +150,41 @@ def test_no_method_needs_a_config(method) -> None:
     config = signature(method.train).parameters["config"]
     assert config.default is None
     assert "None" in str(config.annotation)
+
+
+def make_learnable(n: int = 300) -> TaskData:
+    """One task that a table tells, one that nothing tells, and a number of either kind."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((n, 4)).astype(np.float32)
+    coin, noise = rng.random(n) < 0.5, rng.standard_normal(n)
+    targets = {"told": x[:, 0] > 0, "coin": coin, "sum": x.sum(1), "noise": noise}
+    numbers = [Task("sum", 1, "l1", "mae"), Task("noise", 1, "squared", "rms_error")]
+    split = Split(x, targets)
+    other = Split(x[::-1].copy(), {name: column[::-1].copy() for name, column in targets.items()})
+    shuffled = {name: rng.permutation(other.targets[name]) for name in ("coin", "noise")}
+    test = Split(other.features, other.targets | shuffled)
+    return TaskData("mine", (Task("told"), Task("coin"), *numbers), split, other, test)
+
+
+def test_a_task_that_was_not_learned_is_warned_of_at_the_callers_line() -> None:
+    """Those that nothing tells, and no other; the message says where to look."""
+    own, config = make_learnable(), TrainConfig(lr=0.01, steps=60, encoder="mlp", capacity=4)
+    with pytest.warns(methods.UnlearnedWarning, match="naive answers 2 of 4 tasks") as seen:
+        result = methods.naive(own, 1, config)
+    assert result.unlearned == ["coin", "noise"]
+    assert "(coin, noise)" in str(seen[0].message)
+    assert "encoder, capacity, lr and steps" in str(seen[0].message)
+    assert seen[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        methods.naive(own.select(["told", "sum"]), 1, config)
+
+
+def test_a_loss_below_the_constants_counts_as_learned() -> None:
+    """Of a rare class the constant's error is hard to beat, its loss is not."""
+    result = methods.naive(make_learnable(), 1, TrainConfig(steps=2, encoder="mlp"))
+    same = dict.fromkeys(result.task_errors, 1.0)
+    constant = {"constant_errors": same, "constant_losses": same, "task_errors": same}
+    below = {"told": 0.9, "coin": 1.0, "sum": 1.1, "noise": 1.0}
+    assert replace(result, task_losses=below, **constant).unlearned == ["coin", "sum", "noise"]
+    assert not replace(result, constant_errors={}, constant_losses={}).unlearned
