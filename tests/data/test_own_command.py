@@ -16,7 +16,6 @@ from dmtg_lite import cli, load_result
 PAGE = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text(encoding="utf-8")
 FEW = ["--steps", "6", "--pretrain", "2", "--batch-size", "16"]
 CLOSING = ["--spare-close-from", "2", "--spare-close-every", "1"]
-pytest.importorskip("dmtg_lite.methods.recipe")
 
 
 @pytest.fixture
