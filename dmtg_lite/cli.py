@@ -285,6 +285,7 @@ def _open_csv(args: argparse.Namespace, changes: dict[str, Any]) -> tuple[TrainC
     """The same of a CSV file, with the recipe for such data."""
     from dmtg_lite.data import from_csv
     from dmtg_lite.methods.recipe import choose_recipe
+    from dmtg_lite.studies.compare import find_largest
     from dmtg_lite.studies.suites import change_preset
 
     targets, features = (
@@ -294,8 +295,8 @@ def _open_csv(args: argparse.Namespace, changes: dict[str, Any]) -> tuple[TrainC
     how = {"splits": args.splits, "groups": args.together, "impute": args.impute}
     own = from_csv(args.csv, targets, features=features, seed=args.seed, **how).to(args.device)
     groups = args.groups if isinstance(args.groups, list) else [args.groups]
-    most = max((k for k in groups if k != "auto"), default="auto")
-    return change_preset(choose_recipe(own, most), changes, args.csv), own
+    recipe = choose_recipe(own, find_largest(groups))
+    return change_preset(recipe, changes, args.csv), own
 
 
 def _check_source(args: argparse.Namespace) -> None:

@@ -162,7 +162,7 @@ def compare(
         n_groups = [n_groups]
     groups: list[NGroups] = [as_n_groups(k) for k in n_groups]
     methods = [methods] if isinstance(methods, str) else methods
-    config = settle_config(data, _find_largest(groups), config)
+    config = settle_config(data, find_largest(groups), config)
     cells = plan_comparison(data, methods, groups, seeds, config)
     results = run_cells(
         cells, data, folder=folder, jobs=jobs, progress=progress, keep_checkpoints=keep_checkpoints
@@ -170,5 +170,6 @@ def compare(
     return tabulate(results)
 
 
-def _find_largest(groups: Sequence[NGroups]) -> NGroups:
+def find_largest(groups: Sequence[NGroups]) -> NGroups:
+    """The K that one recipe for several is chosen for."""
     return "auto" if "auto" in groups else max((k for k in groups if k != "auto"), default=1)
