@@ -16,19 +16,21 @@ from dataclasses import asdict, replace
 from math import inf, isfinite
 from typing import Any, Literal
 
-from dmtg_lite.core.checks import as_whole
+from dmtg_lite.core.checks import as_whole, check_kind
 from dmtg_lite.core.config import NGroups, Restarts, TrainConfig, as_n_groups
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.record import Knobs, StepRecord
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
-from dmtg_lite.encoders import Own, use
+from dmtg_lite.encoders import Own
+from dmtg_lite.methods.recipe import settle_config
 from dmtg_lite.runs.fit import continue_steps, record_to_history
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
 
+# of notebook 0: toy faces settle within a minute at the default speed
 WATCHABLE = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=900)
 SpareBranches = int | Literal["double"]
 AT_REST = frozenset({"idle", "paused", "finished", "failed", "closed"})
@@ -57,8 +59,7 @@ class LiveSession:
         n_groups: K; or ``"auto"``: as many branches as tasks, and one closes after another, until
             the costs say K. ``None``: 3, or as many as there are tasks.
         config: Spare branches are opened, and close while one watches. ``restarts`` is ignored: a
-            live run is a single run. ``None``: a recipe for toy faces that settles within a minute
-            at the default speed.
+            live run is a single run. ``None``: the recipe for these data and K, which is printed.
         encoder: In place of the config's: a name, a module or a list of stages.
         name: Of the session, see above.
         steps_per_second: So that a class can watch; ``None``: as fast as the machine can.
@@ -84,10 +85,9 @@ class LiveSession:
         name: str = "default",
         steps_per_second: float | None = 30.0,
     ) -> None:
-        config = config or WATCHABLE
-        if encoder is not None:
-            config = replace(config, encoder=use(encoder))
+        check_kind("data", data, TaskData, "e.g. data.toy_faces()")
         n_groups = min(3, len(data.tasks)) if n_groups is None else as_n_groups(n_groups)
+        config = settle_config(data, n_groups, config, encoder)
         Run(data, config, n_groups)  # complains here, not in the thread
         if previous := _sessions.pop(name, None):
             previous.close()

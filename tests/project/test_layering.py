@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs": {"core", "encoders", "files", "schema"},
     "methods": {"core", "encoders", "runs", "files", "schema"},
     "views.plots": {"core", "runs"},
-    "views": {"core", "encoders", "runs", "files"},
+    "views": {"core", "encoders", "runs", "methods", "files"},
     "studies": {"core", "encoders", "runs", "methods", "data", "views.plots", "files", "schema"},
     "doctor": {"data", "schema"},
     "experiments": {"runs", "studies"},  # the front door: names only

@@ -17,6 +17,7 @@ from dmtg_lite import Task, TaskData, methods
 from dmtg_lite.core.config import Spare, TrainConfig
 from dmtg_lite.data import Split
 from dmtg_lite.data.toys.faces import toy_faces
+from dmtg_lite.methods.recipe import choose_recipe
 from dmtg_lite.runs.history import History
 from dmtg_lite.views.live import LiveSession
 
@@ -331,3 +332,17 @@ def test_a_table_with_a_price_trains_live(n_groups: int | str | None) -> None:
     assert found.groups == expected.groups
     assert (found.elbow is None) == (k != "auto")
     assert 0 < found.task_errors["price"] < found.constant_errors["price"]  # in its own unit
+
+
+def test_without_a_config_it_is_the_recipe(capsys: pytest.CaptureFixture) -> None:
+    """One for these data and this K, said as a line to paste; other things are refused."""
+    for n_groups in (None, 2):
+        session = LiveSession(TABLE, n_groups, name="test", steps_per_second=None)
+        recipe = choose_recipe(TABLE, n_groups or 3)
+        assert f"config = {recipe}" in capsys.readouterr().out
+        assert session.config == recipe
+        session.step(2)
+        assert session.wait(60) == "paused", session.error
+        session.close()
+    with pytest.raises(ValueError, match=r"`data` must be a TaskData, .*got"):
+        LiveSession({"up": [1, 0]})
