@@ -72,11 +72,7 @@ class Column:
             encoded = self._encode_numbers(values, missing)
         if missing.any():
             if self.fill is None:
-                raise ValueError(
-                    f"column {self.name!r} misses {missing.sum()} of {len(values)} values (first "
-                    f'in row {missing.argmax()}). Say impute="mean" when the data are made, or '
-                    "leave these rows or the column out."
-                )
+                raise ValueError(tell_missing(self.name, missing))
             encoded[missing] = self.fill
         return encoded.astype(np.float32)
 
@@ -247,8 +243,20 @@ def shape_of_channels(features: Tensor) -> tuple[int, ...]:
     return (-1, 1, 1) if features.ndim == 4 else (-1,)
 
 
-def check_finite(name: str, values: np.ndarray, *, may_miss: bool = False) -> None:
+def tell_missing(name: str, missing: np.ndarray) -> str:
+    """What to do about missing values of a column."""
+    return (
+        f"column {name!r} misses {missing.sum()} of {len(missing)} values (first in row "
+        f'{missing.argmax()}). Say impute="mean" when the data are made, or leave out these rows '
+        "or the column."
+    )
+
+
+def check_finite(name: str, values: np.ndarray, *, may_miss: bool = False, first: int = 0) -> None:
     """Refuse infinite numbers, and missing ones unless they may be.
+
+    Args:
+        first: Number of the first row.
 
     Raises:
         ValueError: With the first row that has one.
@@ -258,7 +266,7 @@ def check_finite(name: str, values: np.ndarray, *, may_miss: bool = False) -> No
         (np.isinf(values), "infinite", "find out where they come from; to leave them out, put nan"),
     ):
         if is_bad.any() and not (may_miss and what == "nan"):
-            row = int(np.nonzero(is_bad)[0][0])
+            row = first + int(np.nonzero(is_bad)[0][0])
             raise ValueError(
                 f"{name} holds {is_bad.sum()} values that are {what} (first in row {row}): "
                 f"{advice}."

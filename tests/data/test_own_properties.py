@@ -18,6 +18,7 @@ from own_rows import N, ask, draw, make_frame
 from dmtg_lite import data
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.reading import Reader
+from dmtg_lite.data.own import features as own_features
 from dmtg_lite.data.own.kinds import is_class_like
 from dmtg_lite.data.own.splits import SPLITS, split_rows
 from dmtg_lite.schema import check_value
@@ -212,6 +213,21 @@ def test_another_seed_deals_otherwise() -> None:
     """The same rows in other splits."""
     first, other = (data.from_arrays(draw(3), ask(), seed=seed) for seed in (0, 1))
     assert not torch.equal(first.test.features, other.test.features)
+
+
+def test_a_large_array_is_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same means, and the row's own number in a message."""
+    features = draw(3, 6, 8)
+    whole = data.from_arrays(features, ask()).reader
+    monkeypatch.setattr(own_features, "_AT_ONCE", 1000)
+    parted = data.from_arrays(features, ask()).reader
+    assert whole is not None
+    assert parted is not None
+    assert parted.center == pytest.approx(whole.center)
+    assert parted.spread == pytest.approx(whole.spread)
+    features[50, 1, 1, 1] = np.nan
+    with pytest.raises(ValueError, match="1 values that are nan .first in row 50"):
+        data.from_arrays(features, ask())
 
 
 def test_a_table_with_one_other_number_is_another_table() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,11 +12,19 @@ from torch import Tensor
 
 from dmtg_lite.core.checks import check_choice
 from dmtg_lite.core.columns import Columns, find_missing, list_categories, name_value
-from dmtg_lite.core.reading import Column, Layout, Reader, bring_channels_forward, check_finite
+from dmtg_lite.core.reading import (
+    Column,
+    Layout,
+    Reader,
+    bring_channels_forward,
+    check_finite,
+    tell_missing,
+)
 from dmtg_lite.data.own.texts import check_categories
 
 Impute = Literal["mean"]
 _LAYOUTS = {2: ["ND"], 3: ["NLD", "NHW"], 4: ["NCHW", "NHWC"]}
+_AT_ONCE = 1 << 24  # numbers of an array that are looked at together
 _MOST_CHANNELS = 4  # of what anybody would call a picture without a second look
 
 
@@ -75,40 +83,75 @@ def _learn_column(name: str, values: np.ndarray, is_category: bool, impute: Any)
     if values.dtype.kind != "f":
         share = float(np.mean(known.astype(np.float64)))
         return Column(name, "yes/no", fill=[share] if impute else None)
-    check_finite(f"column {name!r}", known)
-    center, spread = _measure(f"column {name!r}", known[:, None])
+    center, spread = _measure(f"column {name!r}", lambda: iter([known[:, None]]))
     return Column(name, "number", center[0], spread[0], fill=[0.0] if impute else None)
 
 
 def learn_array(features: Tensor, rows: Any, layout: Layout, impute: Impute | None) -> Reader:
-    """What the training rows of an array say.
-
-    Raises:
-        ValueError: If they hold nan and ``impute`` is not said, or infinite numbers.
-    """
+    """What the training rows of an array say, a part of them at a time."""
     shape = list(features.shape[1:])
-    if features.dtype == torch.uint8 and layout not in ("ND", "NLD"):
+    if is_kept(features, layout):
         return Reader(layout, shape, is_uint8=True)
-    part = bring_channels_forward(features[rows], layout)
-    part = part.movedim(1, -1) if part.ndim == 4 else part
-    values = part.reshape(-1, part.shape[-1]).double().numpy()
-    center, spread = _measure("`features`", values, impute is not None)
+
+    def parts() -> Iterator[np.ndarray]:
+        for chunk in np.array_split(np.arange(len(features))[rows], _count_parts(features)):
+            part = bring_channels_forward(features[chunk], layout)
+            part = part.movedim(1, -1) if part.ndim == 4 else part
+            yield part.reshape(-1, part.shape[-1]).double().numpy()
+
+    center, spread = _measure("`features`", parts)
     return Reader(layout, shape, center=center, spread=spread, impute=impute is not None)
 
 
+def is_kept(features: Tensor, layout: Layout) -> bool:
+    """Whether an array is kept as it is: pictures of brightness 0 to 255."""
+    return features.dtype == torch.uint8 and layout not in ("ND", "NLD")
+
+
+def check_table(columns: Columns, impute: Impute | None) -> None:
+    """Refuse missing values unless they are imputed, and infinite ones.
+
+    Raises:
+        ValueError: With column and row.
+    """
+    for name, values in columns.items():
+        missing = find_missing(values)
+        if missing.all():
+            raise ValueError(f"column {name!r} has no value at all: leave it out.")
+        if missing.any() and not impute:
+            raise ValueError(tell_missing(name, missing))
+        if values.dtype.kind == "f":
+            check_finite(f"column {name!r}", values, may_miss=True)
+
+
+def check_array(features: Tensor, impute: Impute | None) -> None:
+    """The same of an array, a part of it at a time."""
+    if features.is_floating_point():
+        start = 0
+        for part in features.tensor_split(_count_parts(features)):
+            check_finite("`features`", part.double().numpy(), may_miss=bool(impute), first=start)
+            start += len(part)
+
+
+def _count_parts(features: Tensor) -> int:
+    return -(-features.numel() // _AT_ONCE)
+
+
 def _measure(
-    name: str, values: np.ndarray, may_miss: bool = False
+    name: str, parts: Callable[[], Iterator[np.ndarray]]
 ) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of every column; 1 where all values are equal."""
-    check_finite(name, values, may_miss=may_miss)
-    if np.isnan(values).all(0).any():
+    """Mean and standard deviation of every column of some parts; 1 where all values are equal."""
+    count = sum((~np.isnan(part)).sum(0) for part in parts())
+    if not np.all(count):
         raise ValueError(f"{name} has a feature without any value in the training split.")
-    if np.nanmax(np.abs(values)) > 1e100:
+    center = np.asarray(sum(np.nansum(part, 0) for part in parts())) / count
+    if not np.all(np.abs(center) < 1e100):
         raise ValueError(f"{name} holds numbers beyond 1e100: rescale it, or take logarithms.")
-    center, spread = np.nanmean(values, 0), np.nanstd(values, 0)
+    squares = np.asarray(sum(np.nansum((part - center) ** 2, 0) for part in parts()))
+    spread = np.sqrt(squares / count)
     # what differs by no more than rounding is constant
     spread[spread <= 1e-12 * np.abs(center)] = 1.0
-    return center.tolist(), np.where(spread > 0, spread, 1.0).tolist()
+    return center.tolist(), spread.tolist()
 
 
 def choose_layout(features: Tensor, said: Layout | None) -> Layout:

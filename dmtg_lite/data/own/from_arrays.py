@@ -100,7 +100,7 @@ def from_arrays(
     for one in (*many, splits, groups):
         _check_index(features, one)
     own, said = as_rows(features, layout, splits=splits, groups=groups)
-    texts = own.number_texts()
+    texts = own.check(impute)
     answers = _understand(targets, tasks, no_label)
     _check_against(own, answers)
     if splits is None and groups is None and own.stays_mapped:

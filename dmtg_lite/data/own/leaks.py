@@ -28,7 +28,9 @@ def check_leaks(features: np.ndarray, names: Sequence[str], targets: dict[str, n
         rows = np.flatnonzero(known)
         few = rows[:: max(1, len(rows) // 500)]  # the others only if these agree
         candidates = _find_equal(features[few], values[few], np.arange(features.shape[1]))
-        for index in _find_equal(features[rows], values[rows], candidates):
+        if len(candidates):
+            candidates = _find_equal(features[rows], values[rows], candidates)
+        for index in candidates:
             raise ValueError(
                 f"feature {names[index]!r} is the target {name!r}, up to scale and sign: nothing "
                 "would have to be learned. Leave this column out of the features."

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dmtg_lite.core.columns import Columns, as_raw
 from dmtg_lite.core.reading import Layout, Reader
 from dmtg_lite.data.own.features import (
     Impute,
+    check_array,
+    check_table,
     choose_layout,
+    is_kept,
     learn_array,
     learn_table,
     number_texts,
@@ -39,7 +41,9 @@ class Table:
     def take(self, rows: Rows) -> Columns:
         return {name: column[rows] for name, column in self.columns.items()}
 
-    def number_texts(self) -> list[np.ndarray]:
+    def check(self, impute: Impute | None) -> list[np.ndarray]:
+        """Refuse what cannot be used; the text columns as class numbers."""
+        check_table(self.columns, impute)
         return number_texts(self.columns, self.given)
 
     def learn(self, rows: Rows, impute: Impute | None) -> Reader:
@@ -64,7 +68,8 @@ class Array:
     def take(self, rows: Rows) -> Tensor:
         return self.values[rows]
 
-    def number_texts(self) -> list[np.ndarray]:
+    def check(self, impute: Impute | None) -> list[np.ndarray]:
+        check_array(self.values, impute)
         return []
 
     def learn(self, rows: Rows, impute: Impute | None) -> Reader:
@@ -110,8 +115,8 @@ def _check_rows(raw: Tensor | Columns, given: Any, layout: Layout | None) -> Row
         raise ValueError(f"`features` {what if n_rows else 'is empty'}.")
     if isinstance(raw, dict):
         return Table(raw, given)
-    is_kept = raw.dtype == torch.uint8 and raw.ndim > 2
-    return Array(raw, choose_layout(raw, layout), is_kept and _is_mapped(given))
+    layout = choose_layout(raw, layout)
+    return Array(raw, layout, is_kept(raw, layout) and _is_mapped(given))
 
 
 def _is_mapped(value: Any) -> bool:
