@@ -8,7 +8,7 @@ new raw features can be predicted on.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any, Literal, Self
 
@@ -74,7 +74,10 @@ class Column:
             if self.fill is None:
                 raise ValueError(tell_missing(self.name, missing))
             encoded[missing] = self.fill
-        return encoded.astype(np.float32)
+        with np.errstate(over="ignore"):  # a number that is far from all others, and said so below
+            features = encoded.astype(np.float32)
+        check_finite(f"column {self.name!r}, standardised,", features)
+        return features
 
     def _encode_numbers(self, values: np.ndarray, missing: np.ndarray) -> np.ndarray:
         known = values[~missing]
@@ -149,8 +152,8 @@ class Reader:
         Raises:
             ValueError: If parts of it do not fit each other.
         """
-        columns = [Column(**column) for column in plain.get("columns", ())]
-        return cls(**{**plain, "columns": columns})
+        columns = [_make(Column, column) for column in plain.get("columns", ())]
+        return _make(cls, {**plain, "columns": columns})
 
     @property
     def kind(self) -> str:
@@ -229,6 +232,11 @@ class Reader:
         if not out.isfinite().all():
             check_finite("`features`", features.double().numpy(), may_miss=self.impute)
         return out
+
+
+def _make(kind: Any, plain: Mapping[str, Any]) -> Any:
+    """A dataclass of what has its fields' names; what a later version may write besides is left."""
+    return kind(**{own.name: plain[own.name] for own in fields(kind) if own.name in plain})
 
 
 def bring_channels_forward(features: Tensor, layout: str) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from mutators import mutate_json
 from own_rows import N, ask, draw, make_frame
 
 from dmtg_lite import data
@@ -352,3 +353,28 @@ def test_a_reader_whose_parts_do_not_fit_is_refused(change: dict[str, Any]) -> N
     assert reader is not None
     with pytest.raises(ValueError, match=r"layout|center|spread|categories|fill"):
         Reader.from_json(asdict(reader) | change)
+
+
+@pytest.mark.parametrize("kind", ["table", "vectors", "pictures"])
+def test_a_reader_that_was_damaged_on_disk_is_refused_or_reads(kind: str) -> None:
+    """Retyped, dropped, renamed, nested: one line, or numbers of the right number of rows."""
+    raw = {"table": make_frame(), "vectors": draw(5), "pictures": draw(3, 4, 5)}[kind]
+    reader = data.from_arrays(raw, ask()).reader
+    assert reader is not None
+    refused = 0
+    for seed in range(150):
+        plain = mutate_json(asdict(reader), seed)
+        try:
+            check_value(plain, Reader)
+            read = Reader.from_json(plain).read(raw)
+        except ValueError as error:
+            check_line(error)
+            refused += 1
+        else:
+            assert len(read) == N, seed
+            assert read.dtype in (torch.float32, torch.uint8), seed
+    assert refused > 50
+
+
+def check_line(error: Exception) -> None:
+    assert "\n" not in str(error)

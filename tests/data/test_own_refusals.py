@@ -16,6 +16,7 @@ from own_rows import N, ask, draw, draw_bytes, make_frame
 from torch.utils.data import TensorDataset
 
 from dmtg_lite import Task, data
+from dmtg_lite.data.own.from_arrays import Options
 
 FRAME = make_frame()
 IDS = [f"row {k}" for k in range(N)]
@@ -195,3 +196,39 @@ def test_splits_are_said_once() -> None:
     part = TensorDataset(torch.rand(9, 2), torch.arange(9) % 2)
     with pytest.raises(ValueError, match="`splits` is said twice"):
         data.from_dataset({"train": part, "val": part, "test": part}, splits=(0.6, 0.2, 0.2))
+
+
+ODD: list[Any] = [
+    None, 0, 1.5, "", "x", b"x", [], {}, (), set(), object(), float, np.float32, len, Ellipsis,
+    slice(3), iter([1]), np.nan, np.array(3), np.array([]), np.zeros((0, 0)), torch.tensor(1.0),
+    [[]], [None] * N, [[None]] * N, [object()] * N, [(1, 2), (3,)] * (N // 2), [torch.rand(2)] * N,
+    memoryview(b"abc"), bytearray(b"abc"), range(N), np.random.default_rng(0),
+    torch.nn.Linear(2, 2), pandas.DataFrame(), pandas.DataFrame(index=range(N)),
+    pandas.Series(dtype=float),
+    pandas.MultiIndex.from_product([range(2), range(N // 2)]), pandas.DataFrame({1.5: [1] * N}),
+    pandas.DataFrame({"a": pandas.cut(np.arange(N), 3)}), {"a": {"b": 1}}, {"a": 5}, {"a": "text"},
+    {"a": [2**70] * N}, {"a": np.ma.masked_array(np.arange(N), np.arange(N) % 5 == 0)},
+    np.zeros(N, [("a", "f4", (2,))]), scipy.sparse.random(N, 4), torch.rand(N, 3).to_sparse(),
+    np.full((N, 2), 1e38), draw(3) * 1e-300, ["a", None] * (N // 2), [pandas.NA] * N, Task("a"),
+]  # fmt: skip
+OPTIONS = tuple(Options.__annotations__)
+
+
+@pytest.mark.parametrize("argument", ["features", "targets", "column", *OPTIONS])
+def test_whatever_an_argument_is_nothing_else_is_raised(argument: str) -> None:
+    """A ValueError of one line, or data of finite numbers; fifty odd objects each."""
+    for odd in ODD:
+        features = odd if argument == "features" else draw(5)
+        targets = odd if argument == "targets" else {"y": odd} if argument == "column" else ask()
+        more = {argument: odd} if argument in OPTIONS else {}
+        try:
+            made = data.from_arrays(features, targets, **more)
+        except ValueError as error:
+            assert_line(error)
+        else:
+            assert made.train.features.isfinite().all()
+
+
+def assert_line(error: Exception) -> None:
+    assert "\n" not in str(error)
+    assert len(str(error)) < 500
