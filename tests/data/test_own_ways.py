@@ -5,6 +5,7 @@ The whole way through where it works: features, targets, three splits, and what 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from own_rows import N, ask, draw, draw_bytes, make_frame
 from torch import nn
 from torch.utils.data import ConcatDataset, Dataset, TensorDataset
 
-from dmtg_lite import TrainConfig, data, load_result, methods
+from dmtg_lite import Spare, TrainConfig, data, load_result, methods
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.methods.recipe import choose_recipe
 
 SPLITS = ("train", "val", "test")
 DIGITS = np.arange(N) % 10
@@ -224,3 +226,17 @@ def test_a_saved_result_reads_new_rows(tmp_path: Path) -> None:
     pandas.testing.assert_frame_equal(told, result.predict(draw_bytes(8, 8)[:5]))
     assert set(told["ill"]) <= {"yes", "no"}
     assert set(told["grade"]) <= {1, 2, 3, 4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.filterwarnings("ignore:.*constant")  # two steps teach nothing
+def test_a_way_trains_by_its_recipe(way: str) -> None:
+    """No config, no encoder is said; answers come back for raw rows."""
+    features, targets, options, _, _ = WAYS[way]
+    made = data.from_arrays(features, targets, **options)
+    config = replace(choose_recipe(made, 2), steps=2, pretrain=1, spare=Spare())
+    result = methods.dmtg(made, 2, config)
+    told = result.predict(features)
+    assert list(told) == made.task_names
+    assert len(told) == sum(len(getattr(made, split)) for split in SPLITS)
