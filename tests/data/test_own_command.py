@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas
 import pytest
 from own_rows import ask, make_frame
 
-from dmtg_lite import cli, load_result
+from dmtg_lite import Spare, cli, load_result
+from dmtg_lite.methods import recipe
 
 PAGE = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text(encoding="utf-8")
 FEW = ["--steps", "6", "--pretrain", "2", "--batch-size", "16"]
@@ -109,3 +112,16 @@ def test_the_page_shows_what_is_printed(capsys: pytest.CaptureFixture) -> None:
     code, line = re.findall(r"^```\w*\n(.*?)^```$", PAGE, re.M | re.S)[:2]
     exec(compile(code, "own_data.md", "exec"), {})
     assert capsys.readouterr().out == line
+
+
+@pytest.mark.filterwarnings("ignore:.*constant")  # four steps teach nothing
+def test_the_pages_encoder_fits_its_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first block and the last one, by the recipe but for its length."""
+    choose = recipe.choose_recipe
+    short = {"steps": 4, "pretrain": 2, "spare": Spare()}
+    monkeypatch.setattr(recipe, "choose_recipe", lambda *of: replace(choose(*of), **short))
+    blocks = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
+    names: dict[str, Any] = {}
+    for code in (blocks[0], blocks[-1]):
+        exec(compile(code, "own_data.md", "exec"), names)
+    assert set(names["result"].task_errors) == {"old", "tall", "sum"}
