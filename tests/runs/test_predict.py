@@ -222,7 +222,7 @@ def test_another_process_without_the_data_predicts_the_same(
         (RAW[0], "`features` must be pictures, uint8"),
         (RAW[:0], "`features` is empty"),
         (RAW.astype(np.int64), "`features` must be pictures, uint8"),
-        ([["a"]], "`features` must be a tensor, an array or lists of numbers"),
+        ([["a"]], "`features` must hold numbers, got .a. in"),
         (None, "`features` must be"),
     ],
 )

@@ -276,7 +276,7 @@ def test_reset_opens_or_saves_the_spare_branches(spare_session: LiveSession) -> 
     with pytest.raises(ValueError, match=r"`spare\.branches` must be"):
         spare_session.reset(spare_branches="triple")
     with pytest.raises(ValueError, match="`n_groups` must be"):
-        LiveSession(FACES, n_groups="auto", config=SPARE, name="spare")
+        LiveSession(FACES, n_groups="many", config=SPARE, name="spare")
 
 
 def test_closings_that_do_not_fit_the_run_are_said() -> None:
