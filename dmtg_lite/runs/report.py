@@ -175,26 +175,39 @@ class Report:
 
     @cached_property
     def constant(self) -> dict[str, float | None]:
-        known = next((c for one in self._done if (c := one.get("constant_errors"))), {})
+        return self._find_constant("constant_errors")
+
+    def _find_constant(self, field: str) -> dict[str, float | None]:
+        known = next((c for one in self._done if (c := one.get(field))), {})
         return {name: known.get(name) for name in self.metrics}
 
     def errors(self, method: str, task: str) -> Interval:
         """Of a task on test over the seeds of a method, in the unit of its metric."""
-        values = [one["task_errors"][task] for one in self.select(method).values()]
+        return self._over_seeds(method, task, "task_errors")
+
+    def _over_seeds(self, method: str, task: str, field: str) -> Interval:
+        values = [one[field][task] for one in self.select(method).values()]
         return Interval(*compute_interval(np.array(values, float)), len(values))
 
     @cached_property
     def unlearned(self) -> list[str]:
-        """Tasks on which the method is not clearly better than the best constant answer."""
+        """Tasks that are answered not clearly better than by a constant, in neither error nor
+        loss: of a rare class the loss alone may tell."""
+        losses = self._find_constant("constant_losses")
         return [
             task
-            for task, constant in self.constant.items()
-            if constant is not None and not self._beats(task, constant)
+            for task, error in self.constant.items()
+            if error is not None
+            and not self._is_below(task, "task_errors", error)
+            and not self._is_below(task, "task_losses", losses[task])
         ]
 
-    def _beats(self, task: str, constant: float) -> bool:
-        error = self.errors(self.method, task)
-        return (error.mean if error.n_seeds == 1 else error.high) < constant
+    def _is_below(self, task: str, field: str, constant: float | None) -> bool:
+        """Whether the method is clearly below a constant answer: all of the interval, if any."""
+        if constant is None:
+            return False
+        own = self._over_seeds(self.method, task, field)
+        return (own.mean if own.n_seeds == 1 else own.high) < constant
 
     @cached_property
     def _units(self) -> dict[str, float]:

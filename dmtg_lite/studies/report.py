@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.recipe import settle_config
 from dmtg_lite.runs.report import Report
+from dmtg_lite.runs.result import UnlearnedWarning
 from dmtg_lite.runs.run import Run
 from dmtg_lite.studies.cells import Cell, run_cells
 from dmtg_lite.studies.compare import plan_comparison
@@ -54,13 +57,16 @@ def report(
     config = settle_config(data, n_groups, config)
     Run(data, config, n_groups)  # complains here, not after hours of what it is compared with
     cells = plan_comparison(data, [*first, "dmtg"], [n_groups], seeds, config)
-    runs = run_cells(cells, data, folder=folder, jobs=jobs, progress=progress)
-    found = {
-        one["config"]["seed"]: len(one["groups"])
-        for one in runs
-        if one["method"] == "dmtg" and "failed" not in one
-    }
-    if "random" in methods:
-        more = [Cell("random", k, replace(config, seed=seed)) for seed, k in found.items()]
-        runs += run_cells(more, data, folder=folder, jobs=jobs, progress=progress)
+    how: dict[str, Any] = {"folder": folder, "jobs": jobs, "progress": progress}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnlearnedWarning)  # the page says it, over all seeds
+        runs = run_cells(cells, data, **how)
+        found = {
+            one["config"]["seed"]: len(one["groups"])
+            for one in runs
+            if one["method"] == "dmtg" and "failed" not in one
+        }
+        if "random" in methods:
+            more = [Cell("random", k, replace(config, seed=seed)) for seed, k in found.items()]
+            runs += run_cells(more, data, **how)
     return Report(runs)

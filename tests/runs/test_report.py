@@ -33,6 +33,8 @@ def numbers(method: str, seed: int, share: float, groups: list | None = None) ->
         "metrics": METRICS,
         "task_errors": {name: share * error for name, error in CONSTANT.items()},
         "constant_errors": CONSTANT,
+        "task_losses": dict.fromkeys(CONSTANT, share),
+        "constant_losses": dict.fromkeys(CONSTANT, 1.0),
         "groups": groups or FOUND,
         "agreement": None,
         "encoder_cost": 1.0,
@@ -126,7 +128,8 @@ def test_groups_over_seeds() -> None:
 def test_what_was_not_learned_is_said_before_any_group() -> None:
     every = runs()
     for one in every:
-        one["task_errors"]["snow"] = 41.0
+        one["task_errors"]["snow"] = one["task_errors"]["rent"] = 2100.0
+        one["task_losses"]["snow"] = 1.1  # of a rare class the loss alone may tell
     report = Report(every)
     assert report.unlearned == ["snow"]
     text = str(report)
