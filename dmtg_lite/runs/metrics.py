@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def norm_gains(
     if (reference == 0).any():
         raise ValueError(
             f"`reference_error` is 0 at task {int((reference == 0).argmax())}: a relative gain "
-            "does not exist there. Evaluate on more images, or compare the errors themselves."
+            "does not exist there. Evaluate on more rows, or compare the errors themselves."
         )
     gains = 100.0 * (reference - own) / reference
     return np.where(np.broadcast_to(higher_is_better, gains.shape), -gains, gains)
@@ -152,18 +153,30 @@ def compute_interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean over seeds and its 95 % interval: Student's, or of yes and no Clopper and Pearson's.
 
     Args:
-        values: Shape (n,), numbers or booleans; a single number has no interval: nan. Needs scipy.
-    """
-    from scipy.stats import binomtest, t
+        values: Shape (n,), numbers or booleans; a single number has no interval: nan.
 
+    Raises:
+        ImportError: If scipy is not there, and there is an interval to compute.
+    """
     mean, n = float(values.mean()), len(values)
     if values.dtype == bool:
-        found = binomtest(int(values.sum()), n).proportion_ci(0.95)
+        found = load_scipy_stats().binomtest(int(values.sum()), n).proportion_ci(0.95)
         return mean, float(found.low), float(found.high)
     if n < 2:
         return mean, float("nan"), float("nan")
-    half = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5)
+    half = float(load_scipy_stats().t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5)
     return mean, mean - half, mean + half
+
+
+def load_scipy_stats() -> Any:
+    """Scipy's statistics, or a word on how to have them."""
+    try:
+        import scipy.stats
+    except ImportError as error:
+        raise ImportError(
+            'intervals over seeds need scipy: pip install "dmtg-lite[data]"'
+        ) from error
+    return scipy.stats
 
 
 def compute_mutual_agreement(groupings: Sequence[Groups]) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Any
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.recipe import settle_config
+from dmtg_lite.runs.metrics import load_scipy_stats
 from dmtg_lite.runs.report import Report
 from dmtg_lite.runs.result import UnlearnedWarning
 from dmtg_lite.runs.run import Run
@@ -49,13 +50,16 @@ def report(
 
     Raises:
         ValueError: If the data have fewer than two tasks, or DMTG cannot be asked for that.
+        ImportError: If scipy is not there.
     """
     if len(data.tasks) < 2:
         raise ValueError(f"`data` has one task, {data.task_names}: there is nothing to group.")
     seeds = list(seeds)
     first = [name for name in methods if name != "random"]
     config = settle_config(data, n_groups, config)
-    Run(data, config, n_groups)  # complains here, not after hours of what it is compared with
+    # what is wrong is said here, not after hours of what DMTG is compared with
+    load_scipy_stats()
+    Run(data, config, n_groups)
     cells = plan_comparison(data, [*first, "dmtg"], [n_groups], seeds, config)
     how: dict[str, Any] = {"folder": folder, "jobs": jobs, "progress": progress}
     with warnings.catch_warnings():

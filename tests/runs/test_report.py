@@ -4,6 +4,7 @@ what was measured, whatever the tasks are called."""
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -268,3 +269,12 @@ def test_pictures_and_mixed_tasks_have_a_page_too() -> None:
     text = str(Report([many, many | {"config": {"seed": 1}}]))
     assert max(map(len, text.splitlines())) <= 100
     assert "Pairs" not in text
+
+
+def test_one_run_needs_no_scipy_and_several_say_that_they_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    assert "VERDICT: undecided" in str(Report([numbers("dmtg", 0, 0.4)]))
+    with pytest.raises(ImportError, match=r'need scipy: pip install "dmtg-lite\[data\]"'):
+        str(Report(runs()))

@@ -7,7 +7,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from methods.planted_tables import draw_factor
 
 from dmtg_lite import data, experiments
 from dmtg_lite.core.config import Spare, TrainConfig
@@ -58,3 +60,19 @@ def test_what_has_no_answer_is_refused_before_training() -> None:
     short = replace(CONFIG, spare=Spare(close_from=500))
     with pytest.raises(ValueError, match="the run has 20 steps"):
         experiments.report(FACES, seeds=[0], config=short, methods=["random"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["a factor each", "coins"])
+def test_where_there_is_nothing_to_find_the_verdict_is_not_that_it_helps(kind: str) -> None:
+    """By the recipe, as a reader would ask; benchmarks/verdicts.py counts over more tables."""
+    rng = np.random.default_rng(5)
+    features, targets = rng.standard_normal((1200, 20)), {}
+    for n in range(5):
+        asked = draw_factor(features, n % 2 == 0, rng)
+        targets[f"task{n}"] = (asked if kind == "a factor each" else rng.normal(size=1200)) > 0
+    mine = data.from_arrays(features, targets, name=kind)
+    report = experiments.report(mine, 2, seeds=range(3))
+    assert report.verdict != "helps", report.reasons
+    if kind == "coins":
+        assert "no task is predicted better than by a constant answer" in report.reasons[0]
