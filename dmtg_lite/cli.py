@@ -269,34 +269,34 @@ def _list_seeds(args: argparse.Namespace) -> range:
 
 def _open(args: argparse.Namespace) -> tuple[TrainConfig, TaskData]:
     """What ``train`` and ``compare`` start from."""
-    from dmtg_lite.studies.config_options import read_config_options
-    from dmtg_lite.studies.suites import choose_config, open_suite
-
-    _check_source(args)
-    changes = read_config_options(args) | {"seed": args.seed}
-    if args.csv:
-        return _open_csv(args, changes)
-    config = choose_config(args.suite, changes)
-    how = {"device": args.device, "seed": args.seed, "is_tolerant": args.tolerant}
-    return config, open_suite(args.suite, args.data, **how)
-
-
-def _open_csv(args: argparse.Namespace, changes: dict[str, Any]) -> tuple[TrainConfig, TaskData]:
-    """The same of a CSV file, with the recipe for such data."""
-    from dmtg_lite.data import from_csv
     from dmtg_lite.methods.recipe import choose_recipe
     from dmtg_lite.studies.compare import find_largest
-    from dmtg_lite.studies.suites import change_preset
+    from dmtg_lite.studies.config_options import read_config_options
+    from dmtg_lite.studies.suites import change_preset, find_preset, open_suite
+
+    _check_source(args)
+    changes, source = read_config_options(args) | {"seed": args.seed}, args.csv or args.suite
+    preset = None if args.csv else find_preset(args.suite)
+    config = preset and change_preset(preset, changes, source)  # refused before data are opened
+    if args.csv:
+        own = _open_csv(args)
+    else:
+        how = {"device": args.device, "seed": args.seed, "is_tolerant": args.tolerant}
+        own = open_suite(args.suite, args.data, **how)
+    groups = args.groups if isinstance(args.groups, list) else [args.groups]
+    recipe = choose_recipe(own, find_largest(groups))
+    return config or change_preset(recipe, changes, source), own
+
+
+def _open_csv(args: argparse.Namespace) -> TaskData:
+    from dmtg_lite.data import from_csv
 
     targets, features = (
         names and [name.strip() for name in names.split(",")]
         for names in (args.targets, args.features)
     )
     how = {"splits": args.splits, "groups": args.together, "impute": args.impute}
-    own = from_csv(args.csv, targets, features=features, seed=args.seed, **how).to(args.device)
-    groups = args.groups if isinstance(args.groups, list) else [args.groups]
-    recipe = choose_recipe(own, find_largest(groups))
-    return change_preset(recipe, changes, args.csv), own
+    return from_csv(args.csv, targets, features=features, seed=args.seed, **how).to(args.device)
 
 
 def _check_source(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from dmtg_lite.core.tasks import make_tolerant
 from dmtg_lite.runs.presets import PAPER, TOY
 from dmtg_lite.studies.config_options import change_config
 
-EMBEDDED = ("toy_faces", "toy_rooms", "digits")
+EMBEDDED = ("toy_faces", "toy_rooms", "digits", "digit_questions", "yeast")
 SUITES = (*EMBEDDED, "celeba9", "celeba40", "taskonomy5")
 CSV_OPTIONS = {  # of a command: what they say of a CSV file
     "targets": "names of its columns to predict, with commas between",
@@ -58,10 +58,9 @@ def name_folder(suite: str) -> str:
     return f"the folder that data_scripts/{script} wrote"
 
 
-def choose_config(suite: str, changes: Mapping[str, Any]) -> TrainConfig:
-    """The preset of a suite with some fields changed, see `change_preset`."""
-    preset = PAPER[suite] if suite in PAPER else TOY[suite.removeprefix("toy_")]
-    return change_preset(preset, changes, suite)
+def find_preset(suite: str) -> TrainConfig | None:
+    """What goes with a suite; None: the recipe for its data."""
+    return PAPER.get(suite) or TOY.get(suite.removeprefix("toy_"))
 
 
 def change_preset(config: TrainConfig, changes: Mapping[str, Any], of: str) -> TrainConfig:

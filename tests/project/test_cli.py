@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas
@@ -66,6 +67,21 @@ def test_train_writes_result_run_and_weights(tmp_path: Path, capsys: pytest.Capt
     assert names == {"checkpoints", "network.safetensors", "result.json", "run.npz"}
     assert json.loads((out / "result.json").read_text())["config"]["seed"] == 3
     assert len(History.load(out / "run.npz")) == 20
+
+
+@pytest.mark.parametrize(("suite", "encoder"), [("yeast", "mlp"), ("digit_questions", "convnet")])
+def test_suites_without_a_preset_have_the_recipe(
+    suite: str, encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Tables and pictures that come with an installed package, by their names."""
+    if suite == "yeast" and find_spec("river") is None:
+        pytest.skip("river carries the table")
+    out = tmp_path / "out"
+    few = ("--steps", 2, "--pretrain", 1, "--groups", 2, "--spare-branches", 0)
+    works("train", suite, *few, "--out", out, capsys=capsys)
+    numbers = json.loads((out / "result.json").read_text())
+    assert (numbers["data"], numbers["config"]["encoder"]) == (suite, encoder)
+    assert numbers["config"]["steps"] == 2
 
 
 def test_resume_continues_and_only_when_asked(
