@@ -283,9 +283,11 @@ def _open(args: argparse.Namespace) -> tuple[TrainConfig, TaskData]:
     else:
         how = {"device": args.device, "seed": args.seed, "is_tolerant": args.tolerant}
         own = open_suite(args.suite, args.data, **how)
-    groups = args.groups if isinstance(args.groups, list) else [args.groups]
-    recipe = choose_recipe(own, find_largest(groups))
-    return config or change_preset(recipe, changes, source), own
+    if config is None:
+        groups = args.groups if isinstance(args.groups, list) else [args.groups]
+        recipe = choose_recipe(own, find_largest(groups))
+        config = change_preset(recipe, changes, source)
+    return config, own
 
 
 def _open_csv(args: argparse.Namespace) -> TaskData:

@@ -38,13 +38,14 @@ def yeast(*, seed: int = 0) -> TaskData:
     spec = find_spec("river")  # found, not imported: that would take a second
     try:
         import pandas
-    except ImportError:
-        spec = None
-    if spec is None or not spec.submodule_search_locations:
+
+        if spec is None or not spec.submodule_search_locations:
+            raise ImportError("no river")
+    except ImportError as error:
         raise ImportError(
             "The yeast genes come with the package river and are read by pandas, which are not "
             'both installed. Run: pip install "dmtg-lite[data,yeast]"'
-        )
+        ) from error
     path = Path(spec.submodule_search_locations[0]) / "datasets" / "yeast.csv.gz"
     if not path.is_file():
         raise ImportError(f"{path} is missing: river 0.26 has it. Run: pip install -U river")

@@ -6,7 +6,7 @@ their sum; heads learn from their own task's loss, as in Naive MTL. The aggregat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -118,7 +118,7 @@ class Balance:
         the part of ``total`` that comes from task n.
         """
 
-        def differentiate(weights: list[Tensor], shares: Tensor) -> tuple[Tensor, ...]:
+        def differentiate(weights: Sequence[Tensor], shares: Tensor) -> tuple[Tensor, ...]:
             return torch.autograd.grad(
                 loss_matrix, weights, shares, retain_graph=True, materialize_grads=True
             )

@@ -17,6 +17,7 @@ from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.data.own.from_arrays import from_arrays
+from dmtg_lite.data.own.kinds import Kind
 
 # Which digits count as 1: three tasks about size, three about divisors, three about the shape.
 DIGIT_TASKS = {
@@ -53,13 +54,17 @@ def digits(*, seed: int = 0) -> TaskData:
     grey = torch.from_numpy(ink).float()[:, None] * 255  # (n, 1, 8, 8)
     grey = F.interpolate(grey, scale_factor=2, mode="bilinear", align_corners=False)
     images = grey.round().to(torch.uint8).repeat(1, 3, 1, 1)  # (n, 3, 16, 16)
-    targets = {name: np.isin(shown, list(yes)).astype(int) for name, yes in DIGIT_TASKS.items()}
+    targets = {
+        name: torch.from_numpy(np.isin(shown, list(yes))) for name, yes in DIGIT_TASKS.items()
+    }
     everything = Split(images, targets)
-    rows = {split: torch.from_numpy(own) for split, own in _deal(len(shown), seed).items()}
+    train, val, test = (everything.subset(torch.from_numpy(own)) for own in _deal(len(shown), seed))
     return TaskData(
         "digits",
         tuple(Task(name) for name in DIGIT_TASKS),
-        **{split: everything.subset(own) for split, own in rows.items()},
+        train,
+        val,
+        test,
         note="Real handwritten digits from scikit-learn (8 x 8, scaled to 16 x 16); no planted "
         "groups.",
     )
@@ -85,12 +90,14 @@ def digit_questions(*, seed: int = 0) -> TaskData:
     ink, shown = _load_scans()
     questions = {name: DIGIT_TASKS[name] for name in ("even", "closed_loop", "at_least_5")}
     questions |= {f"is_{digit}": {digit} for digit in range(10)}
+    kinds: dict[str, Kind | Task] = dict.fromkeys(questions, "yes/no")
+    kinds["ink"] = kinds["slant"] = "number"
     targets = {name: np.isin(shown, list(yes)) for name, yes in questions.items()}
     targets |= {"ink": 100 * ink.mean((1, 2)), "slant": _measure_slant(ink)}
     made = from_arrays(
         np.rint(255 * ink).astype(np.uint8),
         targets,
-        tasks={"ink": "number", "slant": "number"} | dict.fromkeys(questions, "yes/no"),
+        tasks=kinds,
         splits=_deal(len(shown), seed),
         name="digit_questions",
     )
@@ -110,10 +117,9 @@ def _load_scans() -> tuple[np.ndarray, np.ndarray]:
     return scans.images / 16, scans.target
 
 
-def _deal(n: int, seed: int) -> dict[str, np.ndarray]:
-    """1,000 scans train, 200 validate, and the rest test."""
-    order = np.random.default_rng(seed).permutation(n)
-    return dict(zip(("train", "val", "test"), np.split(order, [1000, 1200]), strict=True))
+def _deal(n: int, seed: int) -> list[np.ndarray]:
+    """Which 1,000 scans train, which 200 validate, and that the rest test."""
+    return np.split(np.random.default_rng(seed).permutation(n), [1000, 1200])
 
 
 def _measure_slant(ink: np.ndarray) -> np.ndarray:
