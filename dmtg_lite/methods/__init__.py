@@ -8,6 +8,7 @@ from dmtg_lite.methods.mtg_net import mtg_net
 from dmtg_lite.methods.recipe import choose_recipe
 from dmtg_lite.methods.search import selection
 from dmtg_lite.methods.search.columns import select_by_pairs
+from dmtg_lite.methods.search.published import published_losses
 from dmtg_lite.methods.search.selection import (
     Candidate,
     Selection,
@@ -23,7 +24,7 @@ from dmtg_lite.runs.saving import Saving
 __all__ = [
     "METHODS", "Candidate", "Method", "MethodResult", "Saving", "Selection", "UnlearnedWarning",
     "balance", "choose_recipe", "cosine", "dmtg", "draw_groups", "grad_tag", "hoa", "mtg_net",
-    "naive", "pairwise_candidates", "planted", "prune_finetune", "random_groups",
-    "select_by_pairs", "select_groups", "selection", "stl", "tag", "train_groups", "two_shot",
-    "two_shot_pretrained",
+    "naive", "pairwise_candidates", "planted", "prune_finetune", "published_losses",
+    "random_groups", "select_by_pairs", "select_groups", "selection", "stl", "tag", "train_groups",
+    "two_shot", "two_shot_pretrained",
 ]  # fmt: skip

@@ -29,6 +29,7 @@ from dmtg_lite.methods.search.selection import (
 
 _ROUNDS, _STALLED = 150, 15  # of the linear programme; rounds without a gain before it is left
 _JOIN = 60  # groups that join it in a round
+_GROWN = 4_000_000  # groups are grown from all tasks up to 44, from four of 100
 _NODES, _AT_ONCE = 300_000, 3_000  # partial groups of one branch and bound; so many side by side
 _MOST = 500  # groups in the last choice
 _SLACK = 1e-6  # regrets are about 1: what the rounding of a solver may hide
@@ -138,7 +139,7 @@ class _Master:
         everybody = np.ones((1, len(pairs.alone)), dtype=bool)
         means = pairs.score(everybody)[0]
         self.add(everybody, means + 1, 0.0)
-        self.add(_look_for(pairs, means), means, 0.0)
+        self.add(_look_for(pairs, means, 0), means, 0.0)
 
     def add(self, sets: ndarray, prices: ndarray, price_of_group: float) -> int:
         """Let those join that help at these prices, the best of them; how many."""
@@ -188,13 +189,13 @@ class _Master:
 def _generate(pairs: _Pairs) -> tuple[_Master, ndarray]:
     """A programme that knows the groups which matter, and prices near the best."""
     master, centre, most, stalled = _Master(pairs), None, -np.inf, 0
-    for _ in range(_ROUNDS):
+    for round_ in range(_ROUNDS):
         _, prices, price_of_group = master.solve()
         if centre is None:
             centre = prices
         # half way to the best prices so far: the programme's own jump to and fro
         for asked in ((prices + centre) / 2, prices):
-            sets = _look_for(pairs, asked)
+            sets = _look_for(pairs, asked, round_)
             least = pairs.value(sets, asked).min()
             value = asked.sum() + pairs.n_groups * least
             stalled = 0 if value > most + 1e-4 * abs(most) else stalled + 1
@@ -209,11 +210,16 @@ def _generate(pairs: _Pairs) -> tuple[_Master, ndarray]:
     return master, centre
 
 
-def _look_for(pairs: _Pairs, prices: ndarray) -> ndarray:
-    """Groups worth having at these prices, (G, N): grown from each task, the best then mended."""
+def _look_for(pairs: _Pairs, prices: ndarray, round_: int) -> ndarray:
+    """Groups worth having at these prices, (G, N): grown from each task, the best then mended.
+
+    Of many tasks, from some of them: others in the next round.
+    """
     n_tasks = len(prices)
     eye = np.eye(n_tasks, dtype=bool)
-    sets, grown = eye, [eye]
+    n_starts = min(n_tasks, max(4, int(_GROWN / n_tasks**3)))
+    sets = eye[(round_ * n_starts + np.arange(n_starts)) % n_tasks]
+    grown = [eye]
     for _ in range(n_tasks - 1):
         values = pairs.value(sets[:, None] | eye, prices)  # (G, N): with one more
         values[sets] = np.inf
