@@ -27,7 +27,8 @@ from dmtg_lite.data import Split
 
 SUMS = Path(__file__).with_suffix(".json")
 PLAIN: dict[str, Any] = {
-    "tau": 2.5, "lr": 3e-3, "lr_assignment": 3e-2, "pretrain": 40, "steps": 80, "seed": 3,
+    "encoder": "toy", "tau": 2.5, "lr": 3e-3, "lr_assignment": 3e-2, "pretrain": 40, "steps": 80,
+    "seed": 3,
 }  # fmt: skip
 SPARE: dict[str, Any] = PLAIN | {
     "spare_branches": "double",
@@ -107,7 +108,7 @@ RUNS: dict[str, tuple[Callable[[TrainConfig], Any], dict[str, Any]]] = {
     "epochs": (
         dmtg(make_faces),
         {"epochs": 8, "pretrain": 2, "schedule": "plateau", "estimator": "straight_through"}
-        | {"seed": 1},
+        | {"encoder": "toy", "seed": 1},
     ),
     "hoa": (
         lambda config: methods.hoa(make_faces().select(make_faces().task_names[:4]), 2, config),

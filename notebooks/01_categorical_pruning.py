@@ -178,14 +178,16 @@ for estimator in ("softmax", "gumbel"):
 
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, size=16, seed=0)
-config = TrainConfig(tau=2.5, lr=3e-3, lr_assignment=3e-2, pretrain=100, steps=120)
+config = TrainConfig(encoder="toy", tau=2.5, lr=3e-3, lr_assignment=3e-2, pretrain=100, steps=120)
 naive, _ = pretrain(faces, config)  # Naive MTL: one encoder for all nine tasks
 
 
 # %%
 def watch(estimator):
     """Distance between branch 0 and 1, and spread of S, after each step: shape (steps, 2)."""
-    settings = TrainConfig(estimator=estimator, lr=3e-3, lr_assignment=3e-2, steps=120)
+    settings = TrainConfig(
+        encoder="toy", estimator=estimator, lr=3e-3, lr_assignment=3e-2, steps=120
+    )
     network, rows = branch_out(naive, 3, settings), []
     for _ in train_steps(network, faces, settings):
         weights = ([p.flatten() for p in b.parameters()] for b in network.branches[:2])

@@ -48,7 +48,9 @@ print("answers", {name: tuple(answer.shape) for name, answer in answers.items()}
 # Now train Naive MTL for a moment: every grouping starts from its weights.
 
 # %%
-config = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=600, seed=0)
+config = TrainConfig(
+    encoder="toy", tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=600, seed=0
+)
 naive, _ = pretrain(faces, config)
 naive_errors = evaluate(naive, faces.test).errors  # {task: percent}
 pd.Series(naive_errors).round(1).to_frame("error % on test images")
@@ -257,7 +259,7 @@ errors.round(1)
 # %%
 rows = []
 for capacity in (1, 4):
-    roomy = TrainConfig(lr=3e-3, pretrain=200, steps=400, capacity=capacity)
+    roomy = TrainConfig(encoder="toy", lr=3e-3, pretrain=200, steps=400, capacity=capacity)
     one, three = methods.naive(faces, 1, roomy), methods.planted(faces, 3, roomy)
     rows.append([capacity, one.total_error / 9, three.norm_gain_error(one)])
 columns = ["capacity", "Naive error %", "NormGain of planted %"]

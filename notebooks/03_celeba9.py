@@ -151,7 +151,9 @@ in_earnest = has_gpu and is_real  # set to False for a short run
 if in_earnest:
     celeba, config = placed, preset
 else:
-    config = TrainConfig(tau=2.5, lr=3e-3, lr_assignment=3e-2, pretrain=200, steps=400, capacity=1)
+    config = TrainConfig(
+        encoder="toy", tau=2.5, lr=3e-3, lr_assignment=3e-2, pretrain=200, steps=400, capacity=1
+    )
 config
 
 # %% [markdown]

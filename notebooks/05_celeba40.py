@@ -149,7 +149,7 @@ show_correlation(label_groups, "correlation, in the order of the labels' cluster
 
 # %%
 config = TrainConfig(
-    lr=3e-3, lr_assignment=3e-2, pretrain=200, steps=400, batch_size=40, capacity=3
+    encoder="toy", lr=3e-3, lr_assignment=3e-2, pretrain=200, steps=400, batch_size=40, capacity=3
 )
 session = LiveSession(celeba, n_groups=5, config=config)
 print(f"{stamp}, a tiny encoder whose branches pass on {config.capacity} numbers")

@@ -34,7 +34,7 @@ from dmtg_lite.studies.tables import tabulate, tabulate_tasks
 from dmtg_lite.views import recordings
 
 FACES = data.toy_faces(6, 2, n_train=60, n_val=30, n_test=30)
-CONFIG = TrainConfig(steps=4, pretrain=2, batch_size=16)
+CONFIG = TrainConfig(encoder="toy", steps=4, pretrain=2, batch_size=16)
 
 
 def check_refusal(error: Exception, path: Path) -> None:

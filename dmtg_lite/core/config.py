@@ -126,7 +126,11 @@ class HeadOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class TrainConfig:
-    """How a network is trained. Defaults are the paper's CelebA values where it states one.
+    """How a network is trained. Defaults are the paper's on CelebA: tau, both rates, encoder.
+
+    Ours are batches of 64 and, for short runs, a constant rate; ``steps`` or ``epochs`` must be
+    given. Its whole recipe, 100 epochs with a plateau, is ``experiments.PAPER["celeba9"]``. Where
+    no config is given, `methods.choose_recipe` makes one.
 
     Change a field with ``dataclasses.replace(config, tau=0.5)``; presets are in
     `dmtg_lite.experiments` (``PAPER``, ``TOY``).
@@ -155,11 +159,13 @@ class TrainConfig:
             a small loss trains the encoder as much as the others. Off in the paper.
         pruning: See `Pruning`; off in the paper.
         jitter: Relative noise on the copied branches; 0 in the paper.
-        encoder: A name of `encoders.ENCODERS`: ``"toy"`` or ``"resnet"`` for whole images; for
+        encoder: A name of `encoders.ENCODERS`: ``"resnet"``, the paper's, ``"convnet"`` or
+            ``"toy"`` for pictures; ``"mlp"`` for tables, ``"attention_pool"`` for sequences; for
             dense tasks ``"xception"`` and ``"vit_base"``, or their small siblings for a CPU.
         pretrained: A local safetensors file with the encoder's first weights, see
             `encoders.pretrained`.
-        capacity: Bottleneck of the toy encoder.
+        capacity: Bottleneck of ``"toy"``, ``"convnet"``, ``"mlp"`` and ``"attention_pool"``: what
+            a branch can carry. The others have none.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast; S, softmax and losses stay float32).
         seed: Of weights, batches and noise.
 
@@ -184,7 +190,7 @@ class TrainConfig:
     normalise_losses: bool = False
     pruning: Pruning = field(default_factory=Pruning)
     jitter: float = 0.0
-    encoder: str = "toy"
+    encoder: str = "resnet"
     pretrained: str | None = None
     capacity: int = 1
     precision: Precision = "float32"

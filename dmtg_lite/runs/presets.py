@@ -7,7 +7,7 @@ from dataclasses import replace
 from dmtg_lite.core.config import HeadOptions, Spare, TrainConfig
 
 _PAPER = TrainConfig(schedule="plateau", epochs=100, pretrain=100)
-_CELEBA = replace(_PAPER, tau=2.5, lr=8e-4, batch_size=256, encoder="resnet")
+_CELEBA = replace(_PAPER, batch_size=256)
 _TASKONOMY = replace(_PAPER, tau=4.0, lr=1e-4, batch_size=16, encoder="xception", shared=6)
 PAPER = {
     "celeba9": _CELEBA,
@@ -40,7 +40,7 @@ values scaled away, missing ones replaced by the view before), so the absolute n
 and 2 are no target: see the docs."""
 
 _PLAIN = TrainConfig(
-    tau=2.5, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=900, batch_size=64, capacity=1
+    encoder="toy", capacity=1, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=900
 )
 _SPARE = replace(
     _PLAIN,

@@ -31,7 +31,9 @@ from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
 
 # of notebook 0: toy faces settle within a minute at the default speed
-WATCHABLE = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=900)
+WATCHABLE = TrainConfig(
+    encoder="toy", tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=900
+)
 SpareBranches = int | Literal["double"]
 AT_REST = frozenset({"idle", "paused", "finished", "failed", "closed"})
 _FLUSH_EVERY = 0.1  # seconds between transfers from device to history

@@ -25,7 +25,9 @@ KIND = Task("kind", 3)
 SIZE = Task("size", 1, "l1", "mae", center=50.0, spread=10.0)
 AGE = Task("age", 1, "squared", "rms_error", center=3.0, spread=2.0)
 MIXED = (YES_NO, SIZE, KIND, AGE)
-CONFIG = TrainConfig(steps=30, pretrain=20, lr=1e-2, lr_assignment=3e-2, batch_size=32)
+CONFIG = TrainConfig(
+    encoder="toy", steps=30, pretrain=20, lr=1e-2, lr_assignment=3e-2, batch_size=32
+)
 
 
 def make_split(n: int, seed: int, shape: tuple[int, ...] = (6,)) -> Split:

@@ -22,7 +22,7 @@ from dmtg_lite.runs.spare import compute_closing_costs, imagine_closings
 
 FACES = data.toy_faces(n_train=48, n_val=8, n_test=8)
 NAME = FACES.task_names[0]
-CONFIG = TrainConfig(steps=2, batch_size=16)
+CONFIG = TrainConfig(encoder="toy", steps=2, batch_size=16)
 
 
 @pytest.mark.parametrize("whole", [np.int64(2), np.uint8(2), torch.tensor(2), np.array(2)])

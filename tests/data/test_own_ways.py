@@ -219,7 +219,7 @@ def test_the_callers_world_changes_nothing(world: str) -> None:
 def test_a_saved_result_reads_new_rows(tmp_path: Path) -> None:
     """Without the data, from raw rows, in the words and the unit of the targets."""
     made = data.from_arrays(draw_bytes(8, 8), ask())
-    result = methods.naive(made, 1, TrainConfig(steps=3, capacity=4))
+    result = methods.naive(made, 1, TrainConfig(encoder="toy", steps=3, capacity=4))
     again = load_result(result.save(tmp_path / "run"))
     assert again.reader == made.reader
     told = again.predict(draw_bytes(8, 8)[:5])

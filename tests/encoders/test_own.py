@@ -19,7 +19,7 @@ from dmtg_lite.runs.run import Run
 
 SHAPE = (3, 16, 16)
 FACES = data.toy_faces(n_tasks=4, n_groups=2, n_train=64, n_val=16, n_test=16, size=16)
-CONFIG = TrainConfig(steps=3, pretrain=2, batch_size=16)
+CONFIG = TrainConfig(encoder="toy", steps=3, pretrain=2, batch_size=16)
 
 
 @pytest.fixture(autouse=True)

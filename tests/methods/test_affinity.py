@@ -32,7 +32,7 @@ from dmtg_lite.methods.search.affinity import (
 from dmtg_lite.runs.fit import build_network, train_steps
 
 FACES = data.toy_faces(n_train=200, n_val=20, n_test=20)
-CONFIG = TrainConfig(steps=8, pretrain=5, batch_size=32, lr=3e-3)
+CONFIG = TrainConfig(encoder="toy", steps=8, pretrain=5, batch_size=32, lr=3e-3)
 RUNS = [tag_affinity, gradient_cosine]
 
 # --- a network small enough for paper: feature f = w . x, logit difference of task n = d_n f + c_n

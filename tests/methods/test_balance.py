@@ -25,7 +25,7 @@ from dmtg_lite.runs.run import Run
 pytest.importorskip("torchjd", reason="the aggregators are TorchJD's")
 
 FACES = data.toy_faces(size=16, n_train=100, n_val=40, n_test=60)
-CONFIG = TrainConfig(steps=12, pretrain=6, batch_size=16, lr=3e-3)
+CONFIG = TrainConfig(encoder="toy", steps=12, pretrain=6, batch_size=16, lr=3e-3)
 
 
 def step_on(aggregator: str, names: list[str], unlabelled: str = "") -> tuple[TrainState, Tensor]:
@@ -98,7 +98,9 @@ def test_a_step_follows_the_hand_computed_direction(aggregator: str, other: str)
 @pytest.mark.parametrize("normalise", [False, True])
 def test_the_sum_is_naive_mtl(normalise: bool) -> None:
     """Heads, memory layout and whatever the objective makes of the losses: all as it was."""
-    config = TrainConfig(steps=12, batch_size=16, lr=3e-3, normalise_losses=normalise)
+    config = TrainConfig(
+        encoder="toy", steps=12, batch_size=16, lr=3e-3, normalise_losses=normalise
+    )
     one = methods.naive(FACES, 1, config).network.state_dict()
     two = methods.balance(FACES, 1, config, aggregator="sum").network.state_dict()
     for name, weight in one.items():  # sums in another order: 12 steps of 3e-3 differ by rounding
@@ -170,7 +172,7 @@ def test_it_is_compared_where_it_is_named() -> None:
 
 def test_what_diverges_is_told_as_everywhere(tmp_path: Path) -> None:
     """By the task whose loss it was, not by the solver that was handed nan."""
-    config = TrainConfig(steps=5, batch_size=16, lr=1e30)
+    config = TrainConfig(encoder="toy", steps=5, batch_size=16, lr=1e30)
     with pytest.raises(FloatingPointError, match=r"the loss of task .* Lower `lr`"):
         methods.balance(FACES, 1, config)
 

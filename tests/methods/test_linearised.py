@@ -20,7 +20,7 @@ from dmtg_lite.experiments import TOY
 from dmtg_lite.methods.search.linearised import linearise, linearised_affinity
 
 FACES = data.toy_faces(size=16, n_train=100, n_val=40, n_test=60)
-CONFIG = TrainConfig(steps=12, pretrain=6, batch_size=16, lr=3e-3)
+CONFIG = TrainConfig(encoder="toy", steps=12, pretrain=6, batch_size=16, lr=3e-3)
 TASKS = (
     Task("sign"),
     Task("size", 3),

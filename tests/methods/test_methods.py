@@ -34,7 +34,7 @@ from dmtg_lite.runs.metrics import norm_gain, total
 
 FACES = data.toy_faces(size=16, n_train=100, n_val=40, n_test=60)
 OTHER_FACES = data.toy_faces(size=16, n_train=100, n_val=40, n_test=60, seed=1)
-CONFIG = TrainConfig(steps=12, pretrain=6, batch_size=16, lr=3e-3, lr_assignment=0.1)
+CONFIG = TrainConfig(encoder="toy", steps=12, pretrain=6, batch_size=16, lr=3e-3, lr_assignment=0.1)
 N_STEPS = 6 + 12  # of Naive MTL: pretraining and training
 TESTED = METHODS | {"mtg_net": partial(methods.mtg_net, n_rounds=3)}  # of 36
 each_method = pytest.mark.parametrize("name", TESTED)

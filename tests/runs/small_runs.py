@@ -17,7 +17,7 @@ from dmtg_lite.runs.checkpoint import pack
 from dmtg_lite.runs.fit import branch_out, build_network, fit
 from dmtg_lite.runs.history import History
 
-CONFIG = TrainConfig(steps=12, batch_size=16, lr=1e-2, lr_assignment=0.1)
+CONFIG = TrainConfig(encoder="toy", steps=12, batch_size=16, lr=1e-2, lr_assignment=0.1)
 DENSE_CONFIG = TrainConfig(
     steps=8, batch_size=4, lr=1e-3, lr_assignment=0.1, encoder="xception_small", tau=4.0
 )

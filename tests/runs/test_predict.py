@@ -30,7 +30,9 @@ TASKS = (
     Task("price", 1, "l1", "mae", center=5000.0, spread=900.0),
     Task("age", 1, "squared", "rms_error", center=40.0, spread=12.0),
 )
-CONFIG = TrainConfig(steps=6, pretrain=4, batch_size=16, lr=1e-2, lr_assignment=0.1, capacity=4)
+CONFIG = TrainConfig(
+    encoder="toy", steps=6, pretrain=4, batch_size=16, lr=1e-2, lr_assignment=0.1, capacity=4
+)
 NEW_PROCESS = """
 import sys, numpy
 from dmtg_lite import load_result

@@ -29,7 +29,7 @@ from dmtg_lite.studies.cells import make_cells, run_cells
 from dmtg_lite.studies.tables import render_summary, render_tasks, write_table
 
 FACES = data.toy_faces(n_train=200, n_val=50, n_test=80)
-CONFIG = TrainConfig(steps=20, pretrain=10, batch_size=32)
+CONFIG = TrainConfig(encoder="toy", steps=20, pretrain=10, batch_size=32)
 NAMES = ("naive", "random", "dmtg")
 
 
@@ -268,7 +268,7 @@ def test_a_script_without_a_main_guard_is_told_what_to_write(tmp_path: Path) -> 
         "from dmtg_lite import data, experiments\n"
         "from dmtg_lite.core.config import TrainConfig\n"
         "faces = data.toy_faces(n_train=48, n_val=8, n_test=8)\n"
-        "config = TrainConfig(steps=2, batch_size=16)\n"
+        "config = TrainConfig(encoder='toy', steps=2, batch_size=16)\n"
         "experiments.compare(faces, methods=['stl'], seeds=[0], config=config, jobs=2)\n"
     )
     ran = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=120)

@@ -17,7 +17,11 @@ from dmtg_lite.runs.report import Report
 
 FACES = data.toy_faces(6, 2, n_train=100, n_val=40, n_test=60)
 CONFIG = TrainConfig(
-    steps=20, pretrain=5, batch_size=32, spare=Spare(branches="double", close_from=8, close_every=2)
+    encoder="toy",
+    steps=20,
+    pretrain=5,
+    batch_size=32,
+    spare=Spare(branches="double", close_from=8, close_every=2),
 )
 
 

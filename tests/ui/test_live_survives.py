@@ -25,7 +25,8 @@ CODE = (
     "from dmtg_lite.views.live import LiveSession\n"
     "from dmtg_lite.views.widgets import Dashboard\n"
     "faces = data.toy_faces(n_train=100, n_val=20, n_test=20, size=16)\n"
-    "config = TrainConfig(lr=3e-3, lr_assignment=0.1, pretrain=5, steps=300, batch_size=16)",
+    "config = TrainConfig(encoder='toy', lr=3e-3, lr_assignment=0.1, pretrain=5, steps=300, "
+    "batch_size=16)",
     "session = LiveSession(faces, 3, config=config, steps_per_second=None)\nDashboard(session)",
 )
 NEWEST = "session.history.probabilities[-1]"

@@ -21,7 +21,9 @@ from dmtg_lite.methods.recipe import choose_recipe
 from dmtg_lite.runs.history import History
 from dmtg_lite.views.live import LiveSession
 
-CONFIG = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=20, steps=60, batch_size=16)
+CONFIG = TrainConfig(
+    encoder="toy", tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=20, steps=60, batch_size=16
+)
 FACES = toy_faces(n_tasks=6, n_groups=3, size=16, n_train=200, n_val=50, n_test=50)
 
 
@@ -209,7 +211,7 @@ def test_a_cell_run_again_leaves_one_thread() -> None:
 
 def test_a_loss_that_blows_up_stops_with_words_and_reset_revives() -> None:
     """A NaN loss ends in the state failed, names task, step and tau; Reset makes it idle again."""
-    with opened(TrainConfig(tau=1.0, lr=1e30, steps=50)) as session:
+    with opened(TrainConfig(encoder="toy", tau=1.0, lr=1e30, steps=50)) as session:
         for _ in range(2):
             session.start()
             assert session.wait(60) == "failed"

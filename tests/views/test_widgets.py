@@ -23,7 +23,9 @@ from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.widgets import Dashboard, HeadGraph, TauExplorer
 
-CONFIG = TrainConfig(tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=10, steps=40, batch_size=16)
+CONFIG = TrainConfig(
+    encoder="toy", tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=10, steps=40, batch_size=16
+)
 FACES = toy_faces(n_tasks=6, n_groups=3, size=16, n_train=100, n_val=20, n_test=20)
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -196,7 +198,7 @@ def test_an_annealed_temperature_can_be_watched_and_overruled() -> None:
 
 def test_a_failed_run_is_said_in_the_dashboard() -> None:
     """Errors of the training thread appear as an alert, in words."""
-    with live(TrainConfig(tau=1.0, lr=1e30, steps=50, pretrain=0)) as (_, dashboard):
+    with live(TrainConfig(encoder="toy", tau=1.0, lr=1e30, steps=50, pretrain=0)) as (_, dashboard):
         dashboard.start.click()
         eventually(lambda: "loss of task" in dashboard.error.value)
         assert 'role="alert"' in dashboard.error.value
