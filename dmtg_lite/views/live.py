@@ -227,7 +227,7 @@ class LiveSession:
         if self.state != "finished" or self._run is None:
             raise RuntimeError(f"the live run is {self.state}: a result is there when it finished.")
         run = self._run
-        return make_result(
+        result = make_result(
             "dmtg",
             self.data,
             self._first_config(),
@@ -236,6 +236,8 @@ class LiveSession:
             encoder_macs=run.encoder_macs,
             stopwatch=self._stopwatch,
         )
+        result.warn_unlearned()
+        return result
 
     def run_if_headless(self, timeout: float = 600.0) -> None:
         """Train to the end and wait, if the environment variable DMTG_HEADLESS is set.
