@@ -48,6 +48,11 @@ def register(name: str, encoder: Own | Build) -> str:
     return name
 
 
+def list_own() -> dict[str, Callable[..., Encoder]]:
+    """The encoders that were registered, by name."""
+    return {name: build for name, build in ENCODERS.items() if name not in _BUILT_IN}
+
+
 def use(encoder: str | Own) -> str:
     """The name of an encoder; a module or list of stages is registered under one of its own."""
     return encoder if isinstance(encoder, str) else register(name_of(encoder), encoder)
@@ -91,6 +96,6 @@ def build_encoder(
 
 __all__ = [
     "ENCODERS", "Encoder", "Own", "as_encoder", "attention_pool", "build_encoder", "convnet",
-    "load_pretrained", "mlp", "name_of", "register", "resnet", "save_encoder", "toy", "use",
-    "vit_base", "vit_small", "xception", "xception_small",
+    "list_own", "load_pretrained", "mlp", "name_of", "register", "resnet", "save_encoder", "toy",
+    "use", "vit_base", "vit_small", "xception", "xception_small",
 ]  # fmt: skip

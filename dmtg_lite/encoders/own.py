@@ -6,10 +6,13 @@ copies that share nothing.
 
 from __future__ import annotations
 
+import builtins
+import sys
 import zlib
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from typing import Any
 
@@ -36,15 +39,41 @@ def make_builder(name: str, given: Own | Build) -> Callable[..., Encoder]:
     A module is copied with the weights it has; a function is called anew for each network, and may
     take ``feature_shape`` and ``capacity``.
     """
+    return partial(_build, name, given)  # no closure: it can be sent to another process
 
-    def build(feature_shape: tuple[int, ...], *, capacity: int) -> Encoder:
-        if isinstance(given, (nn.Module, Sequence, Encoder)) or not callable(given):
-            return as_encoder(given, feature_shape, name=name)
-        known = {"feature_shape": feature_shape, "image_shape": feature_shape, "capacity": capacity}
-        asked = {key: known[key] for key in signature(given).parameters if key in known}
-        return as_encoder(given(**asked), feature_shape, name=name)
 
-    return build
+def _build(
+    name: str, given: Own | Build, feature_shape: tuple[int, ...], *, capacity: int
+) -> Encoder:
+    if isinstance(given, (nn.Module, Sequence, Encoder)) or not callable(given):
+        return as_encoder(given, feature_shape, name=name)
+    known = {"feature_shape": feature_shape, "image_shape": feature_shape, "capacity": capacity}
+    asked = {key: known[key] for key in signature(given).parameters if key in known}
+    return as_encoder(given(**asked), feature_shape, name=name)
+
+
+def find_homeless(build: Any) -> str:
+    """Of what a builder holds the class or function that no other process could import, if any.
+
+    Such are those of a notebook, and all that was defined inside a function.
+    """
+    if isinstance(build, partial):
+        return next(filter(None, map(find_homeless, (build.func, *build.args))), "")
+    if isinstance(build, (Encoder, list, tuple)):
+        parts = build.stages if isinstance(build, Encoder) else build
+        return next(filter(None, map(find_homeless, parts)), "")
+    if isinstance(build, nn.Module):
+        kinds: list[Any] = [type(module) for module in build.modules()]
+    else:
+        kinds = [build] if callable(build) else []
+    for kind in kinds:
+        home: Any = sys.modules.get(getattr(kind, "__module__", ""))
+        found = home if hasattr(home, "__file__") or home is builtins else None
+        for part in getattr(kind, "__qualname__", "?").split("."):
+            found = getattr(found, part, None)
+        if found is not kind:
+            return getattr(kind, "__qualname__", repr(kind))
+    return ""
 
 
 def as_encoder(given: Own, feature_shape: Sequence[int], *, name: str = "encoder") -> Encoder:

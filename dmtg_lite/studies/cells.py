@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from multiprocessing import active_children, current_process, get_context
 from pathlib import Path
@@ -22,6 +22,8 @@ import torch
 from dmtg_lite.core.checks import as_whole
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.encoders import ENCODERS, list_own
+from dmtg_lite.encoders.own import find_homeless
 from dmtg_lite.files import check_writable, write_atomically
 from dmtg_lite.methods import METHODS, Saving
 from dmtg_lite.runs.load import read_numbers
@@ -116,7 +118,8 @@ def run_jobs(
         sys.exit(1)  # and would start children of its own; its parent says what to write
     others = set(active_children())
     # spawn: a forked child of a process that has used torch's threads can hang
-    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_start_worker) as pool:
+    start = {"initializer": _start_worker, "initargs": (_pack_encoders(),)}
+    with ProcessPoolExecutor(jobs, get_context("spawn"), **start) as pool:
         try:  # an interrupt may come while workers are being started
             futures = [pool.submit(function, *arguments) for arguments in work]
             for future in _show(as_completed(futures), len(work), progress):
@@ -135,10 +138,26 @@ def run_jobs(
     return [future.result() for future in futures]
 
 
-def _start_worker() -> None:
-    """One thread, since processes share the cores; and an end without words at Ctrl-C."""
+def _start_worker(encoders: dict[str, Any]) -> None:
+    """One thread, since processes share the cores; an end without words at Ctrl-C; encoders."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    ENCODERS.update(encoders)
+
+
+def _pack_encoders() -> dict[str, Any]:
+    """A reader's own encoders for other processes; of those that cannot go there, why."""
+    return {
+        name: partial(_refuse, name, homeless) if (homeless := find_homeless(build)) else build
+        for name, build in list_own().items()
+    }
+
+
+def _refuse(name: str, homeless: str, *_: Any, **__: Any) -> Any:
+    raise ValueError(
+        f"`encoder` {name!r} cannot be sent to other processes, as they cannot import {homeless}: "
+        "define it in a file and import it from there, at the file's top level; or take jobs=1."
+    )
 
 
 def _run_cell(

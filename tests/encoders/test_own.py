@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from dmtg_lite import data, methods
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.encoders import ENCODERS, Encoder, as_encoder, build_encoder, name_of, register
+from dmtg_lite.encoders.own import find_homeless, make_builder
+from dmtg_lite.experiments import compare
 from dmtg_lite.methods import Saving
 from dmtg_lite.runs.run import Run
+from dmtg_lite.studies.cells import _pack_encoders
 
 SHAPE = (3, 16, 16)
 FACES = data.toy_faces(n_tasks=4, n_groups=2, n_train=64, n_val=16, n_test=16, size=16)
@@ -202,3 +205,34 @@ def test_what_layers_draw_belongs_to_the_run(tmp_path) -> None:
     assert (again.history.loss_matrices == whole.history.loss_matrices).all()
     assert methods.dmtg(FACES, 2, config).task_losses == first.task_losses
     assert methods.tag(FACES, 2, config).affinity == methods.tag(FACES, 2, config).affinity
+
+
+def test_other_processes_get_what_they_can_import() -> None:
+    """Modules of torch and of files go there; what only this process has is named."""
+    for given in (make_module(), list(make_module()), make_map, Encoder(list(make_module()), 5)):
+        assert not find_homeless(make_builder("mine", given)), given
+
+    class Local(nn.Linear):
+        """Nobody could import it."""
+
+    there = type("There", (nn.Linear,), {"__module__": "__main__"})
+    for given, name in [
+        (lambda: make_module(), "lambda"),
+        (nn.Sequential(nn.Flatten(), Local(768, 4)), "Local"),
+        ([nn.Flatten(), there(768, 4)], "There"),
+    ]:
+        assert name in find_homeless(make_builder("mine", given))
+    register("mine", lambda: make_module())
+    with pytest.raises(ValueError, match=r"`encoder` 'mine' cannot be sent .*jobs=1"):
+        _pack_encoders()["mine"](SHAPE, capacity=1)
+
+
+@pytest.mark.slow
+def test_worker_processes_know_encoders_of_ones_own() -> None:
+    """The same numbers from two processes as from one."""
+    config = replace(CONFIG, encoder=register("mine", make_module()))
+    register("unused", lambda: make_module())
+    ask = {"methods": ["stl"], "seeds": [0], "config": config}
+    alone, together = compare(FACES, **ask), compare(FACES, jobs=2, **ask)
+    assert list(together["note"]) == list(alone["note"])
+    assert list(together["total_loss"]) == pytest.approx(list(alone["total_loss"]), rel=1e-5)
