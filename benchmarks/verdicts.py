@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--tables", type=int, default=5, help="of each kind (%(default)s)")
     parser.add_argument("--first", type=int, default=0, help="seed of the first (%(default)s)")
-    parser.add_argument("--tasks", type=int, default=9)
+    parser.add_argument("--tasks", type=int, default=6, help="of each table (%(default)s)")
     parser.add_argument("--seeds", type=int, default=5, help="of each table (%(default)s)")
     parser.add_argument("--groups", default="auto", help="K (%(default)s)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (%(default)s)")

@@ -278,3 +278,16 @@ def test_one_run_needs_no_scipy_and_several_say_that_they_do(
     assert "VERDICT: undecided" in str(Report([numbers("dmtg", 0, 0.4)]))
     with pytest.raises(ImportError, match=r'need scipy: pip install "dmtg-lite\[data\]"'):
         str(Report(runs()))
+
+
+def test_luck_is_rarely_taken_for_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Branches help, which ones does not matter, and the seeds agree: at most 2.5 % of verdicts."""
+    monkeypatch.setattr("dmtg_lite.runs.report.compute_chance", lambda _: 0.0)
+    rng, words = np.random.default_rng(0), []
+    for _ in range(200):
+        every = [numbers("naive", seed, 0.6, [NAMES]) for seed in range(5)]
+        for name in ("random", "dmtg"):
+            every += [numbers(name, seed, rng.normal(0.5, 0.05)) for seed in range(5)]
+        words.append(Report(every).verdict)
+    assert words.count("helps") <= 12  # 5 expected, standard deviation 2.2
+    assert words.count("undecided") > 100
