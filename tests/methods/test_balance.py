@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dmtg_lite import data, methods
 from dmtg_lite.cli import main
@@ -105,6 +106,25 @@ def test_the_sum_is_naive_mtl(normalise: bool) -> None:
     two = methods.balance(FACES, 1, config, aggregator="sum").network.state_dict()
     for name, weight in one.items():  # sums in another order: 12 steps of 3e-3 differ by rounding
         torch.testing.assert_close(two[name], weight, atol=1e-5, rtol=0, msg=name)
+
+
+def make_stages() -> list[nn.Module]:
+    """An encoder of one's own, the first of whose three stages does not learn."""
+    torch.manual_seed(0)
+    sizes = (3 * 16 * 16, 8, 4, 2)
+    stages = [nn.Sequential(nn.Flatten(), nn.Linear(a, b)) for a, b in pairwise(sizes)]
+    stages[0].requires_grad_(False)
+    return stages
+
+
+def test_frozen_weights_are_left_alone() -> None:
+    """As Naive MTL leaves them, whatever asks for gradients."""
+    one = methods.naive(FACES, 1, CONFIG, encoder=make_stages()).network.state_dict()
+    two = methods.balance(FACES, 1, CONFIG, encoder=make_stages(), aggregator="sum").network
+    for name, weight in one.items():
+        torch.testing.assert_close(two.state_dict()[name], weight, atol=1e-5, rtol=0, msg=name)
+    for search in (methods.tag, methods.grad_tag):
+        assert search(FACES, 2, CONFIG, encoder=make_stages()).groups
 
 
 @pytest.mark.parametrize("aggregator", AGGREGATORS)

@@ -123,9 +123,9 @@ def compute_lookahead(
 
 
 def list_encoder_weights(network: GroupedNetwork) -> list[Tensor]:
-    """The parameters that all tasks share."""
-    parts = (network.stem, *network.branches)
-    return [weight for part in parts for weight in part.parameters()]
+    """The parameters that all tasks share, but those that an encoder of one's own holds still."""
+    every = [weight for part in (network.stem, *network.branches) for weight in part.parameters()]
+    return [weight for weight in every if weight.requires_grad]
 
 
 def _probe(

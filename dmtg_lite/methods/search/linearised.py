@@ -93,7 +93,7 @@ def linearise(
     encoder = {
         name: weight.detach()
         for name, weight in network.named_parameters()
-        if name.startswith(("stem.", "branches."))
+        if name.startswith(("stem.", "branches.")) and weight.requires_grad
     }
     parts = [split.features[some].to(network.device) for some in rows.split(_AT_ONCE)]
     was_training = network.training
