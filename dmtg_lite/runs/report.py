@@ -252,13 +252,13 @@ class Report:
             return "undecided", [hurdle]
         gains = [self.gain(name) for name in ("naive", "random")]
         reasons = [
-            f"error against one network for all tasks (Naive MTL): {_say_gain(gains[0])}",
-            f"error against as many random groups: {_say_gain(gains[1])}",
+            f"gain over one network for all tasks (Naive MTL): {_say_gain(gains[0])}",
+            f"gain over as many random groups: {_say_gain(gains[1])}",
             f"the seeds agree on the groups by {self.agreement:.2f} (1 the same, 0 chance), as "
             f"random groups of these sizes do in {100 * self.chance:.1f} % of all draws",
         ]
         if (stl := self.gain("stl")).n_seeds:
-            reasons.append(f"error against an encoder for each task (STL): {_say_gain(stl)}")
+            reasons.append(f"gain over an encoder for each task (STL): {_say_gain(stl)}")
         if all(gain.low > 0 for gain in gains) and self.chance < CHANCE and not stl.high < -MUCH:
             return "helps", reasons
         if any(gain.high < MARGIN for gain in gains):
@@ -323,8 +323,5 @@ def _as_sets(groups: Groups) -> set[frozenset[str]]:
 
 
 def _say_gain(gain: Interval) -> str:
-    """ "12.3 % lower (8.1 to 16.5 over 5 seeds)"; below 0 it is higher."""
-    return (
-        f"{abs(gain.mean):.1f} % {'lower' if gain.mean >= 0 else 'HIGHER'} "
-        f"({gain.low:.1f} to {gain.high:.1f} over {gain.n_seeds} seeds)"
-    )
+    """ "+12.3 % (+8.1 to +16.5 over 5 seeds)"; below 0 the error is higher."""
+    return f"{gain.mean:+.1f} % ({gain.low:+.1f} to {gain.high:+.1f} over {gain.n_seeds} seeds)"
