@@ -6,11 +6,12 @@ And on published gains it predicts better than a mean does.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from math import inf, nan
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,22 +21,23 @@ from torch import Tensor
 from dmtg_lite.methods.search import meta_learner
 from dmtg_lite.methods.search.meta_learner import (
     GainTable,
-    MetaLearner,
+    MetaLearners,
     choose_next,
-    fit_meta_learner,
+    fit_meta_learners,
     learn_gains,
     list_combinations,
+    sample_combinations,
 )
 
 MASKS = list_combinations(4)  # (15, 4)
 
 
-def make_learner(n_tasks: int = 4, *, width: int = 8) -> MetaLearner:
+def make_learner(n_tasks: int = 4, n_learners: int = 1, *, width: int = 8) -> MetaLearners:
     """Not fitted; its embeddings are far apart, so that tasks differ."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        learner = MetaLearner(n_tasks, width=width).double()
-        torch.nn.init.normal_(learner.tasks.weight)
+        learner = MetaLearners(n_tasks, n_learners, width=width).double()
+        torch.nn.init.normal_(learner.tasks)
     return learner.requires_grad_(False)
 
 
@@ -60,22 +62,34 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_renamed_tasks_gain_the_same() -> None:
     """Tasks have no order: permuting embeddings and masks permutes the predictions."""
     learner, renamed, order = make_learner(), make_learner(), [2, 0, 3, 1]
-    renamed.tasks.weight.copy_(learner.tasks.weight[order])
-    expected = learner(MASKS)[:, order]
-    torch.testing.assert_close(renamed(MASKS[:, order]), expected, equal_nan=True)
-    assert learner(MASKS).nan_to_num().std() > 0.1  # there is something to permute
+    renamed.tasks.copy_(learner.tasks[:, order])
+    expected = learner.predict(MASKS)[:, order]
+    torch.testing.assert_close(renamed.predict(MASKS[:, order]), expected, equal_nan=True)
+    assert learner.predict(MASKS).nan_to_num().std() > 0.1  # there is something to permute
 
 
 def test_absent_tasks_have_no_part() -> None:
     """To the last bit: what an absent task is changes nothing. It might as well not exist."""
     mask = torch.tensor([[True, False, True, False]])
     learner, other, smaller = make_learner(), make_learner(), make_learner(2)
-    other.tasks.weight[[1, 3]] = torch.tensor([[100.0], [-7.0]], dtype=torch.float64)
-    found = learner(mask)[mask]
-    assert torch.equal(other(mask)[mask], found)
-    smaller.load_state_dict({**learner.state_dict(), "tasks.weight": learner.tasks.weight[[0, 2]]})
-    torch.testing.assert_close(smaller(torch.tensor([[True, True]]))[0], found)
-    assert learner(mask)[~mask].isnan().all()
+    other.tasks[:, [1, 3]] = torch.tensor([[100.0], [-7.0]], dtype=torch.float64)
+    found = learner.predict(mask)[mask]
+    assert torch.equal(other.predict(mask)[mask], found)
+    smaller.load_state_dict({**learner.state_dict(), "tasks": learner.tasks[:, [0, 2]]})
+    torch.testing.assert_close(smaller.predict(torch.tensor([[True, True]]))[0], found)
+    assert learner.predict(mask)[~mask].isnan().all()
+
+
+def test_learners_side_by_side_know_nothing_of_each_other() -> None:
+    """Three at once are three alone, and a prediction is their mean."""
+    three, alone = make_learner(n_learners=3), []
+    for k in range(3):
+        one = make_learner()
+        one.load_state_dict({name: own[k : k + 1] for name, own in three.state_dict().items()})
+        alone.append(one.predict(MASKS))
+    torch.testing.assert_close(three(MASKS), torch.stack(alone), equal_nan=True)
+    torch.testing.assert_close(three.predict(MASKS), sum(alone) / 3, equal_nan=True)
+    assert not torch.equal(alone[0][MASKS], alone[1][MASKS])
 
 
 def test_attention_is_torchs_own() -> None:
@@ -84,17 +98,18 @@ def test_attention_is_torchs_own() -> None:
     Of every combination: in that of one task it listens to itself.
     """
     learner = make_learner(width=16)
-    layer, tokens = learner.layers[0], learner.tasks.weight.expand(len(MASKS), -1, -1)
+    layer, tokens = learner.layers[0], learner.tasks[:, None].expand(-1, len(MASKS), -1, -1)
     heard = F.scaled_dot_product_attention(
-        layer.query(tokens),
-        layer.key(tokens),
-        layer.value(tokens),
+        layer.ask(tokens),
+        tokens,
+        layer.hear(tokens),
         attn_mask=MASKS[:, None, :].expand(-1, 4, -1),
         scale=1 / (16**0.5 * 0.2),
     )
-    expected = layer.norm_attention(tokens + layer.mix(heard))
-    expected = layer.norm_feed_forward(expected + layer.feed_forward(expected))
-    torch.testing.assert_close(layer(tokens, MASKS)[MASKS], expected[MASKS])
+    expected = F.layer_norm(tokens + heard, (16,))
+    thought = F.linear(expected, layer.think.weight[0].T, layer.think.bias[0, 0])
+    expected = F.layer_norm(expected + layer.say(thought.relu()), (16,))
+    torch.testing.assert_close(layer(tokens, MASKS)[:, MASKS], expected[:, MASKS])
 
 
 # --- fitting
@@ -107,7 +122,9 @@ def test_a_fit_is_its_seeds() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    one, same, other = (fit_meta_learner(MASKS, gains, seed=s)(MASKS)[MASKS] for s in (1, 1, 2))
+    one, same, other = (
+        fit_meta_learners(MASKS, gains, seed=s).predict(MASKS)[MASKS] for s in (1, 1, 2)
+    )
     assert torch.equal(torch.rand(3), expected)
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -117,9 +134,9 @@ def test_a_fit_is_its_seeds() -> None:
 def test_gains_of_absent_tasks_are_not_read() -> None:
     """Zeros, nan or anything outside the mask: the same learner."""
     gains = torch.linspace(-1, 1, 60).view(15, 4)
-    one = fit_meta_learner(MASKS, gains, seed=0)
-    other = fit_meta_learner(MASKS, gains.where(MASKS, nan), seed=0)
-    assert torch.equal(one(MASKS)[MASKS], other(MASKS)[MASKS])
+    one = fit_meta_learners(MASKS, gains, seed=0)
+    other = fit_meta_learners(MASKS, gains.where(MASKS, nan), seed=0)
+    assert torch.equal(one.predict(MASKS)[MASKS], other.predict(MASKS)[MASKS])
 
 
 def test_friends_and_foes_are_found() -> None:
@@ -134,9 +151,8 @@ def test_friends_and_foes_are_found() -> None:
     gains = 0.3 * friends / (masks.sum(1, keepdim=True) - 1).clamp_min(1)
     order = torch.randperm(len(masks), generator=torch.Generator().manual_seed(0))
     known, rest = order[:21], order[21:]
-    with torch.no_grad():
-        learners = [fit_meta_learner(masks[known], gains[known], seed=seed) for seed in range(4)]
-        predicted = torch.stack([learner(masks[rest]) for learner in learners]).mean(0)
+    learners = fit_meta_learners(masks[known], gains[known], seed=0, n_learners=4)
+    predicted = learners.predict(masks[rest])
     present = masks[rest]
     error = (predicted - gains[rest])[present].abs().mean()
     error_of_mean = (gains[rest][present] - gains[known][masks[known]].mean()).abs().mean()
@@ -146,12 +162,11 @@ def test_friends_and_foes_are_found() -> None:
 def test_ten_times_the_gains_are_ten_times_the_predictions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Percents or shares: the unit of the gains decides nothing. All zeros are learnt as zeros."""
     gains = torch.linspace(-1, 1, 60).view(15, 4).double()
-    with torch.no_grad():
-        nothing = fit_meta_learner(MASKS, 0 * gains, seed=0)(MASKS)[MASKS]
-        monkeypatch.setattr(meta_learner, "_EPOCHS", 20)
-        one = fit_meta_learner(MASKS, gains, seed=0)(MASKS)[MASKS]
-        ten = fit_meta_learner(MASKS, 10 * gains, seed=0)(MASKS)[MASKS]
-    torch.testing.assert_close(ten, 10 * one)
+    nothing = fit_meta_learners(MASKS, 0 * gains, seed=0).predict(MASKS)[MASKS]
+    monkeypatch.setattr(meta_learner, "_EPOCHS", 20)
+    one = fit_meta_learners(MASKS, gains, seed=0).predict(MASKS)[MASKS]
+    ten = fit_meta_learners(MASKS, 10 * gains, seed=0).predict(MASKS)[MASKS]
+    torch.testing.assert_close(ten, 10 * one, rtol=1e-6, atol=1e-6)
     assert nothing.abs().mean() < 0.01
 
 
@@ -188,12 +203,11 @@ def test_the_loop_asks_in_the_described_order(monkeypatch: pytest.MonkeyPatch) -
     """A hand-made predictor: all tasks first, then as the table above says, refitted each round."""
     fitted_on = []
 
-    def fit(masks: Tensor, gains: Tensor, *, seed: int) -> Callable[[Tensor], Tensor]:
+    def fit(masks: Tensor, gains: Tensor, *, seed: int, n_learners: int) -> SimpleNamespace:
         fitted_on.append(rows_of(masks))
-        return lambda masks: PREDICTED.double()
+        return SimpleNamespace(predict=lambda masks: PREDICTED.double())
 
-    monkeypatch.setattr(meta_learner, "fit_meta_learner", fit)
-    monkeypatch.setattr(meta_learner, "_N_LEARNERS", 1)
+    monkeypatch.setattr(meta_learner, "fit_meta_learners", fit)
     asked = []
 
     def measure(group: tuple[int, ...]) -> list[float]:
@@ -276,19 +290,72 @@ def test_a_loop_is_its_seeds() -> None:
     assert not torch.equal(one.gains[MASKS], other.gains[MASKS])
 
 
-def test_a_prediction_is_the_mean_of_the_learners(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four hand-made learners that predict 0, 1, 5 and 2, each with a seed of its own."""
-    seeds, answers = [], iter([0.0, 1.0, 5.0, 2.0])
+@pytest.mark.usefixtures("quick")
+def test_learners_start_anew_when_a_fifth_more_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand, 5 tasks: 6 combinations are known at first, and 16 in the end, whatever was before.
 
-    def fit(masks: Tensor, gains: Tensor, *, seed: int) -> Callable[[Tensor], Tensor]:
+    Each time from another start.
+    """
+    fitted, seeds, fit = [], [], meta_learner.fit_meta_learners
+
+    def count(masks: Tensor, gains: Tensor, *, seed: int, n_learners: int) -> MetaLearners:
+        fitted.append(len(masks))
         seeds.append(seed)
-        answer = next(answers)
-        return lambda masks: torch.full(masks.shape, answer, dtype=torch.float64).where(masks, nan)
+        return fit(masks, gains, seed=seed, n_learners=n_learners)
 
-    monkeypatch.setattr(meta_learner, "fit_meta_learner", fit)
-    table = learn_gains(give_zeros, 3, 0, seed=0)
-    assert table.gains[3].tolist()[:2] == [2.0, 2.0]
-    assert len(set(seeds)) == 4
+    monkeypatch.setattr(meta_learner, "fit_meta_learners", count)
+    learn_gains(give_zeros, 5, seed=0)
+    assert fitted == [6, 8, 10, 12, 15, 16]
+    assert len(set(seeds)) == len(seeds)
+
+
+# --- more tasks than can be listed
+
+
+def test_a_sample_has_small_combinations_and_some_of_every_size() -> None:
+    """Fourteen tasks: all singles and pairs, larger ones, all together at the end; none twice."""
+    masks = sample_combinations(14, seed=0)
+    sizes = masks.sum(1)
+    assert [int((sizes == n).sum()) for n in (1, 2, 14)] == [14, 91, 1]
+    assert bool(masks[-1].all())
+    assert len(torch.unique(masks, dim=0)) == len(masks)
+    assert set(sizes.tolist()) == set(range(1, 15))
+    assert torch.equal(masks, sample_combinations(14, seed=0))
+    with pytest.raises(ValueError, match=r"from 1 to 12, got 13: N tasks have 2\^N - 1 comb"):
+        list_combinations(13)
+
+
+@pytest.mark.usefixtures("quick")
+def test_more_than_twelve_tasks_are_sampled() -> None:
+    """What was measured stays, the rest is predicted, and combinations are grown at the end."""
+    asked = []
+
+    def measure(group: tuple[int, ...]) -> list[float]:
+        asked.append(group)
+        return [0.1 * task - 0.5 for task in group]
+
+    table = learn_gains(measure, 14, 4, seed=0)
+    assert len(table.masks) > len(sample_combinations(14, seed=0))
+    assert len(torch.unique(table.masks, dim=0)) == len(table.masks)
+    assert len(asked) == 5
+    assert set(asked) == set(rows_of(table.masks[table.is_measured]))
+    assert torch.equal(table.gains.isfinite(), table.masks)
+
+
+def test_growth_takes_who_adds_most() -> None:
+    """By hand: a learner that counts the even tasks takes them first."""
+
+    def predict(masks: Tensor) -> Tensor:
+        return (masks * torch.tensor([1.0, 0, 1, 0, 1])).double().where(masks, nan)
+
+    learners = SimpleNamespace(predict=predict, tasks=torch.zeros(1, 5, 8))
+    grown = rows_of(meta_learner._grow(learners))
+    assert (0, 2, 4) in grown
+    assert (0, 1, 2, 4) in grown
+    assert (0, 1, 3) not in grown
+
+
+# --- what is refused
 
 
 @pytest.mark.parametrize("answer", [[0.1], [0.1, nan, 0.2], [0.1, inf, 0.2], 0.5])
@@ -300,7 +367,6 @@ def test_an_answer_that_is_no_gain_for_each_task_is_refused(answer: Sequence[flo
 @pytest.mark.parametrize(
     "n_tasks, n_rounds, message",
     [
-        (13, None, r"from 1 to 12, got 13.*2\^N - 1 combinations"),
         (0, None, "a whole number >= 1, got 0"),
         (1, None, "one task has nobody to gain from"),
         (3, -1, "`n_rounds` must be a whole number >= 0 or None, got -1"),

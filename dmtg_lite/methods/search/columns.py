@@ -85,8 +85,8 @@ def _select(
     if gap <= _TIE * (abs(best) + np.abs(pairs.best).sum()):
         return replace(chosen, gap=0.0, is_exact=True, is_unique=False)
     _log.warning(
-        "%d groups of %d tasks: a total of %.6g, not proven best: another choice may have %.6g.",
-        n_groups, len(tasks), chosen.total, chosen.total + (gap if maximise else -gap),
+        "%d groups of %d tasks: a total of %.6g, not proven best: another may be better by %.2g.",
+        n_groups, len(tasks), chosen.total, gap,
     )  # fmt: skip
     return replace(chosen, gap=gap, is_exact=False, is_unique=False)
 
