@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from dmtg_lite import data, methods
+from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.encoder import Encoder
 from dmtg_lite.core.macs import count_macs
@@ -360,3 +362,25 @@ def test_clustering_names_the_extra_it_needs(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(ImportError, match=r'pip install "dmtg-lite\[data\]"'):
         cluster_affinity(block_matrix(0.9, 0.1), 3, NAMES)
+
+
+def test_one_gradient_is_in_memory_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forty gradients of a large encoder would not fit: one is let go before the next but one."""
+    many = data.toy_faces(n_tasks=16, n_groups=4, size=16, n_train=40, n_val=20, n_test=20)
+    network = build_network(many, CONFIG)
+    alive, most, grad = [], [], torch.autograd.grad
+
+    def watch(*given, **more):
+        found = grad(*given, **more)
+        alive.append(weakref.ref(found[0]))
+        most.append(sum(ref() is not None for ref in alive))
+        return found
+
+    monkeypatch.setattr(torch.autograd, "grad", watch)
+    compute_lookahead(
+        network,
+        *Batches(many.train, many.tasks, torch.device("cpu")).take(torch.arange(8)),
+        lr=0.01,
+    )
+    assert len(most) == 16
+    assert max(most) <= 2

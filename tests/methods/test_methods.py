@@ -457,6 +457,20 @@ def test_no_groups_are_refused_before_any_training(
         METHODS[name](FACES, 0, CONFIG)
 
 
+@pytest.mark.parametrize(("name", "n_trials"), [("hoa", 136), ("tag", None), ("mtg_net", 18)])
+def test_sixteen_tasks_are_searched_like_nine(name: str, n_trials: int | None) -> None:
+    """More than can be listed: groups that serve all, every network counted."""
+    many = data.toy_faces(n_tasks=16, n_groups=4, size=16, n_train=40, n_val=20, n_test=20)
+    config = replace(CONFIG, steps=2, pretrain=0)
+    method = METHODS[name] if name != "mtg_net" else partial(methods.mtg_net, n_rounds=1)
+    result = method(many, 4, config)
+    assert sorted(chain(*result.groups)) == sorted(many.task_names)
+    assert 1 <= len(result.trained_groups) <= 4
+    if n_trials:
+        expected = n_trials + len(result.trained_groups)
+        assert result.encoder_cost == pytest.approx(expected)
+
+
 def test_an_interrupted_search_trains_no_pair_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
