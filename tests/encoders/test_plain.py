@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -85,3 +88,13 @@ def test_batches_of_one_row_are_refused_where_batch_norm_is() -> None:
         methods.naive(rows, 1, TrainConfig(steps=2, batch_size=1, encoder="plain"))
     finally:
         del ENCODERS["plain"]
+
+
+def test_the_page_on_own_data_shows_encoders_that_run() -> None:
+    """Its last block, as it stands."""
+    page = (Path(__file__).parents[2] / "docs" / "own_data.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[-1]
+    before = dict(ENCODERS)
+    exec(compile(code, "own_data.md", "exec"), {})
+    ENCODERS.clear()
+    ENCODERS.update(before)
