@@ -26,6 +26,22 @@ def test_the_first_example_prints_what_the_readme_says() -> None:
     assert sorted(run.stdout.splitlines()) == sorted(printed.splitlines())
 
 
+@pytest.mark.slow
+def test_own_tasks_come_out_as_the_readme_says() -> None:
+    """What was understood, the recipe, the groups and the classes, line by line; ink nearly."""
+    text = README.read_text(encoding="utf-8").partition("## Your own tasks")[2]
+    code = re.search(r"```python\n(.*?)```", text, re.DOTALL).group(1)
+    printed = re.search(r"```text\n(.*?)```", text, re.DOTALL).group(1).splitlines()
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    found = run.stdout.splitlines()
+    assert found[:2] == printed[:2]
+    assert sorted(found[2:4]) == sorted(printed[2:4])
+    for own, told in zip(found[5:], printed[5:], strict=True):
+        assert own.split()[:3] == told.split()[:3]
+        assert float(own.split()[3]) == pytest.approx(float(told.split()[3]), abs=20)
+
+
 def test_every_file_that_the_readme_names_is_there() -> None:
     """Links and pictures of the README lead somewhere."""
     targets = re.findall(r"\]\(([^)#:]+)\)", README.read_text(encoding="utf-8"))
