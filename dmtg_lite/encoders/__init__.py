@@ -19,7 +19,9 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     build.__name__: build for build in (*_PICTURES, attention_pool, mlp)
 }
 _BUILT_IN = frozenset(ENCODERS)
-_TAKES = dict.fromkeys((build.__name__ for build in _PICTURES), ("pictures (C, H, W)", 3))
+_TAKES: dict[str, tuple[str, int]] = {
+    build.__name__: ("pictures (C, H, W)", 3) for build in _PICTURES
+}
 _TAKES["attention_pool"] = ("sequences (L, D)", 2)  # and "mlp" takes whatever comes
 
 

@@ -80,12 +80,13 @@ def convnet(
         hidden, dropout: Units before the bottleneck, and the share left out of a step.
     """
     channels, *sides = feature_shape
-    shrink = nn.AvgPool2d([ceil(side / _MOST_PIXELS) for side in sides], ceil_mode=True)
+    shrinks = tuple(ceil(side / _MOST_PIXELS) for side in sides)
+    shrink = nn.AvgPool2d((shrinks[0], shrinks[1]), ceil_mode=True)
     stages = [nn.Sequential(shrink, _conv(channels, width))]
-    sides = [ceil(side / ceil(side / _MOST_PIXELS)) for side in sides]
+    sides = [ceil(side / step) for side, step in zip(sides, shrinks, strict=True)]
     channels = width
     while max(sides) > 4:
-        steps = [2 if side > 4 else 1 for side in sides]
+        steps = tuple(2 if side > 4 else 1 for side in sides)
         after = min(2 * channels, 4 * width)
         stages.append(nn.Sequential(nn.MaxPool2d(steps, ceil_mode=True), _conv(channels, after)))
         sides = [ceil(side / step) for side, step in zip(sides, steps, strict=True)]
