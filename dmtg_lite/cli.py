@@ -89,8 +89,7 @@ def train(args: argparse.Namespace) -> None:
     from dmtg_lite.methods import METHODS, Saving
     from dmtg_lite.studies.tables import render_result
 
-    logging.basicConfig(format="%(message)s")
-    logging.getLogger("dmtg_lite").setLevel(logging.INFO)  # how many threads the steps take
+    _show_log()
     out = Path(args.out)
     checkpoints = out / "checkpoints"
     _protect(out, checkpoints, args)
@@ -143,6 +142,7 @@ def compare(args: argparse.Namespace) -> None:
     from dmtg_lite.studies.suites import EMBEDDED
     from dmtg_lite.studies.tables import render_summary, render_tasks, write_table
 
+    _show_log()
     config, suite = _open(args)
     cells = plan_comparison(suite, args.methods, args.groups, _list_seeds(args), config)
     out = Path(args.out)
@@ -261,6 +261,12 @@ def _say(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:  # or Python would complain of it again at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _show_log() -> None:
+    """On the error stream: how many threads the steps take, how long a search has left."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("dmtg_lite").setLevel(logging.INFO)
 
 
 def _list_seeds(args: argparse.Namespace) -> range:

@@ -188,11 +188,10 @@ class _Master:
 
 def _generate(pairs: _Pairs) -> tuple[_Master, ndarray]:
     """A programme that knows the groups which matter, and prices near the best."""
-    master, centre, most, stalled = _Master(pairs), None, -np.inf, 0
+    master, most, stalled = _Master(pairs), -np.inf, 0
+    centre = master.solve()[1]
     for round_ in range(_ROUNDS):
         _, prices, price_of_group = master.solve()
-        if centre is None:
-            centre = prices
         # half way to the best prices so far: the programme's own jump to and fro
         for asked in ((prices + centre) / 2, prices):
             sets = _look_for(pairs, asked, round_)
@@ -245,18 +244,19 @@ def _find_candidates(pairs: _Pairs) -> tuple[ndarray, float, bool]:
     """
     master, prices = _generate(pairs)
     least = 0.0
+    chosen, total = master.choose(prices)
     for _ in range(_STALLED):
-        chosen, total = master.choose(prices)
         least = min(least, pairs.value(master.sets, prices).min())
         reach = total - prices.sum() - (pairs.n_groups - 1) * least + _SLACK
         found, low, is_complete = _branch(pairs, prices, reach)
         if not is_complete:
             break
-        if low >= least - _SLACK:
+        if low >= least - _TIE:  # far below the slack in reach, K times over
             return found, total, True
         _, new_prices, price_of_group = master.solve()  # nobody had thought of these
         prices = new_prices if master.add(found, new_prices, price_of_group) else prices
         least = low if prices is not new_prices else 0.0
+        chosen, total = master.choose(prices)
     bounds = [0.0]
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         asked = (1 - share) * prices + share * _relax(pairs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
+from pathlib import Path
 from typing import Literal
 
 from dmtg_lite.methods.search.selection import Candidate
@@ -29,7 +29,7 @@ def published_losses(split: Literal["val", "test"] = "val") -> list[Candidate]:
     """
     if split not in ("val", "test"):
         raise ValueError(f'`split` must be "val" or "test", got {split!r}.')
-    text = files(__package__).joinpath("standley_2020.json").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "standley_2020.json").read_text(encoding="utf-8")
     return [
         Candidate(one["tasks"], dict(zip(one["tasks"], one[split], strict=True)), one["cost"])
         for one in json.loads(text)["networks"]
