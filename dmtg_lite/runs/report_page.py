@@ -222,6 +222,12 @@ def _show_runs(report: Report) -> Section:
         "Seeds differ in weights, batches and noise, not in the data: what another test set would "
         "say is not in the intervals."
     )
+    config = report.own[0]["config"]
+    note += (
+        f" All encoders are {config['encoder']!r} of capacity {config['capacity']}: one "
+        "network that is wider may do as well as the groups. Try "
+        "methods.naive(data, 1), whose recipe has room for all tasks, or another `capacity`."
+    )
     return Section("What was run", lines, note=note)
 
 

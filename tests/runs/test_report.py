@@ -27,7 +27,7 @@ def numbers(method: str, seed: int, share: float, groups: list | None = None) ->
     """A run whose errors are all this share of the constant answers'."""
     return {
         "method": method,
-        "config": {"seed": seed},
+        "config": {"seed": seed, "encoder": "mlp", "capacity": 1},
         "data": "mine",
         "note": "",
         "n_test": 100,
@@ -266,7 +266,7 @@ def test_pictures_and_mixed_tasks_have_a_page_too() -> None:
     for field, value in (("metrics", "error_percent"), ("task_errors", 9.0)):
         many[field] = dict.fromkeys(names, value)
     many |= {"constant_errors": dict.fromkeys(names, 40.0), "groups": [names[:25], names[25:]]}
-    text = str(Report([many, many | {"config": {"seed": 1}}]))
+    text = str(Report([many, many | {"config": many["config"] | {"seed": 1}}]))
     assert max(map(len, text.splitlines())) <= 100
     assert "Pairs" not in text
 
@@ -291,3 +291,11 @@ def test_luck_is_rarely_taken_for_help(monkeypatch: pytest.MonkeyPatch) -> None:
         words.append(Report(every).verdict)
     assert words.count("helps") <= 12  # 5 expected, standard deviation 2.2
     assert words.count("undecided") > 100
+
+
+def test_the_page_says_what_a_wider_network_may_do() -> None:
+    """Gains are measured at one capacity, and a reader must know it."""
+    runs = [numbers("dmtg", 0, 0.5), numbers("naive", 0, 0.6)]
+    assert "of capacity 1: one network that is wider may do as well" in " ".join(
+        str(Report(runs)).split()
+    )
