@@ -34,7 +34,7 @@ def method(train: Callable[..., MethodResult]):  # the type is that of `call`, w
     @sealed()
     def call(
         data: TaskData,
-        n_groups: NGroups,
+        n_groups: NGroups | None = None,
         config: TrainConfig | None = None,
         *,
         saving: Saving = UNSAVED,
@@ -43,6 +43,11 @@ def method(train: Callable[..., MethodResult]):  # the type is that of `call`, w
     ) -> MethodResult:
         check_kind("data", data, TaskData, "e.g. data.toy_faces()")
         check_kind("saving", saving, Saving, "e.g. methods.Saving('runs/mine')")
+        if n_groups is None:
+            raise ValueError(
+                f"`n_groups` is missing: {train.__name__}(data, 3) for at most three groups; of "
+                "naive, stl and planted any number, since they have their own."
+            )
         config = settle_config(data, n_groups, config, encoder)
         result = train(data, n_groups, config, saving=saving, **more)
         result.warn_unlearned(stacklevel=3)  # over the decorator, to the line of the caller

@@ -32,12 +32,13 @@ def choose_recipe(data: TaskData, n_groups: NGroups = "auto") -> TrainConfig:
       ``"convnet"`` for pictures (C, H, W).
     * Capacity, the width of a branch's bottleneck: as many numbers in all K branches together as
       the training labels have factors, and no branch fewer than the most demanding task needs
-      alone: one of C classes C - 1 (at most 16), any other 1. With K ``"auto"``: just that.
-      So Naive MTL, K = 1, has room for all tasks, and of K branches none has room for all: if it
-      had, groups would not matter, as in the sweep of notebook 8. Factors are counted by Kaiser's
-      rule: eigenvalues above 1 of the labels' correlation matrix. That is a guess from labels
-      alone. Wider networks may have lower errors, and then less to gain from groups: compare
-      ``replace(config, capacity=...)``.
+      alone: one of C classes C - 1 (at most 16), any other 1. With K ``"auto"``: just that. So of K
+      branches none has room for all tasks: if it had, groups would not matter, as in the sweep of
+      notebook 8. Factors are counted by Kaiser's rule: eigenvalues above 1 of the labels'
+      correlation matrix. That is a guess from labels alone. Wider networks may have lower errors,
+      and then less to gain from groups: compare ``replace(config, capacity=...)``.
+    * With K = 1, as Naive MTL asked for alone: as many numbers as all tasks need together (at most
+      64), so that a network for all has room for all.
     * Batches: 64 rows; of more than 6,400 training rows a hundredth of them, up to 1,024.
 
     Args:
@@ -79,13 +80,18 @@ def settle_config(
 
 
 def _choose_capacity(data: TaskData, n_groups: NGroups) -> int:
-    need = max(1 if task.is_number else task.n_outputs - 1 for task in data.tasks)
+    needs = [1 if task.is_number else task.n_outputs - 1 for task in data.tasks]
+    if n_groups == 1:
+        return min(sum(needs), _MOST_CAPACITY)
+    need = max(needs)
     shared = 1 if n_groups == "auto" else ceil(count_factors(data.train, data.tasks) / n_groups)
     return min(max(min(need, _MOST_NUMBERS), shared), _MOST_CAPACITY)
 
 
 def count_factors(split: Split, tasks: tuple[Task, ...]) -> int:
     """Eigenvalues above 1 of the correlation matrix of labels: how many things they are about.
+
+    A task that goes with no other has an eigenvalue of 1 but for chance, and counts or not.
 
     A task of C > 2 classes is C columns, one a class. A label that is missing counts as the mean of
     its column, so that tasks of different rows are not correlated.

@@ -91,6 +91,11 @@ def load_result(folder: str | Path) -> MethodResult:
             did not keep what a network is rebuilt from.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "not there"
+        raise FileNotFoundError(
+            f"{folder} is {what}: pass the folder that a result was saved into."
+        )
     numbers = read_numbers(folder / NUMBERS)
     if not numbers.get("feature_shape") or not {"tasks", "network"} <= numbers.keys():
         raise ValueError(

@@ -222,13 +222,20 @@ def _show_runs(report: Report) -> Section:
         "Seeds differ in weights, batches and noise, not in the data: what another test set would "
         "say is not in the intervals."
     )
+    return Section("What was run", lines, note=f"{note} {_tell_encoders(report)}")
+
+
+def _tell_encoders(report: Report) -> str:
+    """At which capacity gains are measured: in a wide network groups hardly matter."""
     config = report.own[0]["config"]
-    note += (
-        f" All encoders are {config['encoder']!r} of capacity {config['capacity']}: one "
-        "network that is wider may do as well as the groups. Try "
+    told = f"Encoders are {config['encoder']!r} of capacity {config['capacity']}"
+    alone = next(iter(report.select("naive").values()), report.own[0])["config"]
+    if alone["capacity"] != config["capacity"]:
+        return f"{told}, Naive MTL's of {alone['capacity']}, with room for all tasks."
+    return (
+        f"{told}, Naive MTL's too: one network that is wider may do as well as the groups. Try "
         "methods.naive(data, 1), whose recipe has room for all tasks, or another `capacity`."
     )
-    return Section("What was run", lines, note=note)
 
 
 # ---------------------------------------------------------------------- words

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from math import isfinite
+from math import isfinite, sqrt
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -124,13 +124,22 @@ class MethodResult:
 
     @property
     def unlearned(self) -> list[str]:
-        """Tasks that are answered no better than by a constant, in neither error nor loss."""
+        """Tasks that are answered no better than by a constant, in neither error nor loss.
+
+        Better is a loss below 98 % of the constant answer's; an error too, and of classes by more
+        than the tests of so many rows differ by chance (one-sided, 95 %).
+        """
         return [
             name
             for name, constant in self.constant_errors.items()
-            if self.task_errors[name] >= constant
-            and self.task_losses[name] >= self.constant_losses[name]
+            if self.task_errors[name] >= constant - self._find_margin(name, constant)
+            and self.task_losses[name] >= 0.98 * self.constant_losses[name]
         ]
+
+    def _find_margin(self, name: str, constant: float) -> float:
+        if self.metrics[name] != "error_percent":
+            return 0.02 * constant
+        return 1.64 * sqrt(constant * (100 - constant) / max(self.n_test, 1))
 
     def warn_unlearned(self, stacklevel: int = 2) -> None:
         """Say which tasks those are: groups of what was not learned mean nothing."""

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dmtg_lite.core.checks import describe
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
-from dmtg_lite.methods.recipe import settle_config
+from dmtg_lite.methods.recipe import choose_recipe, settle_config
 from dmtg_lite.runs.metrics import load_scipy_stats
 from dmtg_lite.runs.report import Report
 from dmtg_lite.runs.result import UnlearnedWarning
@@ -40,7 +41,8 @@ def report(
         data: The tasks and their features.
         n_groups: K, or ``"auto"``: read off the closing costs.
         seeds: One run per seed and method: three or more for a verdict.
-        config: ``None``: the recipe for these data.
+        config: ``None``: the recipe for these data and K, and for Naive MTL the one that it has
+            alone, with room for all tasks: else groups would win by their encoders being small.
         methods: What stands beside DMTG; without ``"stl"`` many tasks are cheaper.
         folder, jobs, progress: See `cells.run_cells`; with a folder a report that was interrupted
             goes on, and one that was finished is read.
@@ -54,13 +56,21 @@ def report(
     """
     if len(data.tasks) < 2:
         raise ValueError(f"`data` has one task, {data.task_names}: there is nothing to group.")
+    if not isinstance(seeds, Iterable):
+        raise ValueError(f"`seeds` must be several, e.g. range(5), got {describe(seeds)}.")
     seeds = list(seeds)
     first = [name for name in methods if name != "random"]
+    alone = config or choose_recipe(data, 1)  # of Naive MTL
     config = settle_config(data, n_groups, config)
     # what is wrong is said here, not after hours of what DMTG is compared with
     load_scipy_stats()
     Run(data, config, n_groups)
-    cells = plan_comparison(data, [*first, "dmtg"], [n_groups], seeds, config)
+    cells = [
+        replace(cell, config=replace(alone, seed=cell.config.seed))
+        if cell.method == "naive"
+        else cell
+        for cell in plan_comparison(data, [*first, "dmtg"], [n_groups], seeds, config)
+    ]
     how: dict[str, Any] = {"folder": folder, "jobs": jobs, "progress": progress}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnlearnedWarning)  # the page says it, over all seeds

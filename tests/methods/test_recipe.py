@@ -72,10 +72,10 @@ def test_labels_that_never_change_or_meet_count_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_groups", "capacity"), [(1, 6), (2, 3), (3, 2), (4, 2), (6, 1), (12, 1), ("auto", 1)]
+    ("n_groups", "capacity"), [(1, 18), (2, 3), (3, 2), (4, 2), (6, 1), (12, 1), ("auto", 1)]
 )
 def test_branches_together_carry_what_labels_are_about(n_groups, capacity: int) -> None:
-    """Six factors among K branches, rounded up."""
+    """Six factors among K branches, rounded up; one network for all has room for 18 tasks."""
     assert choose_recipe(make_data(make_labels(6, 18)), n_groups).capacity == capacity
 
 
@@ -188,3 +188,21 @@ def test_a_loss_below_the_constants_counts_as_learned() -> None:
     below = {"told": 0.9, "coin": 1.0, "sum": 1.1, "noise": 1.0}
     assert replace(result, task_losses=below, **constant).unlearned == ["coin", "sum", "noise"]
     assert not replace(result, constant_errors={}, constant_losses={}).unlearned
+
+
+def test_one_network_for_all_has_room_for_all() -> None:
+    """Also for a task that goes with no other, which counts as a factor by chance only."""
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        rows = rng.normal(size=(200, 3))
+        answers = {"a": rows[:, 0] > 0, "w": rows[:, 0] + 0.1 * rng.normal(size=200)}
+        answers["alone"] = rng.integers(0, 4, 200)
+        assert choose_recipe(data.from_arrays(rows, answers, seed=seed), 1).capacity == 1 + 1 + 3
+
+
+@pytest.mark.parametrize("name", ["dmtg", "stl", "random"])
+def test_a_missing_k_is_asked_for(name: str) -> None:
+    """In words, not as an argument of a function inside."""
+    faces = data.toy_faces(n_train=20, n_val=10, n_test=10)
+    with pytest.raises(ValueError, match=r"`n_groups` is missing: .*data, 3"):
+        METHODS[name].train(faces)

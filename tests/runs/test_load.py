@@ -240,3 +240,11 @@ def test_a_result_of_an_older_version_is_as_good(tmp_path: Path) -> None:
     assert re.search(r"^t0 +\d +% +- +36\.4$", text, re.MULTILINE), text
     again = load_result(back.save(tmp_path))
     assert_equal(predict(again, DATA.test.images), predict(back, DATA.test.images))
+
+
+@pytest.mark.parametrize("path", ["nowhere", "result.json"])
+def test_a_path_that_is_no_folder_says_what_to_pass(tmp_path: Path, path: str) -> None:
+    """The folder, not a file in it."""
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match="pass the folder that a result was saved into"):
+        load_result(tmp_path / path)

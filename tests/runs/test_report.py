@@ -294,8 +294,12 @@ def test_luck_is_rarely_taken_for_help(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_page_says_what_a_wider_network_may_do() -> None:
-    """Gains are measured at one capacity, and a reader must know it."""
-    runs = [numbers("dmtg", 0, 0.5), numbers("naive", 0, 0.6)]
-    assert "of capacity 1: one network that is wider may do as well" in " ".join(
-        str(Report(runs)).split()
-    )
+    """Gains are measured at one capacity, and a reader must know which, and Naive MTL's."""
+
+    def page(capacity: int) -> str:
+        alone = numbers("naive", 0, 0.6)
+        alone["config"] = alone["config"] | {"capacity": capacity}
+        return " ".join(str(Report([numbers("dmtg", 0, 0.5), alone])).split())
+
+    assert "of capacity 1, Naive MTL's too: one network that is wider may do as well" in page(1)
+    assert "of capacity 1, Naive MTL's of 4, with room for all tasks" in page(4)

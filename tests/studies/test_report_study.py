@@ -14,6 +14,7 @@ from methods.planted_tables import draw_factor
 from dmtg_lite import data, experiments
 from dmtg_lite.core.config import Spare, TrainConfig
 from dmtg_lite.runs.report import Report
+from dmtg_lite.studies import report as study
 
 FACES = data.toy_faces(6, 2, n_train=100, n_val=40, n_test=60)
 CONFIG = TrainConfig(
@@ -80,3 +81,22 @@ def test_where_there_is_nothing_to_find_the_verdict_is_not_that_it_helps(kind: s
     assert report.verdict != "helps", report.reasons
     if kind == "coins":
         assert "no task is predicted better than by a constant answer" in report.reasons[0]
+
+
+def test_without_a_config_naive_mtl_has_room_for_all_tasks(monkeypatch) -> None:
+    """Else groups would win because every encoder is small."""
+    rows = np.random.default_rng(0).normal(size=(90, 4))
+    answers = {f"t{k}": rows[:, k] > 0 for k in range(4)}
+    mine = data.from_arrays(rows, answers)
+    seen = {}
+
+    def run_cells(cells, *_, **__):
+        seen.update({cell.method: cell.config.capacity for cell in cells})
+        return []
+
+    monkeypatch.setattr(study, "run_cells", run_cells)
+    with pytest.raises(ValueError, match="no finished run"):
+        experiments.report(mine, 2, seeds=[0])
+    assert seen == {"naive": 4, "stl": 1, "dmtg": 1}
+    with pytest.raises(ValueError, match="`seeds` must be several"):
+        experiments.report(mine, 2, seeds=3)  # pyright: ignore[reportArgumentType]

@@ -11,7 +11,7 @@ import numpy as np
 from dmtg_lite.core.checks import check_choice
 from dmtg_lite.core.columns import find_missing
 from dmtg_lite.core.tasks import Task
-from dmtg_lite.data.own.texts import MOST_CLASSES, reads_as_number
+from dmtg_lite.data.own.texts import MOST_CLASSES, advise_numbers, reads_as_number
 
 Kind = Literal["yes/no", "classes", "number"]
 Wish: TypeAlias = Task | Kind | None
@@ -121,7 +121,7 @@ def _number_classes(name: str, column: np.ndarray, wish: Wish, order: list[Any] 
         raise ValueError(f"target {name!r} holds {strange[0]!r}, none of its classes {classes}.")
     n_rows = len(codes)
     if not isinstance(wish, Task) and len(found) > min(MOST_CLASSES, max(10, n_rows // 2)):
-        hint = " They read as numbers: pandas.to_numeric(column, errors='coerce')."
+        hint = f" They read as numbers: {advise_numbers(str(classes[0]))}."
         raise ValueError(
             f"target {name!r} has {len(found)} different values in {n_rows} rows, such as "
             f"{classes[0]!r}: an id, not classes? Leave it out, or merge rare ones."

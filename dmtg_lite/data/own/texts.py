@@ -27,8 +27,7 @@ def check_categories(name: str, counts: Counter[str], *, may_be_numbers: bool) -
         but = f", but for {_list(others)}" if others else ""
         raise ValueError(
             f"{name} is text where numbers are due: it reads as numbers, such as {numbers[0]!r}"
-            f"{but}. Numbers: pandas.to_numeric(column, errors='coerce'). Names: "
-            "column.astype('category')."
+            f"{but}. Numbers: {advise_numbers(numbers[0])}. Names: column.astype('category')."
         )
     if len(counts) > min(MOST_CLASSES, max(10, n_rows // 2)):
         raise ValueError(
@@ -36,6 +35,16 @@ def check_categories(name: str, counts: Counter[str], *, may_be_numbers: bool) -
             f"{_list(list(counts))}: an id, or text to be read? Leave the column out, merge its "
             "values, or embed the text first (numbers that came as text: pandas.to_numeric)."
         )
+
+
+def advise_numbers(text: str) -> str:
+    """How texts like this one become numbers in pandas; a decimal comma would become nan."""
+    if "," in text:
+        return (
+            "pandas.read_csv(..., decimal=','), or "
+            "pandas.to_numeric(column.str.replace(',', '.'), errors='coerce')"
+        )
+    return "pandas.to_numeric(column, errors='coerce')"
 
 
 def reads_as_number(text: str) -> bool:
