@@ -7,19 +7,16 @@
 # *25 minutes · CPU · no download · needs notebooks 0 and 6, for closing costs 8*
 
 # %% tags=["setup"]
-import tempfile
 from dataclasses import replace
 from pathlib import Path
+from tempfile import mkdtemp
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from torch import nn
 
 from dmtg_lite import Spare, data, experiments, load_result, methods
-from dmtg_lite.views import plots
-from dmtg_lite.views.live import LiveSession
-from dmtg_lite.views.widgets import Dashboard
+from dmtg_lite.views import live, plots, widgets
 
 # %% [markdown]
 # ## 9.1 Three lines
@@ -120,8 +117,8 @@ machine = data.from_arrays(table, answers, impute="mean", name="machine")
 # The live view takes it like the faces. **Predict:** which tasks pair up first? Press Start.
 
 # %%
-session = LiveSession(machine, 3)
-Dashboard(session)
+session = live.LiveSession(machine, 3)
+widgets.Dashboard(session)
 
 # %% [markdown]
 # ## 9.3 How many groups?
@@ -184,7 +181,7 @@ experiments.report(machine, 3, seeds=seeds, config=short, methods=beside, jobs=2
 # may come as they are, in another program too.
 
 # %%
-folder = Path(tempfile.mkdtemp())
+folder = Path(mkdtemp())
 found.save(folder / "machine")
 back = load_result(folder / "machine")
 back.predict(table.head(3))
@@ -203,6 +200,8 @@ same = data.from_csv(folder / "machine.csv", list(answers.columns), impute="mean
 # what they show.
 
 # %%
+from PIL import Image
+
 shapes = folder / "shapes"
 shapes.mkdir()
 for number in range(60):

@@ -80,7 +80,8 @@ def test_another_encoder_is_moved_to_first_order() -> None:
     """Twice as near, a quarter of the error."""
     table = make_table()
     gaps = []
-    for size in (2e-2, 1e-2):
+    for size in (4e-3, 2e-3):
+        torch.manual_seed(0)
         network = make_network(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
         found = linearise(network, table, torch.arange(40), 4, seed=7)
         v = size * torch.tensor([3.0, -2.0, 5.0, 1.0], dtype=torch.float64)

@@ -172,9 +172,13 @@ def test_restarts_are_kept_by_training_loss_alone(
     module = sys.modules["dmtg_lite.methods.dmtg"]
     monkeypatch.setattr(module, "_Restart", FakeRun)
     monkeypatch.setattr(FakeRun, "made", [])
-    monkeypatch.setattr(module, "make_result", lambda *given, **_: given[3])  # the network
+
+    def make_result(*given, **_):
+        return SimpleNamespace(network=given[3], warn_unlearned=lambda **_: None)
+
+    monkeypatch.setattr(module, "make_result", make_result)
     config = replace(CONFIG, steps=30, restarts=Restarts(n=8, halve_every=halve_every))
-    assert methods.dmtg(FACES, 3, config) == kept
+    assert methods.dmtg(FACES, 3, config).network == kept
     if halve_every:
         expected = {r: [10] for r in range(8)} | {1: [10, 20, 30], 3: [10, 20]}
         assert {run.restart: run.stops for run in FakeRun.made} == expected
