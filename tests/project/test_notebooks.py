@@ -104,10 +104,10 @@ def test_run_all_works_and_the_solutions_are_right(path: Path, run) -> None:
     """With the exercises open no error, no warning, and each check says that its exercise is open.
     With its solution, every check says correct."""
     cells = run(path.stem)
-    complaints = [o for cell in cells for o in cell.outputs if o.get("name") == "stderr"]
-    if path.stem == "09_your_tasks":  # some functions of real genes are not learned: it says so
-        assert complaints
-        complaints = [one for one in complaints if "UnlearnedWarning" not in one.text]
+    said = [o for cell in cells for o in cell.outputs if o.get("name") == "stderr"]
+    # some tasks of real data are not learned, or not in the few steps of a class: it says so
+    complaints = [one for one in said if "UnlearnedWarning" not in one.text]
+    assert said or path.stem != "09_your_tasks"
     assert not complaints, complaints
     still_open = "is still open; the rest of the notebook runs without it"
     assert all(still_open in text for text in printed(cells, "check"))
