@@ -45,8 +45,8 @@ def method(train: Callable[..., MethodResult]):  # the type is that of `call`, w
         check_kind("saving", saving, Saving, "e.g. methods.Saving('runs/mine')")
         if n_groups is None:
             raise ValueError(
-                f"`n_groups` is missing: {train.__name__}(data, 3) for at most three groups; of "
-                "naive, stl and planted any number, since they have their own."
+                f"`n_groups` must be a whole number >= 1, got None: {train.__name__}(data, 3) for "
+                "at most three groups; of naive, stl and planted any number: they have their own."
             )
         config = settle_config(data, n_groups, config, encoder)
         result = train(data, n_groups, config, saving=saving, **more)

@@ -204,5 +204,5 @@ def test_one_network_for_all_has_room_for_all() -> None:
 def test_a_missing_k_is_asked_for(name: str) -> None:
     """In words, not as an argument of a function inside."""
     faces = data.toy_faces(n_train=20, n_val=10, n_test=10)
-    with pytest.raises(ValueError, match=r"`n_groups` is missing: .*data, 3"):
+    with pytest.raises(ValueError, match=r"`n_groups` must be a whole number .*\(data, 3\)"):
         METHODS[name].train(faces)
