@@ -239,7 +239,7 @@ class MethodResult:
         del plain["history"], plain["network"]
         return plain | {
             "config": asdict(self.config),
-            "tasks": [asdict(task) for task in self.tasks],
+            "tasks": [asdict(task) | {"classes": list(task.classes)} for task in self.tasks],
             "feature_shape": self.feature_shape and list(self.feature_shape),
             "reader": self.reader and asdict(self.reader),
             "metrics": self.metrics,
