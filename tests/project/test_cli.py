@@ -292,10 +292,13 @@ def test_an_interrupt_says_how_to_go_on(
 def test_an_interrupt_ends_worker_processes_too(to_all: bool, after: float, tmp_path: Path) -> None:
     """At once and without a traceback, whether the workers hear of it themselves or not."""
     command = [*"compare toy_rooms --steps 5000 --pretrain 1 --seeds 4 --jobs 2".split()]
+    # a shell that runs tests in the background has them ignore it, and their children too
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "dmtg_lite", *command, "--spare-branches", "0", "--out", tmp_path],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     time.sleep(after)  # while the workers begin; until they train
     (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
     try:
