@@ -20,6 +20,8 @@ from dmtg_lite.core.columns import as_array
 from dmtg_lite.core.reading import Reader
 from dmtg_lite.core.tasks import Task, check_unique
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Split:
@@ -122,7 +124,7 @@ class TaskData:
             raise ValueError(
                 f"`tasks` must be all dense or none, got {dense} among {self.task_names}."
             )
-        for split_name in ("train", "val", "test"):
+        for split_name in SPLITS:
             object.__setattr__(self, split_name, self._settle(split_name))
         self._check_shapes()
         if self.planted_groups is not None:

@@ -16,11 +16,11 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 
 from dmtg_lite.core.checks import as_whole
+from dmtg_lite.core.data import SPLITS
 from dmtg_lite.data.ranges import Range, check_limits, check_ranges
 from dmtg_lite.files import write_atomically
 from dmtg_lite.schema import check_value, read_json
 
-SPLITS = ("train", "val", "test")
 _CHECKED = "checked.json"
 _LARGE = 64 << 20  # bytes of labels that are not hashed at every start
 

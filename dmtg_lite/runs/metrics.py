@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,30 @@ def relative_error(
         return float("nan")
     scale = weigh_errors(constant, metrics, constant)
     return 100 * weigh_errors(errors, metrics, constant) / scale if scale else float("nan")
+
+
+def find_unlearned(run: Mapping[str, Any]) -> list[str]:
+    """Tasks that are answered no better than by a constant, in neither error nor loss.
+
+    Better is a loss below 98 % of the constant answer's; an error too, and of classes by more than
+    tests of so many rows differ by chance (one-sided, 95 %).
+
+    Args:
+        run: Numbers of a run by the names that `MethodResult` gives them.
+
+    Returns:
+        Names in the order of the tasks; none where constant answers are not known.
+    """
+    errors, losses = run.get("constant_errors") or {}, run.get("constant_losses") or {}
+
+    def is_better(name: str) -> bool:
+        constant, margin = errors[name], 0.02 * errors[name]
+        if run["metrics"][name] == "error_percent":
+            margin = 1.64 * sqrt(constant * (100 - constant) / run["n_test"])
+        is_less = run["task_errors"][name] < constant - margin
+        return is_less or run["task_losses"][name] < 0.98 * losses[name]
+
+    return [name for name in errors if not is_better(name)]
 
 
 def total(per_task: Mapping[str, float]) -> float:

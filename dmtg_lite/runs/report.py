@@ -20,6 +20,7 @@ from dmtg_lite.runs.metrics import (
     compute_chance,
     compute_interval,
     compute_mutual_agreement,
+    find_unlearned,
     weigh_errors,
 )
 
@@ -193,6 +194,8 @@ class Report:
     def unlearned(self) -> list[str]:
         """Tasks that are answered not clearly better than by a constant, in neither error nor
         loss: of a rare class the loss alone may tell."""
+        if len(self.own) == 1:
+            return find_unlearned(self.own[0])
         losses = self._find_constant("constant_losses")
         return [
             task
@@ -203,11 +206,8 @@ class Report:
         ]
 
     def _is_below(self, task: str, field: str, constant: float | None) -> bool:
-        """Whether the method is clearly below a constant answer: all of the interval, if any."""
-        if constant is None:
-            return False
-        own = self._over_seeds(self.method, task, field)
-        return (own.mean if own.n_seeds == 1 else own.high) < constant
+        """Whether the method is clearly below a constant answer: all of the interval."""
+        return constant is not None and self._over_seeds(self.method, task, field).high < constant
 
     @cached_property
     def _units(self) -> dict[str, float]:

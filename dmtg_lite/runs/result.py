@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
-from math import isfinite, sqrt
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.evaluate import evaluate, evaluate_constant
 from dmtg_lite.runs.fit import build_network
 from dmtg_lite.runs.history import About, History
-from dmtg_lite.runs.metrics import pair_gains, relative_error, sum_errors, total
+from dmtg_lite.runs.metrics import find_unlearned, pair_gains, relative_error, sum_errors, total
 from dmtg_lite.runs.predict import predict
 from dmtg_lite.runs.report import Report
 from dmtg_lite.runs.tensors import save_tensors
@@ -44,6 +44,11 @@ WEIGHTS, RUN, NUMBERS = "network.safetensors", "run.npz", "result.json"
 NETWORK_FORMAT = "dmtg-network/1"
 Numbers = dict[str, Any]
 """What `MethodResult.to_json` gives; `load.read_numbers` reads it back."""
+
+
+_JUDGED = (
+    "metrics", "n_test", "task_errors", "task_losses", "constant_errors", "constant_losses"
+)  # fmt: skip
 
 
 class UnlearnedWarning(UserWarning):
@@ -124,22 +129,8 @@ class MethodResult:
 
     @property
     def unlearned(self) -> list[str]:
-        """Tasks that are answered no better than by a constant, in neither error nor loss.
-
-        Better is a loss below 98 % of the constant answer's; an error too, and of classes by more
-        than the tests of so many rows differ by chance (one-sided, 95 %).
-        """
-        return [
-            name
-            for name, constant in self.constant_errors.items()
-            if self.task_errors[name] >= constant - self._find_margin(name, constant)
-            and self.task_losses[name] >= 0.98 * self.constant_losses[name]
-        ]
-
-    def _find_margin(self, name: str, constant: float) -> float:
-        if self.metrics[name] != "error_percent":
-            return 0.02 * constant
-        return 1.64 * sqrt(constant * (100 - constant) / max(self.n_test, 1))
+        """Tasks that are answered no better than by a constant, see `metrics.find_unlearned`."""
+        return find_unlearned({name: getattr(self, name) for name in _JUDGED})
 
     def warn_unlearned(self, stacklevel: int = 2) -> None:
         """Say which tasks those are: groups of what was not learned mean nothing.
@@ -150,8 +141,8 @@ class MethodResult:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             warnings.warn(
                 f"{self.method} answers {len(names)} of {len(self.tasks)} tasks no better than a "
-                f"constant would ({shown}): their groups mean nothing yet. Look at encoder, "
-                "capacity, lr and steps, and at the labels.",
+                f"constant would ({shown}): what is grouped of them means nothing yet. Look at "
+                "encoder, capacity, lr and steps, and at the labels.",
                 UnlearnedWarning,
                 stacklevel=stacklevel + 1,
             )

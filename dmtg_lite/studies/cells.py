@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -25,7 +26,7 @@ from dmtg_lite.core.data import TaskData
 from dmtg_lite.encoders import ENCODERS, list_own
 from dmtg_lite.encoders.own import find_homeless
 from dmtg_lite.files import check_writable, write_atomically
-from dmtg_lite.methods import METHODS, Saving
+from dmtg_lite.methods import METHODS, Saving, UnlearnedWarning
 from dmtg_lite.runs.load import read_numbers
 from dmtg_lite.schema import FieldError
 
@@ -178,7 +179,9 @@ def _run_cell(
     saving = Saving(folder / "checkpoints" / name if folder and keep_checkpoints else None)
     try:
         METHODS[cell.method].check(data, k, cell.config)
-        result = METHODS[cell.method](data, k, cell.config, saving=saving)
+        with warnings.catch_warnings():  # of many runs the table says it, or the report
+            warnings.simplefilter("ignore", UnlearnedWarning)
+            result = METHODS[cell.method](data, k, cell.config, saving=saving)
     except Exception as error:  # noqa: BLE001  one cell must not cost the others their hours
         message = f"{type(error).__name__}: {error}"
         return {"method": cell.method, "k": cell.k, "seed": cell.seed, "failed": message} | more

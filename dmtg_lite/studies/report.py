@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,6 @@ from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.recipe import choose_recipe, settle_config
 from dmtg_lite.runs.metrics import load_scipy_stats
 from dmtg_lite.runs.report import Report
-from dmtg_lite.runs.result import UnlearnedWarning
 from dmtg_lite.runs.run import Run
 from dmtg_lite.studies.cells import Cell, run_cells
 from dmtg_lite.studies.compare import plan_comparison
@@ -72,15 +70,13 @@ def report(
         for cell in plan_comparison(data, [*first, "dmtg"], [n_groups], seeds, config)
     ]
     how: dict[str, Any] = {"folder": folder, "jobs": jobs, "progress": progress}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnlearnedWarning)  # the page says it, over all seeds
-        runs = run_cells(cells, data, **how)
-        found = {
-            one["config"]["seed"]: len(one["groups"])
-            for one in runs
-            if one["method"] == "dmtg" and "failed" not in one
-        }
-        if "random" in methods:
-            more = [Cell("random", k, replace(config, seed=seed)) for seed, k in found.items()]
-            runs += run_cells(more, data, **how)
+    runs = run_cells(cells, data, **how)
+    found = {
+        one["config"]["seed"]: len(one["groups"])
+        for one in runs
+        if one["method"] == "dmtg" and "failed" not in one
+    }
+    if "random" in methods:
+        more = [Cell("random", k, replace(config, seed=seed)) for seed, k in found.items()]
+        runs += run_cells(more, data, **how)
     return Report(runs)

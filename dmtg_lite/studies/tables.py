@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dmtg_lite.core.tasks import IN_THEIR_UNIT, METRIC_LABELS
 from dmtg_lite.files import write_atomically
 from dmtg_lite.methods import MethodResult
-from dmtg_lite.runs.metrics import pair_gains, relative_error, sum_errors, total
+from dmtg_lite.runs.metrics import find_unlearned, pair_gains, relative_error, sum_errors, total
 from dmtg_lite.runs.report_page import align as align_rows
 from dmtg_lite.runs.report_page import count_digits, tell
 
@@ -74,7 +74,8 @@ def tabulate(
             row["note"] = f"no gains: {reference} failed with this seed"
         elif at_zero := ", ".join(name for name, gain in error_gains.items() if isnan(gain)):
             row["note"] = f"no relative gain: {reference} is at 0 on {at_zero}"
-        rows.append(row | {"note": "; ".join(filter(None, (row["note"], run.get("set_aside"))))})
+        notes = (row["note"], _tell_unlearned(run), run.get("set_aside"))
+        rows.append(row | {"note": "; ".join(filter(None, notes))})
     return pd.DataFrame(rows)
 
 
@@ -186,6 +187,12 @@ def show(mean: float, spread: float = nan, digits: int = 1) -> str:
     return tell(mean, digits) + ("" if isnan(spread) else f" ± {tell(spread, digits)}")
 
 
+def _tell_unlearned(run: Numbers) -> str:
+    """Of data whose groups are not planted, where a narrow network is meant to fail."""
+    names = find_unlearned(run) if run["agreement"] is None else []
+    return f"no better than a constant answer: {', '.join(names)}" if names else ""
+
+
 def render_result(result: MethodResult) -> str:
     """One run for a screen: groups, closing costs if there are any, and every task."""
     lines = [repr(result)]
@@ -198,6 +205,8 @@ def render_result(result: MethodResult) -> str:
     for name, metric in result.metrics.items():
         label, value = METRIC_LABELS[metric], result.task_errors[name]
         error = f"{label} {tell(value, _count_digits(label, value)):>6}"
+        if (constant := result.constant_errors.get(name)) is not None:
+            error += f"  (a constant answer {tell(constant, _count_digits(label, constant))})"
         lines.append(f"  {name:24} loss {result.task_losses[name]:.4f}  {error}")
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dmtg_lite.core.tasks import TASKONOMY_5
-from dmtg_lite.runs.metrics import compute_chance, norm_gain, norm_gains, total
+from dmtg_lite.runs.metrics import compute_chance, find_unlearned, norm_gain, norm_gains, total
 from dmtg_lite.studies.paper.specs import load_paper
 
 TABLES = load_paper()["tables"]
@@ -134,3 +134,17 @@ def test_agreement_by_chance_is_uniform_where_nothing_agrees() -> None:
         found.append(compute_chance([[d[:4], d[4:7], d[7:]] for d in draws], n_draws=99))
     assert 0.35 < np.mean(found) < 0.65
     assert np.mean(np.array(found) < 0.1) < 0.2
+
+
+def test_a_task_is_learned_if_it_is_clearly_better_than_a_constant() -> None:
+    """Of 100 rows a half of them wrong is 50 +- 8 %; a loss must fall by 2 %, a distance too."""
+    run = {
+        "n_test": 100,
+        "metrics": dict.fromkeys("abcd", "error_percent") | dict.fromkeys("ef", "mae"),
+        "constant_errors": dict.fromkeys("abcd", 50.0) | dict.fromkeys("ef", 10.0),
+        "constant_losses": dict.fromkeys("abcdef", 1.0),
+        "task_errors": {"a": 50.0, "b": 43.0, "c": 41.0, "d": 50.0, "e": 9.9, "f": 9.7},
+        "task_losses": {"a": 1.2, "b": 0.99, "c": 1.2, "d": 0.97, "e": 0.99, "f": 0.99},
+    }
+    assert find_unlearned(run) == ["a", "b", "e"]
+    assert find_unlearned(run | {"constant_errors": {}}) == []

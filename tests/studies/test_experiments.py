@@ -54,6 +54,18 @@ def test_two_processes_give_what_one_gives(results: list) -> None:
             assert first.equal(second)
 
 
+@pytest.mark.filterwarnings("error::dmtg_lite.methods.UnlearnedWarning")
+def test_of_many_runs_the_table_says_what_was_not_learned(capfd) -> None:
+    """Not a warning each, in whatever process; and not of faces whose groups are planted."""
+    unknown = replace(FACES, planted_groups=None)
+    for jobs in (1, 2):
+        cells = make_cells(["naive"], [3], [0, 1], CONFIG)
+        table = tabulate(run_cells(cells, unknown, jobs=jobs))
+        assert table["note"].str.startswith("no better than a constant answer: ").all()
+        assert "UnlearnedWarning" not in capfd.readouterr().err
+    assert not tabulate(run_cells(cells, FACES))["note"].any()
+
+
 def test_the_table_by_hand(results: list) -> None:
     """One row a run: sums over tasks, gains against Naive MTL of the same seed."""
     table = tabulate(results)

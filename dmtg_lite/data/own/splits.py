@@ -16,9 +16,9 @@ import numpy as np
 
 from dmtg_lite.core.checks import as_number, describe
 from dmtg_lite.core.columns import as_column, find_missing, name_value
+from dmtg_lite.core.data import SPLITS
 
 Rows: TypeAlias = np.ndarray | slice
-SPLITS = ("train", "val", "test")
 DEFAULT = (0.6, 0.2, 0.2)
 _WORDS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 _RARE = 100  # rows of a class: of those with more, chance gives every split its share

@@ -9,16 +9,16 @@ import numpy as np
 
 from dmtg_lite.core.columns import name_value
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.losses import find_labels
 from dmtg_lite.core.reading import Reader
 from dmtg_lite.core.tasks import Task
-
-_SPLITS = ("train", "val", "test")
+from dmtg_lite.data.own.splits import SPLITS
 
 
 def summarise(data: TaskData, reader: Reader, n_rows: int) -> TaskData:
     """The same data with a note: kind of features, kinds of tasks, what is missing or rare."""
     parts = [_describe_features(data, reader), _describe_tasks(data)]
-    used = sum(len(getattr(data, split)) for split in _SPLITS)
+    used = sum(len(getattr(data, split)) for split in SPLITS)
     if used < n_rows:
         parts.append(f"{n_rows - used} rows are in no split")
     parts += [_describe_missing(data), _describe_rarest(data)]
@@ -27,7 +27,7 @@ def summarise(data: TaskData, reader: Reader, n_rows: int) -> TaskData:
 
 def say(data: TaskData) -> TaskData:
     """Print the line, where a notebook shows it; whatever names the screen can show."""
-    sizes = ", ".join(f"{len(getattr(data, split)):,} {split}" for split in _SPLITS)
+    sizes = ", ".join(f"{len(getattr(data, split)):,} {split}" for split in SPLITS)
     line = f"{data.name}: {sizes}; {data.note}"
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(line.encode(encoding, "backslashreplace").decode(encoding))
@@ -55,18 +55,15 @@ def _describe_tasks(data: TaskData) -> str:
 
 
 def _name_kind(task: Task) -> str:
-    if task.loss != "cross_entropy":
+    if task.is_number:
         return f"number ({task.loss})"
     return "yes/no" if task.n_outputs == 2 else f"of {task.n_outputs} classes"
 
 
 def _describe_missing(data: TaskData) -> str:
-    targets = [getattr(data, split).targets for split in _SPLITS]
+    targets = [getattr(data, split).targets for split in SPLITS]
     missing = {
-        name: sum(
-            int((one[name].isnan() if one[name].is_floating_point() else one[name] < 0).sum())
-            for one in targets
-        )
+        name: sum(int((~find_labels(one[name])).sum()) for one in targets)
         for name in data.task_names
     }
     total = sum(missing.values())
@@ -79,7 +76,7 @@ def _describe_missing(data: TaskData) -> str:
 def _describe_rarest(data: TaskData) -> str:
     found = []
     for task in data.tasks:
-        if task.loss == "cross_entropy":
+        if not task.is_number:
             numbers = data.train.targets[task.name].numpy()
             counts = np.bincount(numbers[numbers >= 0], minlength=task.n_outputs)
             found.append((int(counts.min()), task.name, task.classes[int(counts.argmin())]))
