@@ -46,6 +46,15 @@ def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
         seed: See `derive_seed`.
         device: Of a network that draws too, besides the CPU.
     """
-    with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    # the generators themselves: torch.random.fork_rng takes a good part of a small step
+    generators = [torch.default_generator]
+    if device is not None and device.type == "cuda":
+        generators.append(torch.cuda.default_generators[device.index or 0])
+    before = [generator.get_state() for generator in generators]
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
         yield
+    finally:
+        for generator, state in zip(generators, before, strict=True):
+            generator.set_state(state)
