@@ -45,11 +45,14 @@ def check_writable(folder: str | Path) -> Path:
     return folder
 
 
-def write_atomically(path: str | Path, content: bytes) -> Path:
+def write_atomically(path: str | Path, content: bytes, *, is_durable: bool = True) -> Path:
     """Replace ``path`` by ``content`` in one step: temporary file, fsync, rename.
 
     Killed at any moment, ``path`` holds what it held before or all of ``content``. The folder is
     made if it is missing, and what killed runs left of the same file ten minutes ago is swept.
+
+    Args:
+        is_durable: Wait for the disk, so that this holds of a power failure too.
 
     Raises:
         OSError: With the file's name, also if the disk is full.
@@ -62,14 +65,17 @@ def write_atomically(path: str | Path, content: bytes) -> Path:
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if is_durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # what writing itself says
             error.filename = str(path)
         raise
-    if os.name == "posix":  # the rename itself must reach the disk; Windows cannot open a folder
+    if (
+        is_durable and os.name == "posix"
+    ):  # the rename itself must reach the disk; Windows cannot open a folder
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

@@ -12,7 +12,16 @@ from math import isfinite
 from pathlib import Path
 from reprlib import repr as shorten
 from types import NoneType
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from dmtg_lite.files import check_is_file
 
@@ -112,12 +121,17 @@ def _name_fields(hint: Any) -> dict[str, tuple[Any, bool]] | None:
     if isinstance(hint, dict):
         return {name: (own, True) for name, own in hint.items()}
     if is_typeddict(hint):
-        return {name: (own, True) for name, own in _get_hints(hint).items()}
+        return {name: _unwrap(own) for name, own in _get_hints(hint).items()}
     if isinstance(hint, type) and is_dataclass(hint):
         hints = _get_hints(hint)
         optional = {f.name for f in fields(hint) if {f.default, f.default_factory} != {MISSING}}
         return {f.name: (hints[f.name], f.name not in optional) for f in fields(hint)}
     return None
+
+
+def _unwrap(hint: Any) -> tuple[Any, bool]:
+    is_optional = get_origin(hint) is NotRequired
+    return (get_args(hint)[0], False) if is_optional else (hint, True)
 
 
 def _get_hints(owner: type) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self, TypedDict
+from typing import Any, BinaryIO, Self, TypedDict
 
 import numpy as np
 
@@ -94,6 +94,7 @@ class History:
     """
 
     ARRAYS = ("steps", "probabilities", "task_losses", "tau", "lr_assignment", "loss_matrices")
+    VALIDATION = ("validation_steps", "validation_losses", "validation_errors")
 
     def __init__(
         self, task_names: Sequence[str], n_groups: int, *, about: About | None = None
@@ -109,6 +110,7 @@ class History:
         self._lock = threading.Lock()
         self._size = 0
         n_tasks = len(self.task_names)
+        self._validation = self._no_validation()
         self._arrays: dict[str, np.ndarray] = {
             "steps": np.empty(256, np.int32),
             "probabilities": np.empty((256, n_tasks, self.n_groups), np.float32),
@@ -198,6 +200,20 @@ class History:
                 closing,
             ]  # another list: readers may hold the old one
 
+    def tell_validation(self, step: int, losses: np.ndarray, errors: np.ndarray) -> None:
+        """Remember what was measured on the validation split after a step: (N,) each."""
+        given: dict[str, Any] = dict(
+            zip(self.VALIDATION, ([step], [losses], [errors]), strict=True)
+        )
+        self._validation = {  # other arrays: readers may hold the old ones
+            name: np.append(old, np.asarray(given[name], old.dtype), axis=0)
+            for name, old in self._validation.items()
+        }
+
+    def _no_validation(self) -> dict[str, np.ndarray]:
+        empty = np.empty((0, self.n_tasks), np.float32)
+        return dict(zip(self.VALIDATION, (np.empty(0, np.int32), empty, empty), strict=True))
+
     def _read(self, name: str) -> np.ndarray:
         with self._lock:
             view = self._arrays[name][: self._size]
@@ -236,6 +252,22 @@ class History:
         return self._read("loss_matrices")
 
     @property
+    def validation_steps(self) -> np.ndarray:
+        """Steps after which the validation split was looked at, shape (V,), int32."""
+        return self._validation["validation_steps"]
+
+    @property
+    def validation_losses(self) -> np.ndarray:
+        """Loss of each task on the validation split, shape (V, N), float32; each task served by
+        its most probable group."""
+        return self._validation["validation_losses"]
+
+    @property
+    def validation_errors(self) -> np.ndarray:
+        """The same of errors, in the unit of each task's metric."""
+        return self._validation["validation_errors"]
+
+    @property
     def entropy(self) -> np.ndarray:
         """Mean entropy of the rows of softmax(S), shape (T,), in units of log K: 1 uniform, 0
         one-hot."""
@@ -269,10 +301,29 @@ class History:
         part = History(self.task_names, self.n_groups, about=About(**asdict(self.about)))
         part.elbow, part.has_loss_matrices = self.elbow, self.has_loss_matrices
         part._closings = self._closings
-        rows = np.arange(len(self))[start:stop:every]
+        steps, seen = self.steps, self._validation
+        rows = np.arange(len(steps))[start:stop:every]
         if len(rows):
             part.append(*(getattr(self, name)[rows] for name in self.ARRAYS))
+            # of the validation what was measured since the record before
+            after = steps[rows[0] - 1] if rows[0] else -1
+            at = seen["validation_steps"]
+            own = (at > after) & (at <= steps[rows[-1]])
+            part._validation = {name: values[own] for name, values in seen.items()}
         return part
+
+    def extend(self, other: History) -> None:
+        """Append what another history of the same run has after the last step here."""
+        last = int(self.steps[-1]) if len(self) else -1
+        later = other.slice(start=int(np.searchsorted(other.steps, last, side="right")))
+        if len(later):
+            self.append(*(getattr(later, name) for name in self.ARRAYS))
+        self._closings, self.elbow = other._closings, other.elbow or self.elbow
+        seen = later.validation_steps > (self.validation_steps[-1:].sum() or -1)
+        self._validation = {
+            name: np.append(own, later._validation[name][seen], axis=0)
+            for name, own in self._validation.items()
+        }
 
     def save(self, path: str | Path) -> Path:
         """Write the run to ``path`` (.npz) atomically: a reader sees the old file or the new
@@ -280,6 +331,10 @@ class History:
         path = Path(path)
         if path.suffix != ".npz":
             raise ValueError(f"`path` must end in .npz, got {path}.")
+        return write_atomically(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """What `save` writes."""
         run = self.slice()  # one moment of a run that may still be growing
         meta = {
             **asdict(run.about),
@@ -294,9 +349,10 @@ class History:
         # a head that is still there never rounds to 0, which is how a pruned one is written
         codes = np.where(np.isnan(p), 1, np.maximum(np.round(p * _FULL), p > 0))
         arrays["probabilities"] = codes.astype(np.uint16)
+        arrays |= run._validation
         content = io.BytesIO()
         np.savez_compressed(content, meta=np.array(json.dumps(meta)), **arrays)
-        return write_atomically(path, content.getvalue())
+        return content.getvalue()
 
     @classmethod
     def load(cls, path: str | Path) -> History:
@@ -307,9 +363,14 @@ class History:
             ValueError: If it is not a recorded run, or of a format this version cannot read.
         """
         path = check_is_file(path, "recorded run")
+        with open(path, "rb") as content:
+            return cls.read(content, str(path))
+
+    @classmethod
+    def read(cls, content: BinaryIO, name: str) -> History:
+        """The same from an open file, or what `to_bytes` gave; ``name`` is for messages."""
         try:
-            # opened here, since numpy would leave half a file open
-            with open(path, "rb") as content, np.load(content, allow_pickle=False) as file:
+            with np.load(content, allow_pickle=False) as file:
                 if sum(member.file_size for member in file.zip.infolist()) > _MAX_BYTES:
                     raise FieldError(f"unpacked it has more than {_MAX_BYTES:,} bytes")
                 return cls._from_file(file)
@@ -317,7 +378,7 @@ class History:
             # numpy's own words would advise to load the file unsafely
             reason = error if isinstance(error, FieldError) else type(error).__name__
             raise ValueError(
-                f"{path} is not a recorded run of format {FORMAT!r} ({reason}). "
+                f"{name} is not a recorded run of format {FORMAT!r} ({reason}). "
                 "Recordings are the .npz files that `History.save` or `dmtg-lite demo` write."
             ) from error
 
@@ -330,7 +391,8 @@ class History:
         check_value(meta, Outline)
         check_value(meta, About)
         history = cls(meta["task_names"], meta["n_groups"], about=About.from_json(meta))
-        arrays = {name: file[name] for name in cls.ARRAYS if name in file}
+        names = (*cls.ARRAYS, *cls.VALIDATION)
+        arrays = {name: file[name] for name in names if name in file}
         if (p := arrays.get("probabilities")) is not None and p.dtype == np.uint16:
             arrays["probabilities"] = p.astype(np.float32) / _FULL
         history.restore(arrays, meta["closings"] or [], meta["elbow"])
@@ -343,21 +405,24 @@ class History:
         """Fill an empty history with what a file holds of one.
 
         Args:
-            arrays: By name, of the types that this class keeps; ``loss_matrices`` may be missing.
+            arrays: By name, of the types that this class keeps; ``loss_matrices`` and what the
+                validation split gave may be missing.
             closings, elbow: As a `Closing` and an `Elbow` should be, whoever wrote them.
 
         Raises:
             FieldError: If a value is not what a run could have left; nothing is kept then.
         """
-        steps = np.atleast_1d(arrays.get("steps", 0))
-        for name, own in self._arrays.items():
-            given, shape = arrays.get(name), own.shape[1:]
-            if given is None and name == "loss_matrices":
-                continue
-            wanted = f"{own.dtype} of shape {(len(steps), *shape)}"
-            if given is None or (given.dtype, given.shape) != (own.dtype, (len(steps), *shape)):
-                got = "nothing" if given is None else f"{given.dtype} of shape {given.shape}"
-                raise FieldError(f"`{name}` must be {wanted}, got {got}.")
+        has_validation = any(name in arrays for name in self.VALIDATION)
+        for first, examples in (("steps", self._arrays), (self.VALIDATION[0], self._validation)):
+            length = len(np.atleast_1d(arrays.get(first, 0)))
+            for name, own in examples.items():
+                given, shape = arrays.get(name), (length, *own.shape[1:])
+                is_optional = name == "loss_matrices" or (first != "steps" and not has_validation)
+                if given is None and is_optional:
+                    continue
+                if given is None or (given.dtype, given.shape) != (own.dtype, shape):
+                    got = "nothing" if given is None else f"{given.dtype} of shape {given.shape}"
+                    raise FieldError(f"`{name}` must be {own.dtype} of shape {shape}, got {got}.")
         _check_records(arrays)
         check_value({"closings": closings, "elbow": elbow}, _SPARE)
         for closing in closings:
@@ -375,6 +440,8 @@ class History:
             arrays.get("loss_matrices"),
         )
         self.elbow, self._closings = elbow, list(closings)
+        if has_validation:
+            self._validation = {name: arrays[name] for name in self.VALIDATION}
 
 
 _SPARE = {"closings": list[Closing], "elbow": Elbow | None}
@@ -389,6 +456,8 @@ def _check_records(arrays: Mapping[str, np.ndarray]) -> None:
         raise FieldError("`probabilities` must lie between 0 and 1.")
     if not np.isfinite(losses[:1]).all():  # a run that blew up began well
         raise FieldError("`task_losses` must be finite, at least in the first record.")
+    if (np.diff(arrays.get("validation_steps", []), prepend=0) < 0).any():
+        raise FieldError("`validation_steps` must be >= 0 and never go back.")
     for name in ("tau", "lr_assignment"):
         if not (np.isfinite(arrays[name]) & (arrays[name] >= 0)).all():
             raise FieldError(f"`{name}` must be finite and not negative.")

@@ -143,7 +143,15 @@ def test_the_public_names_need_torch_numpy_and_safetensors_only() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["", "core.tasks", "runs.history", "views.plots", "views.replay", "views.widgets.dashboard"],
+    [
+        "",
+        "core.tasks",
+        "runs.history",
+        "runs.folder",
+        "views.plots",
+        "views.replay",
+        "views.widgets.dashboard",
+    ],  # fmt: skip
 )
 def test_a_recorded_run_needs_no_torch(module: str) -> None:
     """Looking at a run, its plots and its replay works where torch is not installed."""
