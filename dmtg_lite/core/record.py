@@ -29,6 +29,14 @@ class Elbow(TypedDict):
     n_groups: int  # see `runs.spare.read_n_groups`
 
 
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Loss and error of each task on the validation split, in the order of the tasks: N each."""
+
+    losses: list[float]
+    errors: list[float]
+
+
 @dataclass(slots=True)
 class Knobs:
     """What may be turned while a run goes on, read once per step. None: as configured."""
@@ -53,3 +61,4 @@ class StepRecord:
     lr_assignment: float
     closing: Closing | None = None  # the branch that closed after this step
     elbow: Elbow | None = None  # what closing on would cost, at the first look
+    validation: Validation | None = None  # where the split was looked at after this step

@@ -87,12 +87,13 @@ class _Restart:
     def __init__(
         self, data: TaskData, n_groups: NGroups, config: TrainConfig, index: int, saving: Saving
     ) -> None:
+        name = f"restart{index}"
         self.run = Run(
             data,
             config,
             n_groups,
             seed=derive_seed(config.seed, Stream.RESTART, index),
-            saving=saving.below(f"restart{index}"),
+            saving=saving.aside(name if config.restarts.n > 1 else "").below(name),
             label=f"dmtg {index + 1}/{config.restarts.n}",
         )
         self.train_loss = float("inf")

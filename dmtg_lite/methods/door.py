@@ -24,6 +24,8 @@ def method(train: Callable[..., MethodResult]):  # the type is that of `call`, w
     printed. And it takes ``encoder=``: a name, a module, or a list of stages, which is registered
     under a name of its architecture, so that checkpoints know it.
 
+    Where checkpoints are kept, so is the result, in the run folder (see `Saving`).
+
     A task that ends no better than a constant answer is warned of: `result.UnlearnedWarning`.
 
     Raises:
@@ -50,6 +52,8 @@ def method(train: Callable[..., MethodResult]):  # the type is that of `call`, w
             )
         config = settle_config(data, n_groups, config, encoder)
         result = train(data, n_groups, config, saving=saving, **more)
+        if folder := saving.below(result.method).run_folder:
+            result.save(folder)
         result.warn_unlearned(stacklevel=3)  # over the decorator, to the line of the caller
         return result
 

@@ -60,7 +60,7 @@ def train_groups(
     config = settle_config(data, max(1, len(groups)), config)
     run = Run(
         data, config, members=find_members(groups, data.task_names), from_scratch=from_scratch,
-        prepare=prepare, saving=saving.below(method), label=method,
+        prepare=prepare, saving=saving.below(method), method=method,
     )  # fmt: skip
     run.train_until()
     network = run.network

@@ -46,7 +46,7 @@ def prune_finetune(
         is not known: here every group gets as many steps as the pretraining had.
     """
     stopwatch, saving = Stopwatch(), saving.below("prune_finetune")
-    found = dmtg(data, n_groups, config, saving=saving)
+    found = dmtg(data, n_groups, config, saving=saving.aside("dmtg"))
     network, spent = found.network, found.encoder_macs
     n_steps = max(1, config.count_steps(len(data.train))[0])
     for k, group in enumerate(found.groups):
@@ -88,7 +88,7 @@ def _retrain(
     from_scratch: bool,
 ) -> MethodResult:
     stopwatch = Stopwatch()
-    found = dmtg(data, n_groups, config, saving=saving.below(method))
+    found = dmtg(data, n_groups, config, saving=saving.below(method).aside("dmtg"))
     return train_groups(
         data, found.groups, config, method=method, from_scratch=from_scratch,
         saving=saving, spent=found.encoder_macs, stopwatch=stopwatch,

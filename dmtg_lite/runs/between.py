@@ -4,10 +4,11 @@ cost."""
 from __future__ import annotations
 
 from dataclasses import replace
-from math import isfinite
+from math import ceil, isfinite
 
+from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
-from dmtg_lite.core.record import StepRecord
+from dmtg_lite.core.record import StepRecord, Validation
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.step import Between
 from dmtg_lite.runs.cost import CountCost
@@ -20,8 +21,14 @@ _MILESTONE = 15  # epochs between halvings of the released code's schedule
 _PRUNE_EVERY = 25  # steps between looks at `pruning.below`
 
 
-def choose_callbacks(state: TrainState, data: TaskData, n_steps: int) -> list[Between]:
+def choose_callbacks(
+    state: TrainState, data: TaskData, n_steps: int, *, validate_every: int = 0
+) -> list[Between]:
     """What the config asks for, in the order in which it happens.
+
+    Args:
+        validate_every: Steps between looks at the validation split; 0: none but those that a
+            plateau decides on, which are one an epoch whatever is said here.
 
     Raises:
         ValueError: If the run is too short to close all spare branches.
@@ -36,7 +43,38 @@ def choose_callbacks(state: TrainState, data: TaskData, n_steps: int) -> list[Be
         callbacks.append(prune_heads)
     if config.schedule != "constant":
         callbacks.append(Schedule(data, n_steps))
+    if validate_every and config.schedule != "plateau":
+        callbacks.append(Validate(data, validate_every))
     return callbacks
+
+
+def choose_validation(data: TaskData, config: TrainConfig, n_steps: int) -> int:
+    """Steps between looks that cost a twentieth of the run at most, and are fifty at most.
+
+    A look is a forward pass over the split, a third of as many steps.
+    """
+    steps = len(data.val) / min(config.batch_size, len(data.train)) / 3
+    return max(1, n_steps // 50, ceil(20 * steps))
+
+
+def validate(state: TrainState, data: TaskData) -> Validation:
+    """Look at the validation split between two steps; nothing is drawn, nothing changes."""
+    seen = evaluate(state.network, data.val)
+    state.network.train()
+    return Validation(list(seen.losses.values()), list(seen.errors.values()))
+
+
+class Validate:
+    """Looks at the validation split every so many steps, for whoever watches: nothing decides on
+    it."""
+
+    def __init__(self, data: TaskData, every: int) -> None:
+        self._data, self._every = data, every
+
+    def __call__(self, state: TrainState, record: StepRecord) -> StepRecord:
+        if state.step % self._every:
+            return record
+        return replace(record, validation=validate(state, self._data))
 
 
 def prune_heads(state: TrainState, record: StepRecord) -> StepRecord:
@@ -65,21 +103,22 @@ class Schedule:
         if state.config.schedule == "multistep":
             state.lr_scale = 0.5 ** (epoch // _MILESTONE)
         else:
-            self._watch_plateau(state, epoch)
+            record = replace(record, validation=self._watch_plateau(state, epoch))
         return record
 
-    def _watch_plateau(self, state: TrainState, epoch: int) -> None:
-        losses = evaluate(state.network, self._data.val, with_errors=False).losses
-        state.network.train()
-        if bad := [name for name, loss in losses.items() if not isfinite(loss)]:
-            raise FloatingPointError(
-                f"the validation loss of task {bad[0]!r} is {losses[bad[0]]} after epoch {epoch}. "
-                "Lower `lr`, or check that the validation split carries its labels."
-            )
-        val_loss = sum(losses.values())
+    def _watch_plateau(self, state: TrainState, epoch: int) -> Validation:
+        seen = validate(state, self._data)
+        for name, loss in zip(self._data.task_names, seen.losses, strict=True):
+            if not isfinite(loss):
+                raise FloatingPointError(
+                    f"the validation loss of task {name!r} is {loss} after epoch {epoch}. "
+                    "Lower `lr`, or check that the validation split carries its labels."
+                )
+        val_loss = sum(seen.losses)
         if val_loss < state.best_val_loss:
             state.best_val_loss, state.bad_epochs = val_loss, 0
         else:
             state.bad_epochs += 1
         if state.bad_epochs > _PLATEAU_PATIENCE:
             state.lr_scale, state.bad_epochs = state.lr_scale / 2, 0
+        return seen

@@ -24,7 +24,8 @@ from dmtg_lite.runs.history import History
 from dmtg_lite.runs.tensors import check_tensors, load_tensors, save_tensors
 from dmtg_lite.schema import FieldError, check_value
 
-FORMAT = "dmtg-checkpoint/5"
+FORMAT = "dmtg-checkpoint/6"
+_HISTORY = (*History.ARRAYS, *History.VALIDATION)
 
 
 class Settings(TypedDict):
@@ -54,7 +55,7 @@ class Meta(TypedDict):
 def save_run(path: str | Path, state: TrainState, history: History, data: str) -> None:
     """Write a run between two steps; ``data`` is the fingerprint of what it trains on."""
     tensors, meta = pack(state)
-    tensors |= {f"history.{name}": torch.tensor(getattr(history, name)) for name in History.ARRAYS}
+    tensors |= {f"history.{name}": torch.tensor(getattr(history, name)) for name in _HISTORY}
     meta |= {"data": data, "closings": history.closings, "elbow": history.elbow}
     save_checkpoint(path, tensors, meta)
 
@@ -76,7 +77,7 @@ def restore_run(
         _cut_to_size(state, meta)
         check_tensors(tensors, _list_tensors(state, history, tensors, meta["remembered"]))
         _check_values(state, tensors, meta["step"])
-        arrays = {name: tensors[f"history.{name}"].numpy() for name in History.ARRAYS}
+        arrays = {name: tensors[f"history.{name}"].numpy() for name in _HISTORY}
         history.restore(arrays, meta["closings"], meta["elbow"])
     except FieldError as error:
         raise ValueError(
@@ -190,10 +191,12 @@ def _list_tensors(
             names = ("exp_avg", "exp_avg_sq") if is_adam else ("momentum_buffer",)
             wanted |= {below + name: weights[index] for name in names}
             wanted |= {below + "step": torch.tensor(0.0)} if is_adam else {}
-    n_records = tensors["history.steps"].numel() if "history.steps" in tensors else 0
-    for name in History.ARRAYS:
-        empty = torch.tensor(getattr(history, name), device="meta")
-        wanted[f"history.{name}"] = empty.new_empty((n_records, *empty.shape[1:]))
+    for names in (History.ARRAYS, History.VALIDATION):
+        steps = tensors.get(f"history.{names[0]}")
+        for name in names:
+            empty = torch.tensor(getattr(history, name), device="meta")
+            length = 0 if steps is None else steps.numel()
+            wanted[f"history.{name}"] = empty.new_empty((length, *empty.shape[1:]))
     return wanted | {"noise": state.noise.get_state()}
 
 
@@ -204,8 +207,9 @@ def _check_values(state: TrainState, tensors: Mapping[str, Tensor], step: int) -
             raise FieldError(f"`{name}` must be from 1 to {step}, got {float(tensor)}")
     if not tensors["network.assignment.active"].any(1).all():
         raise FieldError("`network.assignment.active` leaves a task without a head")
-    if (tensors["history.steps"] > step).any():
-        raise FieldError(f"`history.steps` must end at step {step}")
+    for name in (History.ARRAYS[0], History.VALIDATION[0]):
+        if (tensors[f"history.{name}"] > step).any():
+            raise FieldError(f"`history.{name}` must end at step {step}")
     try:
         torch.Generator(state.noise.device).set_state(tensors["noise"])
     except RuntimeError as error:  # torch's own check of what it is given

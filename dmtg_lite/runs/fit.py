@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from dmtg_lite.core.tasks import Task
 from dmtg_lite.encoders import build_encoder
 from dmtg_lite.runs.between import choose_callbacks
 from dmtg_lite.runs.checkpoint import restore_run, save_run
+from dmtg_lite.runs.folder import CHECKPOINTS
+from dmtg_lite.runs.folder_writer import FolderWriter, describe_run
 from dmtg_lite.runs.history import History
 
 _MAX_RECORDS = 5000  # about as many as a history keeps of a long run
@@ -126,10 +128,18 @@ def train_steps(
 
 
 def continue_steps(
-    state: TrainState, data: TaskData, n_steps: int, *, knobs: Knobs | None = None
+    state: TrainState,
+    data: TaskData,
+    n_steps: int,
+    *,
+    knobs: Knobs | None = None,
+    validate_every: int = 0,
 ) -> Iterator[StepRecord]:
-    """The same from where a state stands, which owns network, config and seed."""
-    callbacks = choose_callbacks(state, data, n_steps)
+    """The same from where a state stands, which owns network, config and seed.
+
+    ``validate_every`` is that of `fit`.
+    """
+    callbacks = choose_callbacks(state, data, n_steps, validate_every=validate_every)
     steps = take_steps(state, data, n_steps, knobs=knobs, between=callbacks)
     n_threads = choose_threads(state.network, data.feature_shape, state.config.batch_size)
     while True:
@@ -154,7 +164,9 @@ def fit(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 500,
     record_every: int | None = None,
+    validate_every: int = 0,
     progress: str | None = None,
+    folder: str | Path | None = None,
 ) -> tuple[History, TrainState]:
     """Train and record it, to the end or to a stop on the way.
 
@@ -166,30 +178,87 @@ def fit(
         checkpoint_every: Steps between saves; there is always one at the end.
         record_every: Steps between records of the history; the last step is always recorded.
             ``None``: every step, thinned in long runs to about 5,000 records.
+        validate_every: Steps between looks at loss and error on the validation split, kept in the
+            history; 0: none but those that a plateau decides on, one an epoch.
         progress: Label of a progress bar (needs tqdm); ``None``: silent.
+        folder: Run folder (see `runs.folder`), from which others can watch and steer the run; its
+            checkpoints, where ``checkpoint`` names no other file, go below it.
 
     Returns:
         The history, and the final state (``state.network`` is ``network``, trained).
 
     Raises:
         FloatingPointError: If a loss stops being finite.
-        ValueError: If the checkpoint belongs to another run, or an interval is below 1.
+        ValueError: If checkpoint or folder belong to another run, or an interval is below 1.
     """
     n_steps = config.count_steps(len(data.train))[1] if n_steps is None else n_steps
     history = History(data.task_names, network.n_opened)
     state = TrainState(network, config, seed=seed)
-    continue_fit(
-        history,
-        state,
-        data,
-        n_steps,
-        stop_at=stop_at,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        record_every=record_every,
-        progress=progress,
-    )
+    facts: dict[str, Any] = {"method": "fit", "n_groups": network.n_groups, "seed": state.seed}
+    facts |= {"n_branches": network.n_opened, "n_steps": n_steps, "n_pretraining": 0}
+    if folder is not None and checkpoint is None:
+        checkpoint = Path(folder) / CHECKPOINTS / "main.safetensors"
+    with open_folder(folder, data, config, **facts) as watch:
+        continue_fit(
+            history,
+            state,
+            data,
+            n_steps,
+            stop_at=stop_at,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            record_every=record_every,
+            validate_every=validate_every,
+            progress=progress,
+            watch=watch,
+        )
     return history, state
+
+
+class Watch(Protocol):
+    """What a loop tells of itself and asks before a step: a `FolderWriter` does, see there."""
+
+    knobs: Knobs
+
+    def begin(self, history: History | None, step: int) -> None: ...
+    def may_step(self, step: int) -> bool: ...
+    def wait(self) -> None: ...
+    def count(self, step: int) -> bool: ...
+    def log(self, event: str) -> None: ...
+
+
+class Unwatched:
+    """Nobody looks, and every step may be taken."""
+
+    def __init__(self) -> None:
+        self.knobs = Knobs()
+
+    def begin(self, history: History | None, step: int) -> None:
+        pass
+
+    def may_step(self, step: int) -> bool:
+        return True
+
+    def wait(self) -> None:
+        pass
+
+    def count(self, step: int) -> bool:
+        return False
+
+    def log(self, event: str) -> None:
+        pass
+
+
+@contextmanager
+def open_folder(
+    folder: str | Path | None, data: TaskData, config: TrainConfig, **facts: Any
+) -> Iterator[Watch]:
+    """A run folder for a block, or nothing; ``facts`` are those of `describe_run`."""
+    if folder is None:
+        yield Unwatched()
+        return
+    with FolderWriter(folder, describe_run(data, config, **facts)) as watch:
+        yield watch
 
 
 def continue_fit(
@@ -202,11 +271,15 @@ def continue_fit(
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 500,
     record_every: int | None = None,
+    validate_every: int = 0,
     progress: str | None = None,
+    watch: Watch | None = None,
+    is_pretraining: bool = False,
 ) -> None:
     """`fit` from where a state and its history stand; see there."""
-    stop_at = n_steps if stop_at is None else stop_at
-    record_every = max(1, n_steps // _MAX_RECORDS) if record_every is None else record_every
+    stop_at = n_steps if stop_at is None else min(stop_at, n_steps)
+    record_every = count_record_every(n_steps) if record_every is None else record_every
+    watch = watch or Unwatched()
     if checkpoint_every < 1 or record_every < 1:
         raise ValueError(
             f"`checkpoint_every` and `record_every` must be >= 1, got {checkpoint_every} and "
@@ -215,18 +288,36 @@ def continue_fit(
     fingerprint = data.fingerprint()
     if not state.step and checkpoint is not None and Path(checkpoint).exists():
         restore_run(checkpoint, state, history, fingerprint, n_steps)
+    watch.begin(None if is_pretraining else history, state.step)
     pending: list[StepRecord] = []
-    steps = islice(continue_steps(state, data, n_steps), max(stop_at - state.step, 0))
-    for record in _with_progress(steps, progress, state.step, stop_at):
-        is_last = record.step == stop_at
-        if record.step % record_every == 0 or is_last or record.closing or record.elbow:
+
+    def flush() -> None:
+        record_to_history(history, pending)
+        pending.clear()
+
+    steps = continue_steps(state, data, n_steps, knobs=watch.knobs, validate_every=validate_every)
+    for step in _with_progress(range(state.step + 1, stop_at + 1), progress, state.step, stop_at):
+        while not watch.may_step(step):
+            flush()
+            watch.wait()
+        record = next(steps)
+        is_last, is_told = step == stop_at, record.closing or record.elbow or record.validation
+        if step % record_every == 0 or is_last or is_told:
             pending.append(record)
-        if record.step % checkpoint_every == 0 or is_last:
-            record_to_history(history, pending)
-            pending.clear()
+        if record.closing:
+            watch.log(f"step {step}: branch {record.closing['branch']} closed")
+        is_kept = step % checkpoint_every == 0 or is_last
+        if watch.count(step) or is_kept:
+            flush()
+        if is_kept:
             _check_finite(record, record.task_losses.cpu().numpy(), data.task_names)  # unrecorded?
             if checkpoint is not None:
                 save_run(checkpoint, state, history, fingerprint)
+
+
+def count_record_every(n_steps: int) -> int:
+    """Steps from one record of a history to the next, so that it has about 5,000."""
+    return max(1, n_steps // _MAX_RECORDS)
 
 
 def record_to_history(history: History, records: Sequence[StepRecord]) -> None:
@@ -242,6 +333,10 @@ def record_to_history(history: History, records: Sequence[StepRecord]) -> None:
         return torch.stack([getattr(record, name) for record in records]).cpu().numpy()
 
     task_losses = gather("task_losses")  # (M, N)
+    for record in records:  # before the records, with which whoever reads takes them over
+        history.tell(record.closing, record.elbow)
+        if record.validation is not None:
+            history.tell_validation(record.step, record.validation.losses, record.validation.errors)
     history.append(
         np.array([record.step for record in records]),
         gather("probabilities"),
@@ -251,7 +346,6 @@ def record_to_history(history: History, records: Sequence[StepRecord]) -> None:
         gather("loss_matrix"),
     )
     for record, losses in zip(records, task_losses, strict=True):
-        history.tell(record.closing, record.elbow)
         _check_finite(record, losses, history.task_names)
 
 
@@ -265,12 +359,12 @@ def _check_finite(record: StepRecord, losses: np.ndarray, task_names: Sequence[s
 
 
 def _with_progress(
-    steps: Iterator[StepRecord], label: str | None, start: int, n_steps: int
-) -> Iterator[StepRecord]:
+    steps: Iterable[int], label: str | None, start: int, n_steps: int
+) -> Iterable[int]:
     if label is None:
         return steps
     try:
         from tqdm.auto import tqdm
     except ImportError as error:
         raise ImportError('a progress bar needs tqdm: pip install "dmtg-lite[data]".') from error
-    return iter(tqdm(steps, desc=label, initial=start, total=n_steps, leave=False))
+    return tqdm(steps, desc=label, initial=start, total=n_steps, leave=False)

@@ -26,7 +26,7 @@ FORMAT = "dmtg-folder/1"
 RUN, HEARTBEAT, TURNS, LOG, RESULT = (
     "run.json", "heartbeat.json", "turns.json", "log.txt", "result.json"
 )  # fmt: skip
-HISTORY, NOTES = "history", "notes"
+HISTORY, NOTES, CHECKPOINTS = "history", "notes", "checkpoints"
 SILENT_AFTER = 6.0  # seconds without a beat, of which there is one a second
 _LOOKS = 3  # at a folder that seems to have lost something, before that is believed
 

@@ -190,6 +190,7 @@ class FolderWriter:
         whole = self.facts["n_pretraining"]
         with self._lock:
             if not self._counter:
+                self._drop_old_notes()
                 write_atomically(self.path / RUN, json.dumps(self.facts, indent=1).encode())
             self._history = history
             if history is None:
@@ -308,6 +309,12 @@ class FolderWriter:
                     "the same data and settings, or start in a new folder."
                 )
         self.facts = {**self.facts, "id": found["id"], "started": found["started"]}
+
+    def _drop_old_notes(self) -> None:
+        """A Pause that was pressed when nobody trained would look like a run that hangs."""
+        receive, self._receive = self._receive, lambda note: self.log(f"came too late: {note}")
+        self._take_notes()
+        self._receive = receive
 
     def _drop_later(self, step: int) -> None:
         """Delete the records after a step, newest first, so that the rest is whole at any moment;

@@ -200,7 +200,7 @@ class History:
                 closing,
             ]  # another list: readers may hold the old one
 
-    def tell_validation(self, step: int, losses: np.ndarray, errors: np.ndarray) -> None:
+    def tell_validation(self, step: int, losses: Sequence[float], errors: Sequence[float]) -> None:
         """Remember what was measured on the validation split after a step: (N,) each."""
         given: dict[str, Any] = dict(
             zip(self.VALIDATION, ([step], [losses], [errors]), strict=True)

@@ -12,7 +12,7 @@ from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs.evaluate import evaluate
-from dmtg_lite.runs.fit import branch_out, build_network, continue_fit
+from dmtg_lite.runs.fit import Watch, branch_out, build_network, continue_fit, open_folder
 from dmtg_lite.runs.history import History
 from dmtg_lite.runs.metrics import total
 from dmtg_lite.runs.saving import UNSAVED, Saving
@@ -33,8 +33,9 @@ class Run:
         from_scratch: No pretraining; training then lasts as long as both.
         prepare: Called with the state before training: how a method changes the step.
         seed: Of the whole run; ``None``: the config's.
-        saving: Checkpoints and progress bar.
-        label: Of the bar.
+        saving: Checkpoints, run folder and progress bar.
+        method: Name in the run folder.
+        label: Of the bar; ``None``: the method's name.
 
     Attributes:
         n_pretraining, n_steps: Steps of both parts.
@@ -55,12 +56,14 @@ class Run:
         prepare: Callable[[TrainState], None] = lambda state: None,
         seed: int | None = None,
         saving: Saving = UNSAVED,
-        label: str = "training",
+        method: str = "dmtg",
+        label: str | None = None,
     ) -> None:
         self.data, self.config, self.members = data, config, members
         self.n_groups: NGroups = n_groups
         self.seed = config.seed if seed is None else seed
-        self.saving, self.label, self.prepare = saving, label, prepare
+        self.saving, self.prepare = saving, prepare
+        self.method, self.label = method, method if label is None else label
         before, after = config.count_steps(len(data.train))
         self.n_pretraining, self.n_steps = (0, before + after) if from_scratch else (before, after)
         n_branches = len(members or [])
@@ -89,21 +92,34 @@ class Run:
 
     def train_until(self, step: int | None = None) -> TrainState:
         """Train up to a step, ``None``: to the end; or read it from the checkpoints."""
-        state = self.state
-        if state is None:
-            pretraining = self.start_pretraining()
-            scratch = History(self.data.task_names, 1)
-            self._continue(scratch, pretraining, self.n_pretraining, None, "pretrain")
-            state = self.start_training(pretraining)
-        self._continue(self.history, state, self.n_steps, step, "main")
+        with open_folder(self.saving.run_folder, self.data, self.config, **self.facts) as watch:
+            state = self.state
+            if state is None:
+                pretraining = self.start_pretraining()
+                self._pretrain(pretraining, watch)
+                state = self.start_training(pretraining)
+            options: dict[str, Any] = self.saving.part("main", self.label)
+            continue_fit(
+                self.history, state, self.data, self.n_steps, stop_at=step, watch=watch, **options
+            )
         return state
 
-    def _continue(
-        self, history: History, state: TrainState, n_steps: int, stop_at: int | None, part: str
-    ) -> None:
-        label = self.label if part == "main" else f"{self.label} pretraining"
-        options: dict[str, Any] = self.saving.of(part, label)
-        continue_fit(history, state, self.data, n_steps, stop_at=stop_at, **options)
+    def _pretrain(self, state: TrainState, watch: Watch) -> None:
+        options: dict[str, Any] = self.saving.part("pretrain", f"{self.label} pretraining")
+        options |= {"validate_every": 0, "watch": watch, "is_pretraining": True}
+        scratch = History(self.data.task_names, 1)
+        continue_fit(scratch, state, self.data, self.n_pretraining, **options)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What its folder says of it, see `describe_run`."""
+        return {
+            "method": self.method,
+            "n_groups": self.n_groups if self.members is None else len(self.members),
+            "n_branches": self.history.n_groups,
+            "n_steps": self.n_steps,
+            "n_pretraining": self.n_pretraining,
+        }
 
     @property
     def network(self) -> GroupedNetwork:

@@ -19,22 +19,39 @@ _REMEMBERED = {"settings": str, "value": tuple[list[list[AnyFloat]], int]}
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """Checkpoints of a method, and its progress bar.
+    """Checkpoints of a method, its run folder, and its progress bar.
 
     Args:
-        folder: Where checkpoints go; a run found there is continued, a finished one not run again.
-            ``None``: none are kept.
+        folder: Where checkpoints go, in a folder a method; a run found there is continued, a
+            finished one not run again. ``None``: none are kept, nor is a run folder.
         every: Steps between checkpoints; there is always one at the end.
         progress: Show a progress bar (needs tqdm).
+        validate_every: As in `fit`.
+        runs: The run folder itself (see `runs.folder`), and result in the end; runs that a method
+            makes on the way have theirs below. ``None``: the method's own in ``folder``.
     """
 
     folder: str | Path | None = None
     every: int = 500
     progress: bool = False
+    validate_every: int = 0
+    runs: str | Path | None = None
 
     def below(self, name: str) -> Saving:
-        """The same in a folder of its own."""
+        """The same with the checkpoints in a folder of their own."""
         return self if self.folder is None else replace(self, folder=Path(self.folder) / name)
+
+    def aside(self, name: str = "") -> Saving:
+        """The same for a run on the way, in a run folder below; without a name in this one,
+        wherever its checkpoints go."""
+        return self if self.run_folder is None else replace(self, runs=self.run_folder / name)
+
+    @property
+    def run_folder(self) -> Path | None:
+        """What a reader opens."""
+        if self.folder is None:
+            return None
+        return Path(self.folder if self.runs is None else self.runs)
 
     def path(self, name: str) -> Path | None:
         """A file in the folder, if there is one."""
@@ -87,10 +104,15 @@ class Saving:
             checkpoint.unlink(missing_ok=True)
 
     def of(self, name: str, label: str) -> dict[str, Any]:
-        """What `fit` wants to know: keyword arguments for one run."""
+        """What `fit` wants to know: keyword arguments for one run, in a run folder below."""
+        return self.part(name, label) | {"folder": self.aside(name).run_folder}
+
+    def part(self, name: str, label: str) -> dict[str, Any]:
+        """The same for a part of the run that this run folder is about."""
         return {
             "checkpoint": self.path(f"{name}.safetensors"),
             "checkpoint_every": self.every,
+            "validate_every": self.validate_every,
             "progress": label if self.progress else None,
         }
 

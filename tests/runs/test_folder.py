@@ -191,6 +191,8 @@ def test_turns_are_replayed_and_a_new_one_ends_a_future(tmp_path: Path) -> None:
     """Resumed before a turn, it comes again at its step; turned earlier, it does not."""
     turns = [{"step": 3, "tau": 0.5}, {"step": 9, "tau": 1.0, "lr_assignment": 0.2}]
     (tmp_path / "turns.json").write_text(json.dumps(turns))
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "0.json").write_text('{"command": "pause"}')  # when nobody trained
     with FolderWriter(tmp_path, make_facts()) as writer:
         writer.begin(make_history(5), 5)
         assert writer.knobs.tau == 0.5
