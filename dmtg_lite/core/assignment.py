@@ -13,29 +13,39 @@ from torch import Tensor, nn
 
 from dmtg_lite.core.arrays import as_floats
 from dmtg_lite.core.checks import as_number, as_whole, describe
-from dmtg_lite.core.groups import Groups, groups_from_labels
+from dmtg_lite.core.groups import Groups, groups_from_labels, list_members, mark_members
 
 Estimator = Literal["gumbel", "straight_through", "softmax"]
 ESTIMATORS: tuple[Estimator, ...] = get_args(Estimator)
 
 
+Noise = torch.Generator | Tensor | None
+"""Where the noise of a draw comes from; a tensor (N, K) is the noise itself, of `draw_gumbel`."""
+
+
+def draw_gumbel(like: Tensor, noise: Noise) -> Tensor:
+    """Gumbel noise (N, K), made where the generator is: a seed means the same on every device."""
+    if isinstance(noise, Tensor):
+        return noise
+    where = like.device if noise is None else noise.device
+    # minus the log of an exponential variable is a Gumbel one: drawn as F.gumbel_softmax draws
+    gumbel = -torch.empty_like(like, device=where).exponential_(generator=noise).log()
+    return gumbel.to(like.device, non_blocking=like.is_cuda)
+
+
 def sample_assignment(
-    logits: Tensor,
-    tau: float,
-    *,
-    estimator: Estimator = "gumbel",
-    generator: torch.Generator | None = None,
+    logits: Tensor, tau: float | Tensor, *, estimator: Estimator = "gumbel", generator: Noise = None
 ) -> Tensor:
     """Draw one relaxed assignment Z: row n is how each of K groups shares the loss of task n.
 
     Args:
         logits: S, shape (N, K): unnormalised log-probabilities; -inf where a head is pruned.
         tau: Temperature, > 0: how far a draw is from one-hot, not which group wins most often.
-            Towards 0: one-hot rows; large: rows near 1/K.
+            Towards 0: one-hot rows; large: rows near 1/K. A tensor's value is not looked at.
         estimator: ``"gumbel"``: softmax((S + g) / tau), the paper. ``"straight_through"``: the same
             draw rounded to one-hot rows, with the gradient of the relaxed one. ``"softmax"``:
             softmax(S), neither noise nor tau; identical branches never separate under it.
-        generator: Source of the Gumbel noise; ``None`` uses torch's global one.
+        generator: Source of the Gumbel noise; ``None`` uses torch's global one. Or the noise.
 
     Returns:
         Z, shape (N, K), dtype and device of ``logits``; every row sums to 1.
@@ -50,15 +60,13 @@ def sample_assignment(
     logits = as_floats("logits", logits)
     if logits.ndim != 2:
         raise ValueError(f"`logits` must have shape (n_tasks, n_groups), got {describe(logits)}.")
-    if not (as_number(tau) or 0) > 0:
+    if not (isinstance(tau, Tensor) or (as_number(tau) or 0) > 0):  # no wait for a device
         raise ValueError(f"`tau` must be > 0, got {tau!r}. Typical values are 0.5 to 5.")
     if estimator not in ESTIMATORS:
         raise ValueError(f"`estimator` must be one of {ESTIMATORS}, got {estimator!r}.")
     if estimator == "softmax":
         return logits.softmax(-1)
-    # minus the log of an exponential variable is a Gumbel one: drawn as F.gumbel_softmax draws
-    gumbel = -torch.empty_like(logits).exponential_(generator=generator).log()  # (N, K)
-    relaxed = ((logits + gumbel) / tau).softmax(-1)  # (N, K)
+    relaxed = ((logits + draw_gumbel(logits, generator)) / tau).softmax(-1)  # (N, K)
     if estimator == "gumbel":
         return relaxed
     one_hot = torch.zeros_like(relaxed).scatter_(-1, relaxed.argmax(-1, keepdim=True), 1.0)
@@ -92,12 +100,12 @@ class Assignment(nn.Module):
         super().__init__()
         n_tasks, n_groups = as_whole("n_tasks", n_tasks, 1), as_whole("n_groups", n_groups, 1)
         if group_of is not None:
-            members = _list_members(group_of, n_tasks, n_groups)
+            members = list_members(group_of, n_tasks, n_groups)
         if members is None:
             logits = nn.Parameter(torch.full((n_tasks, n_groups), 1.0 / n_groups))
             active = torch.ones(n_tasks, n_groups, dtype=torch.bool)
         else:
-            logits, active = None, _mark(members, n_tasks, n_groups)
+            logits, active = None, torch.tensor(mark_members(members, n_tasks, n_groups))
         self.register_parameter("logits", logits)
         self.register_buffer("active", active)
 
@@ -116,12 +124,14 @@ class Assignment(nn.Module):
         """Assignment probabilities softmax(S), shape (N, K), detached."""
         return self.masked_logits().detach().softmax(-1)
 
+    def draw_noise(self, estimator: Estimator, generator: torch.Generator) -> Tensor | None:
+        """What `sample` takes of chance, (N, K); None where it takes nothing."""
+        if self.logits is None or estimator == "softmax":
+            return None
+        return draw_gumbel(self.logits.detach(), generator)
+
     def sample(
-        self,
-        tau: float,
-        *,
-        estimator: Estimator = "gumbel",
-        generator: torch.Generator | None = None,
+        self, tau: float | Tensor, *, estimator: Estimator = "gumbel", generator: Noise = None
     ) -> Tensor:
         """One draw Z, (N, K); a fixed assignment returns its heads as 0 and 1 and draws nothing."""
         if self.is_fixed:
@@ -136,31 +146,3 @@ class Assignment(nn.Module):
     def groups(self, task_names: Sequence[str]) -> Groups:
         """Task names by group; empty groups are dropped, since K is a maximum (section 3.1)."""
         return groups_from_labels(self.group_of().tolist(), task_names)
-
-
-def drop_column(matrix: Tensor, column: int) -> Tensor:
-    """A copy of a (N, K) matrix without one column: (N, K-1)."""
-    return torch.cat([matrix[:, :column], matrix[:, column + 1 :]], dim=1)
-
-
-def _list_members(group_of: Sequence[int], n_tasks: int, n_groups: int) -> list[list[int]]:
-    """Tasks of each group, from one group a task."""
-    if len(group_of) != n_tasks or not all(0 <= k < n_groups for k in group_of):
-        wanted = f"{n_tasks} integers in 0..{n_groups - 1}"
-        raise ValueError(f"`group_of` must hold {wanted}, got {group_of}.")
-    return [[n for n, own in enumerate(group_of) if own == k] for k in range(n_groups)]
-
-
-def _mark(members: Sequence[Sequence[int]], n_tasks: int, n_groups: int) -> Tensor:
-    """Which task is in which group: bool (N, K)."""
-    if len(members) != n_groups or not all(0 <= n < n_tasks for group in members for n in group):
-        raise ValueError(
-            f"`members` must hold {n_groups} lists of integers in 0..{n_tasks - 1}, got {members}."
-        )
-    active = torch.zeros(n_tasks, n_groups, dtype=torch.bool)
-    for k, group in enumerate(members):
-        active[list(group), k] = True
-    if not active.any(1).all():
-        alone = int((~active.any(1)).nonzero()[0])
-        raise ValueError(f"`members` {members} leaves task {alone} without a group.")
-    return active

@@ -34,6 +34,34 @@ def labels_from_groups(groups: Sequence[Sequence[str]], task_names: Sequence[str
     return [label_of[name] for name in task_names]
 
 
+def list_members(group_of: Sequence[int], n_tasks: int, n_groups: int) -> list[list[int]]:
+    """Tasks of each group, from one group a task.
+
+    Raises:
+        ValueError: If it is not a group for each task.
+    """
+    if len(group_of) != n_tasks or not all(0 <= k < n_groups for k in group_of):
+        wanted = f"{n_tasks} integers in 0..{n_groups - 1}"
+        raise ValueError(f"`group_of` must hold {wanted}, got {group_of}.")
+    return [[n for n, own in enumerate(group_of) if own == k] for k in range(n_groups)]
+
+
+def mark_members(members: Sequence[Sequence[int]], n_tasks: int, n_groups: int) -> list[list[bool]]:
+    """Which task is in which group, (N, K); groups may overlap.
+
+    Raises:
+        ValueError: If a task is unknown or in no group, or there are other than K groups.
+    """
+    if len(members) != n_groups or not all(0 <= n < n_tasks for group in members for n in group):
+        raise ValueError(
+            f"`members` must hold {n_groups} lists of integers in 0..{n_tasks - 1}, got {members}."
+        )
+    marks = [[n in group for group in map(set, members)] for n in range(n_tasks)]
+    if alone := [n for n, own in enumerate(marks) if not any(own)]:
+        raise ValueError(f"`members` {members} leaves task {alone[0]} without a group.")
+    return marks
+
+
 def compute_agreement(groups: Sequence[Sequence[str]], others: Sequence[Sequence[str]]) -> float:
     """Adjusted Rand index of two groupings of the same tasks: 1 identical, about 0 chance.
 

@@ -31,7 +31,7 @@ class TrainState:
     Attributes:
         step: Steps taken.
         optimizers: By what they train, since S may have another rule and rate than the weights.
-        noise: Generator of the Gumbel noise.
+        noise: Generator of the Gumbel noise, on the CPU: draws and checkpoints are every device's.
         lr_scale: What the schedule has made of both rates.
         encoder_macs: Multiply-adds of encoder forward passes so far.
         backward, n_backward: How a step makes gradients, and in how many backward passes.
@@ -47,8 +47,7 @@ class TrainState:
         self.encoder_macs = 0
         self.backward: Backward = follow_objective
         self.n_backward = 1
-        self.noise = torch.Generator(network.device)
-        self.noise.manual_seed(derive_seed(self.seed, Stream.NOISE))
+        self.noise = torch.Generator().manual_seed(derive_seed(self.seed, Stream.NOISE))
         logits = network.assignment.logits
         weights = [p for p in network.parameters() if p is not logits]
         self.optimizers = {"weights": _build_optimizer("adam", weights, config.lr)}

@@ -22,16 +22,15 @@ Between = Callable[[TrainState, StepRecord], StepRecord]
 """Called after a step; may change the run, and returns the record with what it did."""
 
 
-def take_step(
-    state: TrainState, inputs: Tensor, targets: Targets, *, tau: float, lr_assignment: float
-) -> StepRecord:
+def learn(
+    state: TrainState, inputs: Tensor, targets: Targets, tau: float | Tensor, gumbel: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Section 3.3: losses of all heads, one draw, one step of weights and S together.
 
-    ``inputs`` are (B, ...), ``targets`` (B, N), or a tensor for each dense task;
-    ``lr_assignment`` is the rate of S before the schedule scales it.
+    All of it is the device's work and none of it reads a value, so that a graph can hold it.
+    Returns task losses (N,), loss matrix and probabilities (N, K), of all branches ever open.
     """
     network, assignment, config = state.network, state.network.assignment, state.config
-    state.set_lr(config.lr, lr_assignment)
     bfloat16, head_losses = config.precision == "bfloat16", None
     with torch.enable_grad():
         with torch.autocast(network.device.type, torch.bfloat16, enabled=bfloat16):
@@ -39,7 +38,7 @@ def take_step(
                 loss_matrix, head_losses = network.compute_split_losses(inputs, targets)
             else:
                 loss_matrix = network.compute_loss_matrix(inputs, targets)  # L, (N, K)
-        z = assignment.sample(tau, estimator=config.estimator, generator=state.noise)  # Z, (N, K)
+        z = assignment.sample(tau, estimator=config.estimator, generator=gumbel)  # Z, (N, K)
         among = assignment.active if config.normalise_losses else None
         total = compute_objective(loss_matrix, z, normalise_among=among, head_losses=head_losses)
         for optimizer in state.optimizers.values():
@@ -47,16 +46,34 @@ def take_step(
         state.backward(total, loss_matrix)
     for optimizer in state.optimizers.values():
         optimizer.step()
-    state.step += 1
     loss_matrix, z = loss_matrix.detach(), z.detach()
-    return StepRecord(
-        state.step,
+    return (
         compute_task_losses(loss_matrix, z, is_fixed=assignment.is_fixed),
         network.widen(loss_matrix.masked_fill(~assignment.active, torch.nan), torch.nan),
         network.widen(assignment.probabilities()),
-        tau,
-        lr_assignment * state.lr_scale,
     )
+
+
+Learn = Callable[..., tuple[Tensor, Tensor, Tensor]]
+"""`learn`, or what does the same, such as a graph of it."""
+
+
+def take_step(
+    state: TrainState,
+    inputs: Tensor,
+    targets: Targets,
+    *,
+    tau: float,
+    lr_assignment: float,
+    learn: Learn = learn,
+) -> StepRecord:
+    """One step on a batch, (B, ...) and (B, N), or a tensor for each dense task; ``lr_assignment``
+    is the rate of S before the schedule scales it."""
+    state.set_lr(state.config.lr, lr_assignment)
+    gumbel = state.network.assignment.draw_noise(state.config.estimator, state.noise)
+    seen = learn(state, inputs, targets, tau, gumbel)
+    state.step += 1
+    return StepRecord(state.step, *seen, tau, lr_assignment * state.lr_scale)
 
 
 def take_steps(
@@ -66,6 +83,7 @@ def take_steps(
     *,
     knobs: Knobs | None = None,
     between: Sequence[Between] = (),
+    learn: Learn = learn,
 ) -> Iterator[StepRecord]:
     """Train in place, one step per `next()`; stopping early is simply not asking again.
 
@@ -75,6 +93,7 @@ def take_steps(
         n_steps: Steps in the whole run.
         knobs: Temperature and learning rate of S to turn while the run goes on.
         between: What happens between two steps, in this order.
+        learn: How the device does its part: as it comes, or as a graph (`runs.graph`).
 
     Source:
         Sections 3.3 and 3.4: weights and S are optimised together, on the training loss, with one
@@ -90,7 +109,7 @@ def take_steps(
             tau, rate = knobs.tau, knobs.lr_assignment  # read once: another thread may turn them
             tau = config.tau_at(state.step / max(n_steps - 1, 1)) if tau is None else tau
             rate = state.lr_assignment() if rate is None else rate
-            record = take_step(state, inputs, targets, tau=tau, lr_assignment=rate)
+            record = take_step(state, inputs, targets, tau=tau, lr_assignment=rate, learn=learn)
             for act in between:
                 record = act(state, record)
             yield record

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from dmtg_lite.core.assignment import Assignment, drop_column
+from dmtg_lite.core.assignment import Assignment
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.state import TrainState
 
@@ -76,6 +76,11 @@ def drop_heads(state: TrainState) -> None:
     if gone:
         network.index()
         _forget(state, gone)
+
+
+def drop_column(matrix: Tensor, column: int) -> Tensor:
+    """A copy of a (N, K) matrix without one column: (N, K-1)."""
+    return torch.cat([matrix[:, :column], matrix[:, column + 1 :]], dim=1)
 
 
 def _check(network: GroupedNetwork, index: int, next_best: Tensor) -> None:

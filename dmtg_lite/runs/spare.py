@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from dmtg_lite.core.arrays import as_floats, as_tensor
-from dmtg_lite.core.assignment import drop_column
 from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
@@ -23,7 +22,7 @@ from dmtg_lite.core.record import Closing, Elbow, StepRecord
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs.cost import count_batch_macs
-from dmtg_lite.runs.cutting import close_branch
+from dmtg_lite.runs.cutting import close_branch, drop_column
 from dmtg_lite.runs.evaluate import evaluate_heads
 
 _PROBE_IMAGES = 1024  # that say which branch is missed least
