@@ -57,7 +57,7 @@ def demo(args: argparse.Namespace) -> None:
     from dmtg_lite.views.replay import write_replay
 
     out = check_writable(args.out)
-    if (out / "result.json").exists():
+    if any((out / name).exists() for name in ("result.json", "run.json")):
         raise ValueError(f"{out} holds a trained run, which would be replaced: another --out.")
     faces = open_suite("toy_faces", seed=args.seed)
     _say(f"{faces}\n{args.seeds} seeds, {args.jobs} processes: about two minutes on two cores.")
@@ -87,6 +87,7 @@ def train(args: argparse.Namespace) -> None:
     days on a GPU; checkpoints of 10 MB to 2 GB.
     """
     from dmtg_lite.methods import METHODS, Saving
+    from dmtg_lite.runs.between import choose_validation
     from dmtg_lite.studies.tables import render_result
 
     _show_log()
@@ -97,9 +98,12 @@ def train(args: argparse.Namespace) -> None:
     METHODS[args.method].check(suite, args.groups, config)
     check_writable(out)  # now, not after the hours of a training
     _say(f"{args.method} on {suite.name}, K={args.groups}: {config}\n{suite}")
-    saving = Saving(checkpoints, every=args.checkpoint_every, progress=True)
+    looks = args.validate_every
+    if looks is None:
+        looks = choose_validation(suite, config, config.count_steps(len(suite.train))[1])
+    how = {"every": args.checkpoint_every, "validate_every": looks, "progress": True}
+    saving = Saving(checkpoints, runs=out, **how)
     result = METHODS[args.method](suite, args.groups, config, saving=saving)
-    result.save(out)
     _say(render_result(result))
     _say(f"wrote {out / 'result.json'}, {out / 'run.npz'}, {out / 'network.safetensors'}")
 
@@ -109,20 +113,20 @@ def _protect(out: Path, checkpoints: Path, args: argparse.Namespace) -> None:
     from dmtg_lite.methods import METHODS
     from dmtg_lite.schema import read_json
 
-    result = out / "result.json"
-    found = next((path for path in (checkpoints, result) if path.exists()), None)
+    result, facts = out / "result.json", out / "run.json"
+    found = next((path for path in (checkpoints, result, facts) if path.exists()), None)
     if found and not args.resume:
         raise ValueError(
             f"{found} holds an earlier run: pass --resume to continue it, or another --out."
         )
     methods = {name for name in METHODS if (checkpoints / name).exists()}
-    if result.exists():
-        methods.add(read_json(result, {"method": str})["method"])
-        if not checkpoints.exists():
-            raise ValueError(
-                f"{result} is a finished run without the checkpoints that --resume needs, and "
-                "would be replaced: give another --out."
-            )
+    for path in filter(Path.exists, (result, facts)):
+        methods.add(read_json(path, {"method": str})["method"])
+    if result.exists() and not checkpoints.exists():
+        raise ValueError(
+            f"{result} is a finished run without the checkpoints that --resume needs, and would be "
+            "replaced: give another --out."
+        )
     if others := methods - {args.method}:
         raise ValueError(
             f"{out} holds a run of {', '.join(sorted(others))}, which {args.method} would replace: "
@@ -155,7 +159,7 @@ def compare(args: argparse.Namespace) -> None:
         folder=out / "cells",
         jobs=args.jobs,
         progress=True,
-        keep_checkpoints=not args.csv and args.suite not in EMBEDDED,
+        keep_checkpoints=args.keep_runs or not (args.csv or args.suite in EMBEDDED),
     )
     failed = [one for one in results if "failed" in one]
     if len(failed) == len(results):
@@ -188,7 +192,8 @@ def evidence(args: argparse.Namespace) -> None:
     from dmtg_lite.studies.evidence import run_evidence, write_verdicts
 
     seeds, out = _list_seeds(args), Path(args.out)
-    verdicts = run_evidence(seeds, folder=out / "cells", jobs=args.jobs, progress=True)
+    how = {"jobs": args.jobs, "progress": True, "keep_checkpoints": args.keep_runs}
+    verdicts = run_evidence(seeds, folder=out / "cells", **how)
     heading = f"Seeds {seeds[0]} to {seeds[-1]}."
     written = write_verdicts(verdicts, out, heading=heading)
     _say("\n".join(map(str, verdicts)))
@@ -213,6 +218,7 @@ def reproduce(args: argparse.Namespace) -> None:
         seeds=_list_seeds(args),
         jobs=args.jobs,
         progress=True,
+        keep_checkpoints=args.keep_runs,
     )
     written = write_reproduction(result, out)
     _say(render_text(result))
@@ -392,6 +398,10 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--seeds", type=_count, default=seeds, help=about)
         jobs = min(os.cpu_count() or 1, 8) if command in ("demo", "evidence") else 1
         parser.add_argument("--jobs", type=_count, default=jobs, help="processes (%(default)s)")
+    if command in ("compare", "evidence", "reproduce"):
+        about = "a folder of each run in --out/cells/checkpoints, to watch it and to go on in the "
+        about += "middle: always so on CelebA and Taskonomy"
+        parser.add_argument("--keep-runs", action="store_true", help=about)
 
 
 def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
@@ -422,6 +432,9 @@ def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--resume", action="store_true", help="continue the run in --out")
         about = "steps between checkpoints (%(default)s)"
         parser.add_argument("--checkpoint-every", type=int, default=500, help=about)
+        about = "steps between looks at the validation split, for whoever watches; 0: none "
+        about += "(at most 50 looks, and a twentieth of the time)"
+        parser.add_argument("--validate-every", type=_whole, help=about)
     about = "l1 of depth and normals that forgives a shift of one pixel"
     parser.add_argument("--tolerant", action="store_true", help=about)
     add_config_options(parser, TrainConfig, skip=["seed"], aliases=OTHER_SPELLINGS)

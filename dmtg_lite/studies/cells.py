@@ -96,8 +96,9 @@ def run_cells(
             that is damaged, or another's, is set aside under another name and run again.
         jobs: Processes of one thread each. With one job this process's threads are used.
         progress: Show a progress bar with the time left (needs tqdm), and what was set aside.
-        keep_checkpoints: Also keep checkpoints below ``folder``, so that a long cell that is killed
-            continues where it was. Not worth it for cells of seconds.
+        keep_checkpoints: Also keep a run folder of each cell below ``folder``, with checkpoints, so
+            that a long cell can be watched, and one that is killed continues where it was. Not
+            worth it for cells of seconds.
     """
     folder = None if folder is None else check_writable(folder)  # now, not after the first hours
     work = [(cell, data, folder, keep_checkpoints) for cell in cells]
@@ -176,7 +177,8 @@ def _run_cell(
             return _read_cell(path, cell, data, fingerprint)
         except ValueError as error:  # its hours are lost, and must not cost those of the others
             more = {"set_aside": f"{error} Kept as {_set_aside(path).name}, and run again."}
-    saving = Saving(folder / "checkpoints" / name if folder and keep_checkpoints else None)
+    kept = folder / "checkpoints" / name if folder and keep_checkpoints else None
+    saving = Saving(kept, runs=kept)
     try:
         METHODS[cell.method].check(data, k, cell.config)
         with warnings.catch_warnings():  # of many runs the table says it, or the report

@@ -80,6 +80,7 @@ def run_evidence(
     config: TrainConfig = TOY["faces_plain"],
     jobs: int = 1,
     progress: bool = False,
+    keep_checkpoints: bool = False,
     make_data: Callable[[int], TaskData] = make_faces,
 ) -> list[Verdict]:
     """Run everything the claims need and judge them: one verdict a claim.
@@ -87,7 +88,7 @@ def run_evidence(
     Args:
         seeds: At least 2; 10 or more for a verdict worth quoting, below 5 chance decides nothing.
             Each has its own images, weights, batches and noise.
-        folder, jobs, progress: As in `run_cells`.
+        folder, jobs, progress, keep_checkpoints: As in `run_cells`.
         config: The paper's optimiser, with a rate of its own for S, as a short run needs.
         make_data: Images of a seed; a function of a module, since processes call it.
     """
@@ -100,6 +101,7 @@ def run_evidence(
             own, key = replace(config, seed=seed, **changes), (label, seed)
             cells[key] = Cell(method, k, own, _SAME_IMAGES if label == "same images" else seed)
     how: dict[str, Any] = {"folder": folder, "jobs": jobs, "progress": progress}
+    how |= {"keep_checkpoints": keep_checkpoints}
     runs = dict(zip(cells, run_cells(list(cells.values()), make_data, **how), strict=True))
     failed = [(key, one["failed"]) for key, one in runs.items() if "failed" in one]
     if failed:

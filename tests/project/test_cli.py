@@ -22,6 +22,7 @@ import pytest
 
 from dmtg_lite import cli, data
 from dmtg_lite.methods import METHODS
+from dmtg_lite.runs.folder import RunFolder, find_runs
 from dmtg_lite.runs.history import History
 
 CLOSING = ["--spare-branches", "3", "--close-from", "8", "--close-every", "4"]
@@ -58,13 +59,17 @@ def works(*arguments: object, capsys: pytest.CaptureFixture) -> str:
 
 
 def test_train_writes_result_run_and_weights(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """Exit code 0, a line to paste, a table of tasks, three files and the checkpoints."""
+    """Exit code 0, a line to paste, a table of tasks, a run folder with result and checkpoints."""
     out = tmp_path / "out"
     printed = works("train", "toy_faces", *QUICK, "--seed", 3, "--out", out, capsys=capsys)
     assert "dmtg on toy_faces, K=3: TrainConfig(" in printed
     assert "pale_cheeks" in printed
     names = {path.name for path in out.iterdir()}
-    assert names == {"checkpoints", "network.safetensors", "result.json", "run.npz"}
+    assert names == {"network.safetensors", "result.json", "run.npz"} | {
+        "checkpoints", "heartbeat.json", "history", "log.txt", "run.json"
+    }  # fmt: skip
+    assert find_runs(out) == [out]
+    assert len(RunFolder(out).history.validation_steps)
     assert json.loads((out / "result.json").read_text())["config"]["seed"] == 3
     assert len(History.load(out / "run.npz")) == 20
 
@@ -250,14 +255,16 @@ def test_train_replaces_nothing_of_another_method(
     """Neither with --resume nor where a result has lost its checkpoints, nor by a demonstration."""
     train = ["train", "toy_faces", *QUICK, "--out", str(tmp_path)]
     assert cli.main(train) == 0
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     message = fails([*train, "--resume", "--method", "naive"], capsys)
     assert f"{tmp_path} holds a run of dmtg, which naive would replace" in message
     assert "holds a trained run" in fails(["demo", "--out", str(tmp_path)], capsys)
-    shutil.rmtree(tmp_path / "checkpoints")
+    gone = tmp_path / "checkpoints"
+    shutil.rmtree(gone)
     assert "result.json holds an earlier run" in fails(train, capsys)
     assert "finished run without the checkpoints" in fails([*train, "--resume"], capsys)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == {path: own for path, own in before.items() if gone not in path.parents}
 
 
 @pytest.mark.parametrize(

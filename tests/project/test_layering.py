@@ -151,7 +151,7 @@ def test_the_public_names_need_torch_numpy_and_safetensors_only() -> None:
         "views.plots",
         "views.replay",
         "views.widgets.dashboard",
-    ],  # fmt: skip
+    ],
 )
 def test_a_recorded_run_needs_no_torch(module: str) -> None:
     """Looking at a run, its plots and its replay works where torch is not installed."""

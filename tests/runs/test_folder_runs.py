@@ -26,7 +26,7 @@ TURNS = [{"step": 5, "tau": 0.5}, {"step": 9, "tau": None, "lr_assignment": 0.5}
 def assert_in_folder(path: Path, history: History) -> None:
     """What a reader finds is the run's history; probabilities are two bytes each there."""
     found = RunFolder(path).history
-    for name in set((*History.ARRAYS, *History.VALIDATION)) - {"probabilities"}:
+    for name in {*History.ARRAYS, *History.VALIDATION} - {"probabilities"}:
         np.testing.assert_array_equal(getattr(found, name), getattr(history, name), err_msg=name)
     np.testing.assert_allclose(found.probabilities, history.probabilities, atol=1e-5)
     assert (found.closings, found.elbow) == (history.closings, history.elbow)

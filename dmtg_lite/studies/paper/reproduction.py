@@ -52,13 +52,14 @@ def reproduce_table(
     seeds: Sequence[int] = (0,),
     jobs: int = 1,
     progress: bool = False,
+    keep_checkpoints: bool = False,
 ) -> Reproduction:
     """Run what a table of the paper needs, and put our numbers beside the paper's.
 
     Args:
         table: A key of `SPECS`.
-        folder, jobs, progress: As in `run_cells`; tables share the runs of a folder. On real data
-            checkpoints are kept too.
+        folder, jobs, progress, keep_checkpoints: As in `run_cells`; tables share the runs of a
+            folder. On real data checkpoints are always kept.
         setting: Data and configs.
         seeds: One run per row and seed. Toy images stay the same.
     """
@@ -77,7 +78,7 @@ def reproduce_table(
         is_one = jobs == 1 and {cell.data for cell in cells} == {spec.suite}
         numbers = run_cells(
             cells, opened if is_one else setting.open, folder=folder, jobs=jobs,
-            progress=progress, keep_checkpoints=not setting.is_toy,
+            progress=progress, keep_checkpoints=keep_checkpoints or not setting.is_toy,
         )  # fmt: skip
         results = dict(zip(cells, numbers, strict=True))
         notes += [
