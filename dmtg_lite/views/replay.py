@@ -87,7 +87,7 @@ def _film(history: History, max_frames: int) -> dict[str, Any]:
         "n_groups": history.n_groups,
         "steps": history.steps[rows].tolist(),
         "tau": [float(f"{t:.3g}") for t in tau],
-        "loss": running_mean(history.task_losses.mean(1))[rows].round(4).tolist(),
+        "loss": running_mean(history.task_losses, rows=rows).mean(1).round(4).tolist(),
         "entropy": compute_entropy(p).round(3).tolist(),
         "p": _pack_weights(p),
         "z": _pack_weights(np.stack(mean_weights)),

@@ -22,12 +22,18 @@ def decimate(n_records: int, max_points: int = MAX_POINTS) -> np.ndarray:
     return np.unique(rows.astype(np.int32))
 
 
-def running_mean(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
-    """Mean of the last ``window`` values (of fewer at the start), shape kept, along axis 0."""
-    total = np.cumsum(np.asarray(values, np.float64), axis=0)
-    total[window:] = total[window:] - total[:-window]
-    count = np.minimum(np.arange(1, len(total) + 1), window).reshape(-1, *[1] * (total.ndim - 1))
-    return (total / count).astype(np.float32)
+def running_mean(
+    values: np.ndarray, window: int = WINDOW, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """Mean of the last ``window`` values (of fewer at the start) along axis 0, shape kept.
+
+    With ``rows`` at those records alone, at a cost that does not grow with their number.
+    """
+    rows = np.arange(len(values)) if rows is None else rows
+    back = rows[:, None] - np.arange(window)  # (T', window): negative before the first record
+    known = (back >= 0).reshape(*back.shape, *[1] * (values.ndim - 1))
+    seen = np.where(known, values[back.clip(0)], 0).sum(1, dtype=np.float64)
+    return (seen / known.sum(1)).astype(np.float32)
 
 
 def plot_probabilities(history: History, task: str) -> go.Figure:
@@ -52,7 +58,7 @@ def plot_task_losses(history: History, *, window: int = WINDOW) -> go.Figure:
     """Training loss of every task over time (running mean), coloured by the task's last group."""
     check_records(history)
     rows = decimate(len(history))
-    smooth = running_mean(history.task_losses, window)[rows]  # (T', N)
+    smooth = running_mean(history.task_losses, window, rows)  # (T', N)
     group_of = history.probabilities[-1].argmax(-1).tolist()  # (N,)
     lines = [
         _line(history.steps[rows], values, group_line(k, 1.5), name=f"{to_label(name)} ({k})")
@@ -89,10 +95,10 @@ def probability_lines(history: History, task: str) -> list[dict[str, Any]]:
 def loss_lines(history: History, task: str) -> list[dict[str, Any]]:
     """Two traces: the mean loss of all tasks (thick) and the loss of one (thin)."""
     row, rows = find_task(history, task), decimate(len(history))
-    losses = history.task_losses
+    smooth = running_mean(history.task_losses, rows=rows)  # (T', N)
     return [
-        _line(history.steps[rows], running_mean(values)[rows], {"color": GREY, "width": width})
-        for values, width in ((losses.mean(1), 3.5), (losses[:, row], 1.2))
+        _line(history.steps[rows], values, {"color": GREY, "width": width})
+        for values, width in ((smooth.mean(1), 3.5), (smooth[:, row], 1.2))
     ]
 
 

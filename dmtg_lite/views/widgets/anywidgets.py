@@ -7,6 +7,7 @@ shows what the kernel has. The replay page shares the drawing of all but the sta
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +118,7 @@ class Curves(anywidget.AnyWidget):
 
     def show(self, history: History, index: int, task: str, n_steps: int | None = None) -> bool:
         """Show a run and mark one of its records; whether that is another picture than before."""
-        history = history.slice(
-            stop=len(history)
-        )  # it grows meanwhile, and lines share their steps
+        history = copy(history)  # as long as it is now: it grows, and lines share their steps
         losses, (entropy, ceiling) = loss_lines(history, task), entropy_lines(history)
         dotted = {"dotted": True, "stairs": True, "width": 1.5}
         p = [_line(line, k=k) for k, line in enumerate(probability_lines(history, task))]
