@@ -29,6 +29,7 @@ from dmtg_lite.runs.fit import continue_steps, record_to_history
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
+from dmtg_lite.views.source import Knob
 
 # of notebook 0: toy faces settle within a minute at the default speed
 WATCHABLE = TrainConfig(
@@ -76,6 +77,9 @@ class LiveSession:
         knobs: Temperature and learning rate of S in use; see `turn`.
         listeners: Called with no argument, from the training thread, when anything above changed.
     """
+
+    controls = tuple("start pause step reset n_groups spare seed speed tau lr_assignment".split())
+    is_steerable = True
 
     def __init__(
         self,
@@ -135,6 +139,13 @@ class LiveSession:
     def n_steps(self) -> int:
         """Steps of a whole run, after pretraining."""
         return self.config.count_steps(len(self.data.train))[1]
+
+    @property
+    def configured(self) -> dict[str, Knob]:
+        """Temperature and learning rate of S where no knob is turned."""
+        config = self.config
+        rate = config.lr if config.lr_assignment is None else config.lr_assignment
+        return {"tau": config.tau, "lr_assignment": rate}
 
     # ------------------------------------------------------------------ for the caller's thread
     def start(self) -> None:

@@ -1,4 +1,4 @@
-"""The dashboard: watch a run while it trains and turn its knobs, or replay a recorded one.
+"""The dashboard: watch a run while it trains, here or elsewhere, turn its knobs, replay it.
 
 One painter thread is the only writer of widgets; what a person does only leaves a value or a
 command and wakes it. It paints at most 5 times a second and always the newest state, because a
@@ -14,7 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import ipywidgets as widgets
 from comm import DummyComm
@@ -22,14 +23,17 @@ from comm import DummyComm
 from dmtg_lite.runs.history import History
 from dmtg_lite.views.plots import MATRICES, compute_matrix
 from dmtg_lite.views.plots.matrix import compute_loss_range
+from dmtg_lite.views.source import Knob, Recorded, Source, Steered
 from dmtg_lite.views.widgets.anywidgets import Curves, HeadGraph, Matrix, Status
 from dmtg_lite.views.widgets.shown import Shown, draw_table
 
 if TYPE_CHECKING:  # a recorded run is shown without torch
     from dmtg_lite.views.live import LiveSession
 
-TAUS = (0.1, 0.25, 0.5, 1.0, 2.5, 4.0, 10.0)  # few and log-spaced: a class can compare notes
-RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+CHOICES = {  # few and log-spaced: a class can compare notes
+    "tau": (0.1, 0.25, 0.5, 1.0, 2.5, 4.0, 10.0),
+    "lr_assignment": (0.001, 0.003, 0.01, 0.03, 0.1, 0.3),
+}
 UNSET = 0.0  # full speed, or a knob that follows the config: a list cannot have None chosen
 SPEEDS = {f"{n} steps/s": float(n) for n in (2, 10, 30, 100)} | {"full speed": UNSET}
 SPARE = {"none": 0, "as many as K": "double"}
@@ -38,8 +42,7 @@ ANSWER_WITHIN = 1.0  # seconds that a frame may take in the browser before anoth
 BEAT_EVERY = 2.5  # seconds; a view that hears none for 12 says that the kernel is gone
 RENEW_STILL_EVERY = 10.0  # seconds, and whenever the run comes to rest
 COMMANDS = "start pause step reset n_groups spare seed speed".split()
-KNOBS = "tau lr_assignment".split()
-CONTROLS = (*COMMANDS, *KNOBS, *"matrix task play scrub head_graph figure config_line".split())
+CONTROLS = (*COMMANDS, *CHOICES, *"matrix task play scrub head_graph figure config_line".split())
 
 STILL_WORDS = (
     "A still picture, saved with the notebook. For the live view run this cell again; "
@@ -55,7 +58,7 @@ class Dashboard(Shown):
 
     Args:
         source: A `LiveSession` to steer, or a `History` to replay: then commands and knobs are not
-            there.
+            there. For a run that trains elsewhere see `follow`.
         hide: Controls to leave out, by attribute name, e.g. ``("seed", "lr_assignment")``.
         name: Of the dashboard, see above.
 
@@ -64,25 +67,28 @@ class Dashboard(Shown):
     """
 
     def __init__(
-        self, source: LiveSession | History, *, hide: Sequence[str] = (), name: str = "default"
+        self, source: Steered | History, *, hide: Sequence[str] = (), name: str = "default"
     ) -> None:
         hide = (hide,) if isinstance(hide, str) else tuple(hide)
         if unknown := sorted(set(hide) - set(CONTROLS)):
             raise ValueError(f"`hide` names unknown controls {unknown}; there are {CONTROLS}.")
         super().__init__(name)
-        self._source = source
         self.session = None if isinstance(source, History) else source
+        self.source: Source = Recorded(source) if isinstance(source, History) else source
         self._painted: History | None = None
         self._shown, self._following = 0, True  # the record in view; whether it is the newest one
         self._written = deque([(0, -inf)], maxlen=20)  # by the painter into the slider, and when
         self._error, self._beaten, self._renewed = "", -inf, -inf
         self._wake, self._closed = threading.Event(), threading.Event()
+        self._is_meeting = False  # the knobs are set to what is, and not turned
         if self.session is not None:
             self.session.run_if_headless()
             self._make_commands(self.session)
             self._make_knobs(self.session)
-            self.session.listeners.add(self._wake.set)
-        self._make_views(self.history, has_choice="matrix" not in hide)
+        if "reset" in self.source.controls:
+            self._make_structure(cast("LiveSession", source))
+        self.source.listeners.add(self._wake.set)
+        self._make_views(has_choice="matrix" not in hide)
         whole = self._lay_out(hide)
         self._paint()
         self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
@@ -90,10 +96,32 @@ class Dashboard(Shown):
         atexit.register(self.stop)  # a painter that outlives the interpreter takes it down
         self._thread.start()
 
+    @classmethod
+    def follow(
+        cls, folder: str | Path, *, hide: Sequence[str] = (), name: str = "default"
+    ) -> Dashboard:
+        """The dashboard of a run that trains elsewhere, from the folder it lives in.
+
+        It shows what `dmtg-lite train`, a method or a live session of another process, or of
+        another machine on a shared disk, has written a second ago. Commands and knobs reach that
+        run as notes in its folder. When the run is over, this is its replay.
+
+        Args:
+            folder: Of one run, or of several: then they are there side by side, and a click opens
+                one. There may be none yet.
+            hide, name: As for the dashboard itself.
+        """
+        from dmtg_lite.views.follow import FollowedRun
+
+        source = FollowedRun(folder)
+        dashboard = cls(source, hide=hide, name=name)
+        dashboard._undo.append(source.close)
+        return dashboard
+
     @property
     def history(self) -> History:
         """The run in view."""
-        return self._source if isinstance(self._source, History) else self._source.history
+        return self.source.history
 
     def __repr__(self) -> str:
         return f"<Dashboard: {self.state.value}, {html.unescape(self.numbers.value)}>"
@@ -109,8 +137,7 @@ class Dashboard(Shown):
         atexit.unregister(self.stop)
         self._closed.set()
         self._wake.set()
-        if self.session is not None:
-            self.session.listeners.discard(self._wake.set)
+        self.source.listeners.discard(self._wake.set)
         if threading.current_thread() is not self._thread:
             self._thread.join(5.0)
 
@@ -135,37 +162,58 @@ class Dashboard(Shown):
             self._observe(widget, guarded)
         return widget
 
-    def _make_commands(self, session: LiveSession) -> None:
-        def reset(_: object = None) -> None:
-            session.reset(self.n_groups.value, self.seed.value, self.spare.value)
+    def _button(self, text: str, icon: str, tooltip: str, act: Callable[[Any], object]) -> Any:
+        layout = {"width": "auto", "min_width": "84px"}
+        words = {"description": text, "icon": icon, "tooltip": tooltip}
+        return self._on(self._make(text, widgets.Button, layout=layout, **words), act)
 
+    def _make_commands(self, session: Steered) -> None:
         def start(_: object) -> None:
             self._following = True
             if session.state in ("finished", "failed"):
-                reset()
+                self.reset.click()
             session.start()
 
         def step(_: object) -> None:
             self._following = True
             session.step()
 
-        layout = {"width": "auto", "min_width": "84px"}
-
-        def button(text: str, icon: str, tooltip: str, act: Callable[[Any], object]) -> Any:
-            words = {"description": text, "icon": icon, "tooltip": tooltip}
-            return self._on(self._make(text, widgets.Button, layout=layout, **words), act)
-
-        self.start = button("Start", "play", "train; after a finished run: reset, train", start)
+        again = "; after a finished run: reset, train" if "reset" in session.controls else ""
+        self.start = self._button("Start", "play", f"train{again}", start)
         self.start.button_style = "success"
-        self.pause = button(
+        self.pause = self._button(
             "Pause", "pause", "after the step in progress", lambda _: session.pause()
         )
-        self.step = button("Step", "step-forward", "exactly one training step", step)
-        self.reset = button("Reset", "undo", "to step 0, with the K, spare and seed chosen", reset)
+        self.step = self._button("Step", "step-forward", "exactly one training step", step)
 
-    def _make_knobs(self, session: LiveSession) -> None:
-        """What acts at Reset, the speed, and the two knobs that act at the next step."""
+    def _make_knobs(self, session: Steered) -> None:
+        """The two that act at the next step."""
+
+        def turn(**knobs: float | None) -> None:
+            if not self._is_meeting:
+                session.turn(**knobs)
+
+        self.tau = self._on(
+            self._make("tau", **_choice("tau", session.configured, "temperature tau")),
+            lambda value: turn(tau=value or None),
+        )
+        self.lr_assignment = self._on(
+            self._make(
+                "rate", **_choice("lr_assignment", session.configured, "learning rate of S")
+            ),
+            lambda value: turn(lr_assignment=value or None),
+        )
+
+    def _make_structure(self, session: LiveSession) -> None:
+        """What acts at Reset, and the speed: of a run that trains in this process."""
+
+        def reset(_: object) -> None:
+            session.reset(self.n_groups.value, self.seed.value, self.spare.value)
+
         config, k = session.config, session.n_groups
+        self.reset = self._button(
+            "Reset", "undo", "to step 0, with the K, spare and seed chosen", reset
+        )
         most = max(8, k) if isinstance(k, int) else 8
         choices = {"options": ["auto", *range(1, most + 1)], "value": k, "continuous_update": False}
         wide = _labelled("at Reset: groups K", "272px")
@@ -184,31 +232,18 @@ class Dashboard(Shown):
             self._make("speed", widgets.Dropdown, options=speeds, value=speed, **wide),
             lambda value: setattr(session, "steps_per_second", value or None),
         )
-        rate = config.lr if config.lr_assignment is None else config.lr_assignment
-        self.tau = self._on(
-            self._make("tau", **_choice(config.tau, TAUS, "temperature tau")),
-            lambda value: session.turn(tau=value or None),
-        )
-        self.lr_assignment = self._on(
-            self._make("rate", **_choice(rate, RATES, "learning rate of S")),
-            lambda value: session.turn(lr_assignment=value or None),
-        )
 
-    def _make_views(self, history: History, has_choice: bool) -> None:
-        """What chooses the record, the pictures of it, and the words around them."""
+    def _make_views(self, has_choice: bool) -> None:
+        """What chooses the record, the pictures of it, and the words around them; see `_meet`."""
         traits = {"value": MATRICES[0], "has_choice": has_choice}
-        traits |= {"has_losses": history.has_loss_matrices, "layout": {"flex": "0.65 1 260px"}}
+        traits["layout"] = {"flex": "0.65 1 260px"}
         self.matrix = self._on(self._make("matrix", Matrix, **traits))
-        names, wide = history.task_names, _labelled("curves of", "240px")
-        self.task = self._on(
-            self._make("task", widgets.Dropdown, options=names, value=names[0], **wide)
-        )
+        wide = _labelled("curves of", "240px")
+        self.task = self._on(self._make("task", widgets.Dropdown, **wide))
         wide = {"description": "Play the past", "layout": {"width": "140px"}, "icon": "film"}
         self.play = self._make("play", widgets.ToggleButton, value=False, **wide)
         self._on(self.play, self._on_play)
-        # The range is the whole run's from the start: a browser clamps a value to the old range.
-        n_records = len(history) if self.session is None else self.session.n_steps
-        limits = {"max": max(n_records - 1, 1), "value": 0, "readout": False}
+        limits = {"max": 1, "value": 0, "readout": False}
         wide = _labelled("scrub", "auto")
         wide["layout"]["flex"] = "1 1 300px"
         self.scrub = self._make("scrub", widgets.IntSlider, **limits, **wide)
@@ -217,8 +252,7 @@ class Dashboard(Shown):
         self.numbers, self.error, self.config_line = (
             self._make(role, widgets.HTML) for role in ("numbers", "error", "config_line")
         )
-        traits = {"tasks": names, "pruned": False}
-        traits["layout"] = {"flex": "1 1 430px", "min_width": "380px"}
+        traits = {"pruned": False, "layout": {"flex": "1 1 430px", "min_width": "380px"}}
         self.head_graph = self._make("head_graph", HeadGraph, **traits)
         self.curves = self._make("curves", Curves, layout={"flex": "0.75 1 280px"})
         self._observe(self.curves, self._on_drawn, "drawn")
@@ -232,8 +266,7 @@ class Dashboard(Shown):
             layout = wrap | {"align_items": align}
             return self._make(f"row of {names[-1]}", widgets.Box, children=children, layout=layout)
 
-        commands = [*COMMANDS, *KNOBS] if self.session is not None else []
-        figure = [] if "figure" in hide else ["matrix", "curves"]
+        commands, figure = self.source.controls, [] if "figure" in hide else ["matrix", "curves"]
         rows = [row("center", *commands)] if commands else []
         rows += [row("center", "task", "state", "numbers"), self.error]
         # the matrix says itself whether it offers a choice
@@ -293,46 +326,75 @@ class Dashboard(Shown):
         if now - self._beaten >= BEAT_EVERY:
             self._beaten, self.state.beat = now, self.state.beat + 1
 
+    def _meet(self, history: History) -> None:
+        """Another run than before, or the same one from its beginning: what is said of it once."""
+        names = history.task_names
+        if self._painted is None or self.task.options != tuple(names):
+            self.task.options = self.head_graph.tasks = names
+            self.task.value = names[0] if names else None
+        self._painted, self._following = history, True
+        self.matrix.has_losses = history.has_loss_matrices
+        if self.session is None:
+            return
+        self._is_meeting = True
+        for name, configured in self.session.configured.items():
+            knob, now = getattr(self, name), getattr(self.session.knobs, name)
+            traits = _choice(name, {name: configured}, "", now)
+            knob.options, knob.value = traits["options"], traits["value"]
+        self._is_meeting = False
+
     def _paint(self) -> None:
-        history, session = self.history, self.session
-        if history is not self._painted:  # the first time, and after a reset
-            self._painted, self._following = history, True
+        history, source = self.history, self.source
+        if history is not self._painted:
+            self._meet(history)
         last = max(len(history) - 1, 0)
         if self._following:
             self._shown = last
         index = min(self._shown, last)
+        # the range is the whole run's from the start: a browser clamps a value to the old range
+        self.scrub.max = max(_count_records(history, source.n_steps) - 1, 1)
         self._written.append((index, time.monotonic()))
         self.scrub.value = index
+        if history.task_names:
+            self._paint_pictures(history, index)
+        self._paint_words(history, index)
+        moving = source.state in ("running", "pretraining") or self.play.value
+        if not moving or time.monotonic() - self._renewed > RENEW_STILL_EVERY:
+            self._renewed = time.monotonic()
+            self._renew_still()
 
+    def _paint_pictures(self, history: History, index: int) -> None:
         choice, closed = self.matrix.value, history.closed_branches(index)
         weights = compute_matrix(history, index, "E[Z]" if choice == "E[Z]" else "probabilities")
-        self.head_graph.show(weights, closed, history.about.groups is not None and index == last)
+        is_over = history.about.groups is not None and index == max(len(history) - 1, 0)
+        self.head_graph.show(weights, closed, is_over)
         numbers, most = weights, None
         if choice == "loss":
             numbers, most = compute_matrix(history, index, choice), compute_loss_range(history)
         title = f"{choice} · step {history.steps[index] if len(history) else 0}"
         self.matrix.show(numbers, history.task_names, closed, title=title, loss_range=most)
-        n_steps = None if session is None else session.n_steps
-        is_new = self.curves.show(history, index, self.task.value, n_steps)
+        is_new = self.curves.show(history, index, self.task.value, self.source.n_steps)
         if is_new and not isinstance(self.curves.comm, DummyComm):  # without a browser none answers
             self._sent = time.monotonic()
 
-        state, error, n_groups, line = "recorded", "", None, history.about.config
-        if session is not None:
-            state, error, line = session.state, session.error, session.config_line
-            n_groups = session.n_groups
-            if state == "pretraining":
-                state = f"pretraining Naive MTL, step {session.pretrained}"
-        error = self._error or error
+    def _paint_words(self, history: History, index: int) -> None:
+        source = self.source
+        state, error = source.state, self._error or source.error
+        if state == "pretraining":
+            state = f"pretraining Naive MTL, step {source.pretrained}"
         self.state.value = state
-        self.numbers.value = _describe(history, index, n_groups)
+        self.numbers.value = _describe(history, index, source.n_groups)
         self.error.value = _alert(error) if error else ""
         hint = 'title="the run as one line: click and copy" style="user-select:all"'
-        self.config_line.value = f"<code {hint}>{html.escape(line)}</code>"
-        moving = state in ("running", "pretraining") or self.play.value
-        if not moving or time.monotonic() - self._renewed > RENEW_STILL_EVERY:
-            self._renewed = time.monotonic()
-            self._renew_still()
+        self.config_line.value = f"<code {hint}>{html.escape(source.config_line)}</code>"
+
+
+def _count_records(history: History, n_steps: int | None) -> int:
+    """As many as a whole run will have: of a long one every so manieth step is kept."""
+    if n_steps is None or history.about.groups is not None:
+        return len(history)
+    every = int(history.steps[1] - history.steps[0]) if len(history) > 1 else 1
+    return max(len(history), n_steps // max(every, 1))
 
 
 def _labelled(description: str, width: str) -> dict[str, Any]:
@@ -341,16 +403,21 @@ def _labelled(description: str, width: str) -> dict[str, Any]:
 
 
 def _choice(
-    value: float | tuple[float, float], choices: tuple[float, ...], description: str
+    name: str, configured: dict[str, Knob], description: str, now: float | None = None
 ) -> dict[str, Any]:
-    """A slider over a few log-spaced numbers and the configured one, which may be a schedule."""
+    """A slider over a few log-spaced numbers and the configured one, which may be a schedule.
+
+    ``now`` is where the knob stands; None: as configured.
+    """
+    value, numbers = configured[name], {*CHOICES[name]} | ({now} if now is not None else set())
     if isinstance(value, tuple):
-        options = [(f"{value[0]:g} to {value[1]:g}", UNSET), *((f"{v:g}", v) for v in choices)]
+        options = [(f"{value[0]:g} to {value[1]:g}", UNSET)]
         value = UNSET
     else:
-        options = [(f"{v:g}", v) for v in sorted({*choices, float(value)})]
+        options, numbers = [], numbers | {float(value)}
+    options += [(f"{v:g}", v) for v in sorted(numbers)]
     wide = {"kind": widgets.SelectionSlider} | _labelled(description, "330px")
-    return {"options": options, "value": float(value), **wide}
+    return {"options": options, "value": float(value if now is None else now), **wide}
 
 
 def _alert(text: str) -> str:
