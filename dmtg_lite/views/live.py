@@ -29,7 +29,7 @@ from dmtg_lite.runs.fit import continue_steps, record_to_history
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
-from dmtg_lite.views.source import Knob
+from dmtg_lite.views.source import Knob, tell_turn
 
 # of notebook 0: toy faces settle within a minute at the default speed
 WATCHABLE = TrainConfig(
@@ -293,8 +293,7 @@ class LiveSession:
             self._first = now
         for name, value in asdict(now).items():
             if step > 1 and value != getattr(before, name):
-                to = "as configured from" if value is None else f"turned to {value:g} at"
-                self._turns.append(f"{name} {to} step {step}")
+                self._turns.append(tell_turn(name, value, step))
             setattr(self._used, name, value)
 
     def _new_history(self) -> History:

@@ -11,6 +11,12 @@ from dmtg_lite.runs.history import History
 Knob = float | tuple[float, float]  # as configured: a number, or two where it is annealed
 
 
+def tell_turn(name: str, value: float | None, step: int) -> str:
+    """A knob that was turned, in words."""
+    to = "as configured from" if value is None else f"turned to {value:g} at"
+    return f"{name} {to} step {step}"
+
+
 class Source(Protocol):
     """A run in view: `Recorded`, a `FollowedRun` or a `LiveSession`.
 

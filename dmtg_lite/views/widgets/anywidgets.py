@@ -15,12 +15,19 @@ import anywidget
 import numpy as np
 import traitlets
 
-from dmtg_lite.runs.history import History
-from dmtg_lite.views.plots import MATRICES
-from dmtg_lite.views.plots.curves import entropy_lines, loss_lines, probability_lines
+from dmtg_lite.runs.history import History, compute_entropy
+from dmtg_lite.views.plots import MATRICES, compute_matrix
+from dmtg_lite.views.plots.curves import (
+    decimate,
+    entropy_lines,
+    loss_lines,
+    probability_lines,
+    running_mean,
+)
 from dmtg_lite.views.plots.dashboard import curve_titles
 
 HERE = Path(__file__).parent
+RUN_PICTURES = ("probabilities", "entropy", "loss")  # what small multiples show
 
 
 def _read(name: str) -> str:
@@ -155,6 +162,50 @@ def _to_lists(values: np.ndarray, gone: np.ndarray) -> list[Any]:
     boxed = values.astype(object)
     boxed[gone] = None
     return boxed.tolist()
+
+
+class Runs(anywidget.AnyWidget):
+    """Several runs side by side on the same axes, chosen by check boxes; a click opens one.
+
+    Args:
+        names: Of all runs there are.
+        chosen: Of those in view.
+        opened: Of the one that was clicked; empty: none.
+        what: What is drawn of each: its probabilities, or a line over the steps.
+        shown: By name: state, and numbers or line; set it with `show`.
+    """
+
+    _esm = _module("runs.js")
+    _css = _read("widgets.css")
+
+    names = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    chosen = traitlets.List(traitlets.Unicode()).tag(sync=True)
+    opened = traitlets.Unicode("").tag(sync=True)
+    what = traitlets.Enum(RUN_PICTURES, RUN_PICTURES[0]).tag(sync=True)
+    shown = traitlets.Dict().tag(sync=True)
+
+    def show(self, histories: dict[str, History], words: dict[str, str], n_steps: int) -> None:
+        """Show a picture of each, with words below its name; lines end at ``n_steps``."""
+        plots = {name: self._draw(copy(history)) for name, history in histories.items()}
+        highest = max(
+            (max(plot["y"], default=0) for plot in plots.values() if "y" in plot), default=0
+        )
+        top = 1.05 * highest if self.what == "loss" and highest else 1.05
+        for name, plot in plots.items():
+            plot["words"] = words[name]
+        self.shown = {"plots": plots, "end": max(n_steps, 1), "top": top}
+
+    def _draw(self, history: History) -> dict[str, Any]:
+        if self.what == "probabilities":
+            numbers = np.nan_to_num(compute_matrix(history)).round(2).tolist()
+            return {"numbers": numbers, "tasks": history.task_names}
+        rows = decimate(len(history), 200)
+        y = compute_entropy(history.probabilities[rows])
+        if self.what == "loss":
+            y = running_mean(history.task_losses, rows=rows).mean(1)
+        is_known = np.isfinite(y)
+        x = history.steps[rows][is_known]
+        return {"x": x.tolist(), "y": y[is_known].astype(np.float64).round(4).tolist()}
 
 
 class Status(anywidget.AnyWidget):

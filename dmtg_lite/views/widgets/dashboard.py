@@ -21,10 +21,11 @@ import ipywidgets as widgets
 from comm import DummyComm
 
 from dmtg_lite.runs.history import History
+from dmtg_lite.views.follow import FollowedRun
 from dmtg_lite.views.plots import MATRICES, compute_matrix
 from dmtg_lite.views.plots.matrix import compute_loss_range
 from dmtg_lite.views.source import Knob, Recorded, Source, Steered
-from dmtg_lite.views.widgets.anywidgets import Curves, HeadGraph, Matrix, Status
+from dmtg_lite.views.widgets.anywidgets import Curves, HeadGraph, Matrix, Runs, Status
 from dmtg_lite.views.widgets.shown import Shown, draw_table
 
 if TYPE_CHECKING:  # a recorded run is shown without torch
@@ -42,7 +43,9 @@ ANSWER_WITHIN = 1.0  # seconds that a frame may take in the browser before anoth
 BEAT_EVERY = 2.5  # seconds; a view that hears none for 12 says that the kernel is gone
 RENEW_STILL_EVERY = 10.0  # seconds, and whenever the run comes to rest
 COMMANDS = "start pause step reset n_groups spare seed speed".split()
-CONTROLS = (*COMMANDS, *CHOICES, *"matrix task play scrub head_graph figure config_line".split())
+PICTURES = "matrix task play scrub head_graph figure config_line runs".split()
+CONTROLS = (*COMMANDS, *CHOICES, *PICTURES)
+COMPARE_EVERY = 1.0  # seconds between pictures of several runs
 
 STILL_WORDS = (
     "A still picture, saved with the notebook. For the live view run this cell again; "
@@ -78,7 +81,7 @@ class Dashboard(Shown):
         self._painted: History | None = None
         self._shown, self._following = 0, True  # the record in view; whether it is the newest one
         self._written = deque([(0, -inf)], maxlen=20)  # by the painter into the slider, and when
-        self._error, self._beaten, self._renewed = "", -inf, -inf
+        self._error, self._beaten, self._renewed, self._compared = "", -inf, -inf, -inf
         self._wake, self._closed = threading.Event(), threading.Event()
         self._is_meeting = False  # the knobs are set to what is, and not turned
         if self.session is not None:
@@ -87,6 +90,9 @@ class Dashboard(Shown):
             self._make_knobs(self.session)
         if "reset" in self.source.controls:
             self._make_structure(cast("LiveSession", source))
+        self._followed = source if isinstance(source, FollowedRun) else None
+        if self._followed:
+            self._make_runs(self._followed)
         self.source.listeners.add(self._wake.set)
         self._make_views(has_choice="matrix" not in hide)
         whole = self._lay_out(hide)
@@ -111,8 +117,6 @@ class Dashboard(Shown):
                 one. There may be none yet.
             hide, name: As for the dashboard itself.
         """
-        from dmtg_lite.views.follow import FollowedRun
-
         source = FollowedRun(folder)
         dashboard = cls(source, hide=hide, name=name)
         dashboard._undo.append(source.close)
@@ -233,6 +237,19 @@ class Dashboard(Shown):
             lambda value: setattr(session, "steps_per_second", value or None),
         )
 
+    def _make_runs(self, source: FollowedRun) -> None:
+        """Side by side, where there are several in the folder."""
+        self.runs = self._make("runs", Runs, names=[], chosen=[], opened="", shown={})
+
+        def again(_: object) -> None:
+            self._compared = -inf
+            self._wake.set()
+
+        self._observe(self.runs, lambda change: source.choose(change["new"]), "chosen")
+        self._observe(self.runs, lambda change: source.open(change["new"]), "opened")
+        for name in ("chosen", "opened", "what"):
+            self._observe(self.runs, again, name)
+
     def _make_views(self, has_choice: bool) -> None:
         """What chooses the record, the pictures of it, and the words around them; see `_meet`."""
         traits = {"value": MATRICES[0], "has_choice": has_choice}
@@ -267,13 +284,15 @@ class Dashboard(Shown):
             return self._make(f"row of {names[-1]}", widgets.Box, children=children, layout=layout)
 
         commands, figure = self.source.controls, [] if "figure" in hide else ["matrix", "curves"]
-        rows = [row("center", *commands)] if commands else []
-        rows += [row("center", "task", "state", "numbers"), self.error]
+        above = [self.runs] if self._followed and "runs" not in hide else []
+        of_run = [row("center", *commands)] if commands else []
+        words = [row("center", "task", "state", "numbers"), self.error]
         # the matrix says itself whether it offers a choice
         hide = tuple(name for name in hide if name != "matrix")
-        rows += [row("flex-start", "head_graph", *figure), row("center", "play", "scrub")]
-        rows += [] if "config_line" in hide else [self.config_line]
-        return self._make("all", widgets.VBox, children=rows)
+        below = [row("flex-start", "head_graph", *figure), row("center", "play", "scrub")]
+        below += [] if "config_line" in hide else [self.config_line]
+        self._of_run = [*of_run, self.task, *below]  # not there as long as there is no run
+        return self._make("all", widgets.VBox, children=[*above, *of_run, *words, *below])
 
     # ------------------------------------------------------------------ scrubbing
     def _on_scrub(self, index: int) -> None:
@@ -355,8 +374,12 @@ class Dashboard(Shown):
         self.scrub.max = max(_count_records(history, source.n_steps) - 1, 1)
         self._written.append((index, time.monotonic()))
         self.scrub.value = index
+        for part in self._of_run:
+            part.layout.display = None if history.task_names else "none"
         if history.task_names:
             self._paint_pictures(history, index)
+        if self._followed:
+            self._paint_runs(self._followed)
         self._paint_words(history, index)
         moving = source.state in ("running", "pretraining") or self.play.value
         if not moving or time.monotonic() - self._renewed > RENEW_STILL_EVERY:
@@ -376,6 +399,25 @@ class Dashboard(Shown):
         is_new = self.curves.show(history, index, self.task.value, self.source.n_steps)
         if is_new and not isinstance(self.curves.comm, DummyComm):  # without a browser none answers
             self._sent = time.monotonic()
+
+    def _paint_runs(self, source: FollowedRun) -> None:
+        """Several runs side by side, less often than the one that is opened."""
+        if time.monotonic() - self._compared < COMPARE_EVERY:
+            self._wake.set()
+            return
+        self._compared = time.monotonic()
+        if self.runs.names != list(source.names):
+            self.runs.names, self.runs.chosen = list(source.names), list(source.chosen)
+        self.runs.layout.display = None if len(source.names) > 1 else "none"
+        if len(source.names) < 2:
+            return
+        self.runs.opened = source.opened
+        runs = {name: source.runs[name] for name in source.chosen if name in source.runs}
+        histories = {name: run.history for name, run in runs.items()}
+        words = {name: f"{run.state}, step {run.step:,}" for name, run in runs.items()}
+        self.runs.show(
+            histories, words, max((run.run["n_steps"] for run in runs.values()), default=1)
+        )
 
     def _paint_words(self, history: History, index: int) -> None:
         source = self.source

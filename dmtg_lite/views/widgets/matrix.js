@@ -7,19 +7,8 @@ const READ_AS = {
   "loss": "of each head: bold is the row's best, and S moves away from the dark ones",
 };
 const NO_LOSSES = "this recording holds no losses";
-const CIVIDIS = ["#00204D", "#00306F", "#3F476B", "#5F5C6D", "#7C7B78", "#968F77", "#B6A56B", "#D9BE54", "#FDEA45"];
 // LOSS_COLOURS of plots/matrix.py: pale is the row's best, dark costs most
 const LOSSES = ["#FFEFE0", "#FDCFA5", "#F8A566", "#E0742E", "#B04A12", "#7A2C08", "#471500"];
-
-/** Colour of a number from 0 to 1, and the ink that is read on it. */
-function colours(scale, w) {
-  const at = w * (scale.length - 1), i = Math.min(Math.floor(at), scale.length - 2);
-  const part = (text, j) => parseInt(text.slice(1 + 2 * j, 3 + 2 * j), 16);
-  const mix = (a, b) => Math.round(a + (b - a) * (at - i));
-  const rgb = [0, 1, 2].map((j) => mix(part(scale[i], j), part(scale[i + 1], j)));
-  const light = rgb.reduce((sum, c, j) => sum + [0.2126, 0.7152, 0.0722][j] * (c / 255) ** 2.2, 0);
-  return [`rgb(${rgb.join(" ")})`, light > 0.18 ? "#000" : "#fff"];
-}
 
 function render({ model, el }) {
   const box = add(el, "fieldset", { class: "dmtg-choice" });
