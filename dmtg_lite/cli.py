@@ -35,6 +35,7 @@ GOES_ON = {  # what an interrupted command says
     "compare": "finished runs are kept in {out}/cells: the same command goes on",
     "evidence": "finished runs are kept in {out}/cells: the same command goes on",
     "reproduce": "finished runs are kept in {out}/cells: the same command goes on",
+    "watch": "what was watched goes on",
 }
 PLAIN = {"±": "+-", "°": " degrees", "■": "#", "□": "o"}  # for a screen that knows ASCII only
 OTHER_SPELLINGS = {  # of options that belong to a part of the config
@@ -237,6 +238,17 @@ def replay(args: argparse.Namespace) -> None:
     _say(f"open {write_replay(History.load(args.run), args.html)} in a browser")
 
 
+def watch(args: argparse.Namespace) -> None:
+    """Watch a run, or several, in a browser page, while they train or later.
+
+    The folder is what --out of train, compare or evidence names; there may be no run in it yet. The
+    page is served on this machine alone, behind the token in its address, until Ctrl-C.
+    """
+    from dmtg_lite.views.watch import watch as serve
+
+    serve(args.folder, port=args.port, open_browser=not args.no_browser, say=_say)
+
+
 def doctor(args: argparse.Namespace) -> None:
     """Say what is installed here, what is in the way, and how to mend it.
 
@@ -367,6 +379,11 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("run", type=_path, help="a .npz recording")
         parser.add_argument("--html", type=_path, required=True, help="page to write")
         return
+    if command == "watch":
+        parser.add_argument("folder", type=_path, help="of one run, or of several")
+        parser.add_argument("--port", type=_count, help="of the page (a free one)")
+        parser.add_argument("--no-browser", action="store_true", help="only say its address")
+        return
     if command == "doctor":
         parser.add_argument("--data", type=_path, help="a prepared folder, to be read as a whole")
         about = "folder for runs, whose disk is looked at (%(default)s)"
@@ -444,7 +461,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     """All commands by name, and the arguments of the one that is asked for."""
     parser = argparse.ArgumentParser("dmtg-lite", description="See multi-task grouping happen.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for function in (demo, train, compare, evidence, reproduce, replay, doctor):
+    for function in (demo, train, compare, evidence, reproduce, replay, watch, doctor):
         name, about = function.__name__, inspect.getdoc(function) or ""
         own = commands.add_parser(name, help=about.partition("\n")[0], description=about)
         own.set_defaults(function=function)

@@ -36,7 +36,7 @@ def test_conda_and_pip_ask_for_the_same() -> None:
     assert conda.pop("python") == PROJECT["requires-python"]
     assert conda.pop("pip") == ""
     assert [line for line in listed if not isinstance(line, str)] == [{"pip": ["-e .[test]"]}]
-    extras = [*EXTRAS["data"], *EXTRAS["parquet"], *EXTRAS["notebook"]]
+    extras = [*EXTRAS["data"], *EXTRAS["parquet"], *EXTRAS["notebook"], *EXTRAS["watch"]]
     wanted = parse([*PROJECT["dependencies"], *extras])
     assert conda == {CONDA_NAME.get(name, name): bounds for name, bounds in wanted.items()}
 

@@ -32,8 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "doctor": {"data", "schema"},
     "experiments": {"runs", "studies"},  # the front door: names only
     "cli": set(
-        "doctor experiments core runs methods data studies views.plots views.replay files "
-        "schema".split()
+        "doctor experiments core runs methods data studies views.plots views.replay views.watch "
+        "files schema".split()
     ),
     "__main__": {"cli"},
     "__init__": {"core", "runs", "methods", "experiments", "data"},  # loaded on first use
