@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Literal, cast
 
 from dmtg_lite.core.record import Knobs
-from dmtg_lite.runs.folder import KNOBS, RunFolder, find_runs
+from dmtg_lite.runs.folder import KNOBS, SILENT_AFTER, RunFolder, find_runs
 from dmtg_lite.runs.history import History
 from dmtg_lite.views.source import Knob, tell_turn
 
 LOOK_EVERY = 0.2  # seconds
 FIND_EVERY = 2.0  # seconds between looks for further runs
+SILENT = "stopped responding"
+SILENT_WORDS = (
+    f"Nothing has been heard of the process that trains this for {SILENT_AFTER:.0f} seconds. If it "
+    "is gone, the same command with --resume goes on, and so will this view."
+)
 BESIDE = 6  # runs that are side by side unless somebody chooses others
 
 
@@ -81,8 +86,11 @@ class FollowedRun:
 
     @property
     def error(self) -> str:
-        words = self._errors.get(self.opened, "")
-        return words or (self.run.error if self.run else "")
+        if words := self._errors.get(self.opened, ""):
+            return words
+        if self.run and self.run.state == SILENT:
+            return SILENT_WORDS
+        return self.run.error if self.run else ""
 
     @property
     def pretrained(self) -> int:

@@ -42,6 +42,7 @@ PAINT_EVERY = 0.2  # seconds
 ANSWER_WITHIN = 1.0  # seconds that a frame may take in the browser before another is sent
 BEAT_EVERY = 2.5  # seconds; a view that hears none for 12 says that the kernel is gone
 RENEW_STILL_EVERY = 10.0  # seconds, and whenever the run comes to rest
+STEERING = ("start", "pause", "step", *CHOICES)  # what somebody must be there to act on
 COMMANDS = "start pause step reset n_groups spare seed speed".split()
 PICTURES = "matrix task play scrub head_graph figure config_line runs".split()
 CONTROLS = (*COMMANDS, *CHOICES, *PICTURES)
@@ -133,7 +134,8 @@ class Dashboard(Shown):
     def draw_still(self) -> str:
         """State, numbers and matrix of the picture painted last."""
         words = f"<b>{html.escape(self.state.value)}</b> &middot; {self.numbers.value}"
-        return f"<p>{words}</p>{draw_table(self.matrix.shown)}<p><small>{STILL_WORDS}</small></p>"
+        table = draw_table(self.matrix.shown) if self.head_graph.tasks else ""
+        return f"<p>{words}</p>{table}<p><small>{STILL_WORDS}</small></p>"
 
     def stop(self) -> None:
         """End the painter; a session trains on, and the view stays as it is."""
@@ -425,7 +427,10 @@ class Dashboard(Shown):
         if state == "pretraining":
             state = f"pretraining Naive MTL, step {source.pretrained}"
         self.state.value = state
-        self.numbers.value = _describe(history, index, source.n_groups)
+        has_run = bool(history.task_names)
+        self.numbers.value = _describe(history, index, source.n_groups) if has_run else ""
+        for name in {*STEERING} & {*source.controls}:
+            getattr(self, name).disabled = not source.is_steerable
         self.error.value = _alert(error) if error else ""
         hint = 'title="the run as one line: click and copy" style="user-select:all"'
         self.config_line.value = f"<code {hint}>{html.escape(source.config_line)}</code>"
