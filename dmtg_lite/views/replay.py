@@ -94,6 +94,8 @@ def _film(history: History, max_frames: int) -> dict[str, Any]:
         "finished": history.about.groups is not None,
         "closings": [closing["step"] for closing in history.closings],
     }
+    if len(history.validation_steps):
+        film["validation"] = _film_validation(history)
     if history.has_loss_matrices:
         losses = np.stack([compute_matrix(history, row, "loss") for row in rows.tolist()])
         most = float(np.max(losses, initial=1e-6, where=~np.isnan(losses)))
@@ -101,6 +103,25 @@ def _film(history: History, max_frames: int) -> dict[str, Any]:
         film |= {"losses": base64.b64encode(codes.tobytes()).decode(), "most_loss": most}
         film["loss_range"] = compute_loss_range(history) or 1e-6
     return film
+
+
+def _film_validation(history: History) -> dict[str, Any]:
+    """Mean loss on the validation split, and each task's error as a share of its highest: metrics
+    of several kinds have no mean."""
+    rows = decimate(len(history.validation_steps), 100)
+    errors = history.validation_errors[rows]
+    highest = np.fmax.reduce(np.abs(errors), axis=0, initial=1e-12)
+    shares = errors / highest
+    return {
+        "steps": history.validation_steps[rows].tolist(),
+        "loss": _to_list(history.validation_losses[rows].mean(1)),
+        "errors": [_to_list(line) for line in shares.T],
+    }
+
+
+def _to_list(values: np.ndarray) -> list[float | None]:
+    """As JSON has them: None where there is no number."""
+    return [float(f"{value:.3g}") if np.isfinite(value) else None for value in values]
 
 
 def _pack_weights(frames: np.ndarray) -> str:

@@ -104,7 +104,7 @@ def test_dashboard_shows_the_record_asked_for(run: History) -> None:
     np.testing.assert_allclose(fig.data[0].z, run.probabilities[99], atol=1e-4)
     assert fig.layout.shapes[0].x0 == 100
     assert "step 100" in fig.layout.annotations[0].text
-    assert [trace.visible for trace in fig.data[6:14]] == [True] * 3 + [False] * 5
+    assert [trace.visible for trace in fig.data[7:15]] == [True] * 3 + [False] * 5
     plots.update_dashboard(fig, run, index=99, matrix="loss")
     np.testing.assert_array_equal(
         fig.data[0].z, plots.plot_history(run, index=99, matrix="loss").data[0].z

@@ -55,7 +55,10 @@ def plot_probabilities(history: History, task: str) -> go.Figure:
 
 
 def plot_task_losses(history: History, *, window: int = WINDOW) -> go.Figure:
-    """Training loss of every task over time (running mean), coloured by the task's last group."""
+    """Training loss of every task over time (running mean), coloured by the task's last group.
+
+    Dotted: the loss on the validation split, where the run looked at it.
+    """
     check_records(history)
     rows = decimate(len(history))
     smooth = running_mean(history.task_losses, window, rows)  # (T', N)
@@ -65,6 +68,13 @@ def plot_task_losses(history: History, *, window: int = WINDOW) -> go.Figure:
         for name, values, k in zip(history.task_names, smooth.T, group_of, strict=True)
     ]
     title = f"task losses, mean of {window} records; in brackets the group"
+    if len(history.validation_steps):
+        lines += [
+            validation_lines(history, name)[0]
+            | {"line": {**group_line(k, 1.5), "dash": "dot"}, "showlegend": False}
+            for name, k in zip(history.task_names, group_of, strict=True)
+        ]
+        title += "; dotted: validation"
     fig = _plot_lines(history, lines, title, {"rangemode": "tozero", "title": "loss"}, 420)
     return fig.update_layout(legend=BESIDE)
 
@@ -99,6 +109,20 @@ def loss_lines(history: History, task: str) -> list[dict[str, Any]]:
     return [
         _line(history.steps[rows], values, {"color": GREY, "width": width})
         for values, width in ((smooth.mean(1), 3.5), (smooth[:, row], 1.2))
+    ]
+
+
+def validation_lines(history: History, task: str) -> list[dict[str, Any]]:
+    """Two traces of a task, loss and error on the validation split; empty where it was not seen."""
+    row, seen = find_task(history, task), history.validation_steps
+    rows = decimate(len(seen))
+    dotted = {"color": GREY, "width": 2.5, "dash": "dot"}
+    return [
+        _line(seen[rows], values[rows, row], dotted, name=f"validation {what}")
+        for what, values in (
+            ("loss", history.validation_losses),
+            ("error", history.validation_errors),
+        )
     ]
 
 

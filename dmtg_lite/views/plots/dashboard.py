@@ -5,7 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dmtg_lite.runs.history import History
-from dmtg_lite.views.plots.curves import entropy_lines, loss_lines, probability_lines
+from dmtg_lite.views.plots.curves import (
+    entropy_lines,
+    loss_lines,
+    probability_lines,
+    validation_lines,
+)
 from dmtg_lite.views.plots.matrix import GROUP_AXIS, Matrix, group_title, matrix_traces
 from dmtg_lite.views.plots.style import (
     ABOVE,
@@ -104,9 +109,10 @@ def update_dashboard(
 def curve_titles(history: History, label: str) -> tuple[str, str, str]:
     """What stands above the three charts of a task."""
     ceiling_words = "; dotted: most possible" if history.closings else ", 1 undecided"
+    validation_words = ", dotted: validation" if len(history.validation_steps) else ""
     return (
         f"probability of each group: {label}",
-        f"loss: all tasks (thick), {label} (thin)",
+        f"loss: all tasks (thick), {label} (thin{validation_words})",
         f"entropy: 0 settled{ceiling_words}",
     )
 
@@ -127,6 +133,7 @@ def _traces(
         (1, 1, heat),
         (1, 1, hatch),
         *((2, 2, line | {"showlegend": False}) for line in losses),
+        (2, 2, validation_lines(history, task)[0] | {"showlegend": False}),
         (3, 2, entropy),
         (3, 2, ceiling | silent),
         *((1, 2, line) for line in probability_lines(history, task)),

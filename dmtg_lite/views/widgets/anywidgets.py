@@ -23,6 +23,7 @@ from dmtg_lite.views.plots.curves import (
     loss_lines,
     probability_lines,
     running_mean,
+    validation_lines,
 )
 from dmtg_lite.views.plots.dashboard import curve_titles
 
@@ -112,6 +113,9 @@ class Matrix(anywidget.AnyWidget):
 class Curves(anywidget.AnyWidget):
     """Probabilities of a task, losses and entropy over the steps, with a line at the step in view.
 
+    Where the run looked at the validation split, its loss is beside the others and its error
+    is below.
+
     Args:
         shown: Charts and their lines in one piece; set it with `show`.
         drawn: The number of the picture that a browser has drawn last, see ``shown["frame"]``.
@@ -131,15 +135,23 @@ class Curves(anywidget.AnyWidget):
         p = [_line(line, k=k) for k, line in enumerate(probability_lines(history, task))]
         charts: list[dict[str, Any]] = [
             {"top": 1.03, "lines": p},
-            {"top": 1e-6, "lines": [_line(line, width=line["line"]["width"]) for line in losses]},
+            {"lines": [_line(line, width=line["line"]["width"]) for line in losses]},
             {"top": 1.05, "lines": [_line(entropy)]},
         ]
         if history.closings:
             charts[2]["lines"].append(_line(ceiling, **dotted))
-        values = [v for line in charts[1]["lines"] for v in line["y"] if v is not None]
-        charts[1]["top"] = 1.05 * max(values, default=1.0) or 1.0
         for chart, title in zip(charts, curve_titles(history, task), strict=True):
             chart["title"] = title
+        if len(history.validation_steps):
+            loss, error = (
+                _line(line, dotted=True, width=2.5, steps=line["x"].astype(int).tolist())
+                for line in validation_lines(history, task)
+            )
+            charts[1]["lines"].append(loss)
+            charts.append({"title": f"validation error: {task}", "lines": [error]})
+        for chart in (charts[1], *charts[3:]):
+            values = [v for line in chart["lines"] for v in line["y"] if v is not None]
+            chart["top"] = 1.05 * max(values, default=1.0) or 1.0
         steps = np.asarray(entropy["x"]).astype(int).tolist()
         now, last = (int(history.steps[i]) for i in (index, -1)) if len(history) else (0, 1)
         shown = {"charts": charts, "steps": steps, "at": now, "end": n_steps or max(last, 1)}

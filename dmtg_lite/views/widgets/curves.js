@@ -10,13 +10,16 @@ function render({ model, el }) {
 
   /** Value of every line at the record nearest to a step. */
   function read({ steps, end }, { lines }) {
-    const step = hovered * end;
-    const t = steps.reduce((best, s, i) => (Math.abs(s - step) < Math.abs(steps[best] - step) ? i : best), 0);
-    const numbers = lines.map(({ y }) => y[t]?.toFixed(2) ?? "–");
-    return steps.length ? `step ${steps[t]}: ${numbers.join("  ")}` : "";
+    const step = hovered * end, far = (s) => Math.abs(s - step);
+    const find = (own) => own.reduce((best, s, i) => (far(s) < far(own[best]) ? i : best), 0);
+    const numbers = lines.map(({ y, steps: own = steps }) => y[find(own)]?.toFixed(2) ?? "–");
+    const { steps: own = steps } = lines[0] ?? {};
+    return own.length ? `step ${own[find(own)]}: ${numbers.join("  ")}` : "";
   }
 
-  function drawLine(svg, { y, k, width = 2, dotted = false, stairs = false }, { steps, end }, top) {
+  /** A line has the steps of its records itself where they are others than the run's. */
+  function drawLine(svg, line, { steps: all, end }, top) {
+    const { y, k, width = 2, dotted = false, stairs = false, steps = all } = line;
     let d = "", up = true, before = 0;
     y.forEach((value, t) => {
       if (value === null) return (up = true); // the branch has closed: the line ends

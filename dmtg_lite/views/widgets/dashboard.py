@@ -428,7 +428,10 @@ class Dashboard(Shown):
             state = f"pretraining Naive MTL, step {source.pretrained}"
         self.state.value = state
         has_run = bool(history.task_names)
-        self.numbers.value = _describe(history, index, source.n_groups) if has_run else ""
+        numbers = _describe(history, index, source.n_groups) if has_run else ""
+        if self._followed and has_run and len(self._followed.names) > 1:
+            numbers = f"<b>{html.escape(self._followed.opened)}</b> &middot; {numbers}"
+        self.numbers.value = numbers
         for name in {*STEERING} & {*source.controls}:
             getattr(self, name).disabled = not source.is_steerable
         self.error.value = _alert(error) if error else ""

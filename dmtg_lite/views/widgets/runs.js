@@ -7,7 +7,7 @@ function render({ model, el }) {
   const box = add(el, "div", { class: "dmtg-runs" });
   const what = add(box, "fieldset", { class: "dmtg-choice" });
   add(what, "legend", {}, "side by side");
-  const inputs = offer(what, model, "what", Object.entries(PICTURES));
+  const inputs = offer(what, model, "what", Object.entries(PICTURES)), axes = add(what, "small");
   const list = add(box, "fieldset", { class: "dmtg-choice dmtg-names" });
   const plots = add(box, "div", { class: "dmtg-plots" });
   let checks = {}, cards = {}, listed = "";
@@ -56,6 +56,8 @@ function render({ model, el }) {
   function update() {
     const names = model.get("names"), { plots: shown = {}, end = 1, top = 1 } = model.get("shown");
     for (const input of inputs) input.update();
+    axes.textContent = model.get("what") === "probabilities" ? "rows are tasks, columns are groups"
+      : `across: 0 to ${end.toLocaleString("en")} steps; up: 0 to ${Number((top / 1.05).toPrecision(2))}`;
     if (listed !== JSON.stringify(names)) buildList(names);
     listed = JSON.stringify(names);
     for (const name of names) checks[name].checked = model.get("chosen").includes(name);
