@@ -54,6 +54,7 @@ class FollowedRun:
         self._nothing = History([], 1)
         self._errors: dict[str, str] = {}  # by name: why it cannot be read
         self._find_at = 0.0
+        self._told: list[object] = []  # see `_list_states`
         self._wake, self._closed = threading.Event(), threading.Event()
         self._look()
         self._thread = threading.Thread(target=self._look_forever, name="dmtg-follow", daemon=True)
@@ -186,7 +187,6 @@ class FollowedRun:
 
     def _look(self) -> bool:
         """Read what is new; whether there was anything to tell."""
-        before = self._list_states()
         if time.monotonic() >= self._find_at:
             self._find()
         runs, is_new = {}, False
@@ -201,7 +201,8 @@ class FollowedRun:
             if run:
                 runs[name] = run
         self.runs = runs
-        return is_new or self._list_states() != before
+        before, self._told = self._told, self._list_states()
+        return is_new or self._told != before
 
     def _list_states(self) -> list[object]:
         """What changes with no new file: runs come and go, and fall silent."""

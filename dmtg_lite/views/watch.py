@@ -79,10 +79,8 @@ def _find_port(port: int | None) -> int:
     with socket.socket() as free:
         try:
             free.bind((HOST, port or 0))
-        except OSError as error:
-            raise ValueError(
-                f"port {port} cannot be had ({error.strerror}): give another."
-            ) from None
+        except (OSError, OverflowError) as error:
+            raise ValueError(f"port {port} cannot be had ({error}): give another.") from None
         return free.getsockname()[1]
 
 
