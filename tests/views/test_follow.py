@@ -138,8 +138,8 @@ def test_what_a_person_does_reaches_the_run(dashboard: Dashboard, tmp_path: Path
     assert len(trainer.writer.turns) == 1
     another.close()
     trainer.finish()
+    eventually(lambda: not dashboard.source.is_steerable)
     with pytest.raises(ValueError, match="nobody is there to act on this: stopped"):
-        eventually(lambda: not dashboard.source.is_steerable)
         dashboard.session.pause()
 
 
@@ -163,13 +163,12 @@ def test_a_killed_run_is_said_to_be_silent_and_a_resumed_one_is_followed_on(
     again.finish()
 
 
-def test_several_runs_stand_side_by_side_and_a_click_opens_one(
-    dashboard: Dashboard, tmp_path: Path
-) -> None:
+def test_several_runs_stand_side_by_side_and_a_click_opens_one(tmp_path: Path) -> None:
     """One picture for each that is chosen, all to one scale; below, the one that was opened."""
     trainers = {name: Trainer(tmp_path / "runs" / name) for name in "abc"}
     for n, trainer in enumerate(trainers.values()):
         trainer.take(10 * n + 10)
+    dashboard = Dashboard.follow(tmp_path / "runs", name="test")
     runs = dashboard.runs
     eventually(lambda: runs.names == ["a", "b", "c"] and len(runs.shown["plots"]) == 3)
     assert dashboard.task.layout.display == "none"
@@ -185,6 +184,7 @@ def test_several_runs_stand_side_by_side_and_a_click_opens_one(
     assert "<b>b</b>" in dashboard.numbers.value
     runs.opened = ""
     eventually(lambda: dashboard.task.layout.display == "none")
+    dashboard.close()
     for trainer in trainers.values():
         trainer.finish()
 
