@@ -287,6 +287,16 @@ def _show_log() -> None:
     logging.getLogger("dmtg_lite").setLevel(logging.INFO)
 
 
+def _settle_device(args: argparse.Namespace) -> None:
+    """ "auto" becomes the device that it means here, and a device that is asked for is told."""
+    if getattr(args, "device", "cpu") != "cpu":
+        from dmtg_lite.core.devices import as_device, describe_device
+
+        device = as_device(args.device)
+        args.device = str(device)
+        _say(f"device: {describe_device(device)}")
+
+
 def _list_seeds(args: argparse.Namespace) -> range:
     return range(args.seed, args.seed + args.seeds)
 
@@ -365,7 +375,7 @@ def _path(text: str) -> str:
 
 def _device(name: str) -> str:
     """A device that torch can use here, or the reason why it cannot."""
-    from dmtg_lite.core.arrays import as_device
+    from dmtg_lite.core.devices import as_device
 
     try:
         as_device(name)
@@ -402,7 +412,7 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
     if command in ("train", "compare", "reproduce"):
         script = "data_scripts/prepare_celeba.py or prepare_taskonomy.py"
         parser.add_argument("--data", type=_path, help=f"folder that {script} wrote")
-        about = "cpu (default), cuda, ..."
+        about = "cpu (default), cuda, cuda:1, mps; auto: the best there is"
         parser.add_argument("--device", type=_device, default="cpu", help=about)
     default = "demo" if command == "demo" else None
     about = f"folder for {OUT[command]}"
@@ -476,6 +486,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     args = build_parser(argv[0] if argv else None).parse_args(argv)
     try:
+        _settle_device(args)
         args.function(args)
         return 0
     except (ValueError, OSError, ImportError, FloatingPointError) as error:

@@ -156,10 +156,12 @@ def _examine_device() -> Finding:
 
 
 def _examine_memory() -> Finding:
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
-    except (AttributeError, ValueError, OSError):  # not on this system
+    from dmtg_lite.core.devices import GIB, measure_free_memory
+
+    free = measure_free_memory()
+    if free is None:
         return Finding("note", "memory", "not known on this system")
+    free /= GIB
     found = f"{free:.1f} GiB free"
     if free < _LEAST_MEMORY:
         return Finding("note", "memory", found, "Close something, or run with --jobs 1.")

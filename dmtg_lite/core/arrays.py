@@ -73,23 +73,6 @@ def scale_inputs(inputs: Any) -> Tensor:
     return inputs.to(torch.float32)
 
 
-def as_device(device: torch.device | str) -> torch.device:
-    """A device that holds numbers here, by its whole name: "cuda" is "cuda:0".
-
-    Raises:
-        ValueError: If torch has none of that name, or cannot use it on this machine.
-    """
-    try:
-        there = torch.zeros(1, device=torch.device(device))
-        there.cpu()  # and back, which "meta" cannot
-    except (RuntimeError, AssertionError, TypeError, ImportError) as error:
-        reason = str(error).splitlines()[0][:120]
-        raise ValueError(
-            f"`device` {device!r} cannot be used here: {reason}. Try 'cpu', 'cuda' or 'mps'."
-        ) from None
-    return there.device
-
-
 def as_classes(name: str, value: Any) -> Tensor:
     """Class numbers as they are kept: int64, -1 where there is no label.
 

@@ -6,8 +6,9 @@ processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -54,20 +55,31 @@ class Batches:
         Dense targets come as `decode` gives them: float32 with nan, or int64 with -1, where there
         is no label.
         """
-        features = self._fetch(self.split.features[rows])
+        features = self._fetch(self.split.features, rows)
         if features.ndim == 4:
             features = features.contiguous(memory_format=torch.channels_last)
-        stored = [self._fetch(target[rows]) for target in self._stored]
+        stored = [self._fetch(target, rows) for target in self._stored]
         if not self.is_dense:
             return features, stored[0]
         return features, [decode(task, own) for task, own in zip(self.tasks, stored, strict=True)]
 
-    def _fetch(self, part: Tensor) -> Tensor:
+    def _fetch(self, stored: Tensor, rows: Tensor | slice) -> Tensor:
         if not self.is_elsewhere:
-            return part
-        if self.device.type == "cuda":
-            part = part.pin_memory()  # so that the copy runs beside the training step
-        return part.to(self.device, non_blocking=True)
+            return stored[rows]
+        if self.device.type != "cuda":  # only there it is safe not to wait for a copy
+            return stored[rows].to(self.device)
+        return _gather_pinned(stored, rows).to(self.device, non_blocking=True)
+
+
+def _gather_pinned(stored: Tensor, rows: Tensor | slice) -> Tensor:
+    """Rows, copied once: into memory that a GPU reads beside a training step.
+
+    Torch keeps such memory when it is let go of, and hands it out again once the copy is done.
+    """
+    if isinstance(rows, slice):
+        return stored[rows].pin_memory()
+    pinned = torch.empty_like(stored[: len(rows)], pin_memory=True)
+    return torch.index_select(stored, 0, rows, out=pinned)
 
 
 def decode(task: Task, target: Tensor) -> Tensor:
@@ -150,12 +162,18 @@ class Lookahead:
         batches: Where rows are taken from.
         rows_of: Rows of a step, counted from 0; called in the caller's thread.
         ahead: Fetch ahead in a thread; ``None``: if the features lie on another device.
+        end: How many steps there are, if none is to be fetched beyond.
     """
 
     def __init__(
-        self, batches: Batches, rows_of: Callable[[int], Tensor], *, ahead: bool | None = None
+        self,
+        batches: Batches,
+        rows_of: Callable[[int], Tensor | slice],
+        *,
+        ahead: bool | None = None,
+        end: int | None = None,
     ) -> None:
-        self._batches, self._rows_of = batches, rows_of
+        self._batches, self._rows_of, self._end = batches, rows_of, end
         ahead = batches.is_elsewhere if ahead is None else ahead
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="dmtg-batches") if ahead else None
         self._next: tuple[int, Future[Batch]] | None = None
@@ -175,21 +193,39 @@ class Lookahead:
         if there is None or there[0] != step:
             there = step, self._submit(self._thread, step)
         batch = there[1].result()
-        self._next = step + 1, self._submit(self._thread, step + 1)
-        if self._batches.device.type == "cuda":  # made on the thread's stream, used on this one
-            features, targets = batch
-            for tensor in [features, *([targets] if isinstance(targets, Tensor) else targets)]:
-                tensor.record_stream(torch.cuda.current_stream(self._batches.device))
+        has_next = self._end is None or step + 1 < self._end
+        self._next = (step + 1, self._submit(self._thread, step + 1)) if has_next else None
+        if self._batches.device.type == "cuda":
+            _hand_over(batch, torch.cuda.current_stream(self._batches.device))
         return batch
 
     def _submit(self, thread: ThreadPoolExecutor, step: int) -> Future[Batch]:
         return thread.submit(self._take, self._rows_of(step))
 
-    def _take(self, rows: Tensor) -> Batch:
+    def _take(self, rows: Tensor | slice) -> Batch:
         if self._batches.device.type != "cuda":
             return self._batches.take(rows)
-        stream = torch.cuda.Stream(self._batches.device)
+        stream = _find_stream(self._batches.device)
         with torch.cuda.stream(stream):
             batch = self._batches.take(rows)
         stream.synchronize()  # waits in this thread, not in the training loop
         return batch
+
+
+def look_ahead(batches: Batches, parts: Iterable[Tensor | slice]) -> Iterator[Batch]:
+    """Batches of these rows, each fetched while the one before is looked at."""
+    rows = list(parts)
+    with Lookahead(batches, rows.__getitem__, end=len(rows)) as ahead:
+        yield from map(ahead.take, range(len(rows)))
+
+
+def _hand_over(batch: Batch, stream: torch.cuda.Stream) -> None:
+    """Keep the memory of a batch, made on the thread's stream, until this one has used it."""
+    features, targets = batch
+    for tensor in [features, *([targets] if isinstance(targets, Tensor) else targets)]:
+        tensor.record_stream(stream)
+
+
+@lru_cache  # one for good: the memory of a device is pooled by stream
+def _find_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)

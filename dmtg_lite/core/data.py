@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dmtg_lite.core.arrays import as_classes, as_device, as_tensor
+from dmtg_lite.core.arrays import as_classes, as_tensor
 from dmtg_lite.core.checks import describe
 from dmtg_lite.core.columns import as_array
+from dmtg_lite.core.devices import GIB, as_device, measure_free_memory
 from dmtg_lite.core.reading import Reader
 from dmtg_lite.core.tasks import Task, check_unique
 
@@ -218,10 +219,27 @@ class TaskData:
         return replace(self, streamed_to=as_device(device))
 
     def to(self, device: torch.device | str) -> TaskData:
-        """The same data with all three splits on a device."""
+        """The same data with all three splits on a device: of CelebA, as bytes, 2.5 GB.
+
+        Raises:
+            ValueError: If the device cannot be used, or a GPU has no room for them.
+        """
+        device = as_device(device)
+        needed, free = self.count_bytes(device), measure_free_memory(device)
+        if device.type == "cuda" and free is not None and needed > free:
+            raise ValueError(
+                f"the data of {self.name!r} take {needed / GIB:.1f} GiB and {device} has "
+                f"{free / GIB:.1f} GiB free: `stream_to` copies a batch at a time instead."
+            )
         return replace(
             self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device)
         )
+
+    def count_bytes(self, device: torch.device) -> int:
+        """Memory that they would take on a device, beyond what lies there already."""
+        splits = (self.train, self.val, self.test)
+        tensors = [one for split in splits for one in (split.features, *split.targets.values())]
+        return sum(one.nbytes for one in tensors if one.device != device)
 
 
 def as_target(target: Tensor, task: Task, where: str = "") -> Tensor:

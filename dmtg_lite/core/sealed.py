@@ -2,7 +2,8 @@
 
 What decides on numbers is set for as long as a call lasts and given back: default dtype and device,
 autocast, inference mode. What trades exactness for speed (TF32, deterministic kernels) stays with
-the caller. How many threads a network's steps take is decided here too, and nowhere else.
+the caller, and is told (`devices.describe_device`). How many threads a network's steps take is
+decided here too, and nowhere else.
 """
 
 from __future__ import annotations
@@ -71,8 +72,3 @@ def choose_threads(network: GroupedNetwork, feature_shape: Sequence[int], batch_
 def _say(chosen: int, there: int) -> None:
     size = "small" if chosen < there else "large"
     _log.info("steps of this network are %s: they take %d of %d threads", size, chosen, there)
-
-
-def find_widest_float(device: torch.device | str) -> torch.dtype:
-    """The dtype for sums over many rows: float64, or float32 where a device has no other."""
-    return torch.float32 if torch.device(device).type == "mps" else torch.float64

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dmtg_lite.core.sealed import find_widest_float
+from dmtg_lite.core.devices import place_sums
 from dmtg_lite.core.tasks import Task
 
 
@@ -30,8 +30,10 @@ class Metric(ABC):
     counted = "pixel"
 
     def __init__(self, device: torch.device | str = "cpu") -> None:
-        dtype = torch.int64 if self.is_counting else find_widest_float(device)
-        self._sums = torch.zeros(self.n_sums, dtype=dtype, device=device)
+        dtype, place = torch.int64, device
+        if not self.is_counting:
+            dtype, place = torch.float64, place_sums(device)
+        self._sums = torch.zeros(self.n_sums, dtype=dtype, device=place)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add one batch, without waiting for the device."""
@@ -42,7 +44,8 @@ class Metric(ABC):
                 f"`target` must be {tuple(expected)} to go with its `prediction`, got "
                 f"{tuple(target.shape)}."
             )
-        self._sums += torch.hstack(tuple(self.sum(prediction, target)))
+        place = self._sums.device  # where it was made, but for a device without float64
+        self._sums += torch.hstack(tuple(self.sum(prediction.to(place), target.to(place))))
 
     def compute(self) -> float:
         """The value over everything added; refused if none of it carried a label."""

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dmtg_lite.core.batches import Batches, count_labels, pick_target
+from dmtg_lite.core.batches import Batches, count_labels, look_ahead, pick_target
+from dmtg_lite.core.config import Precision
 from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.devices import place_sums
 from dmtg_lite.core.losses import sum_loss
 from dmtg_lite.core.network import GroupedNetwork
-from dmtg_lite.core.sealed import choose_threads, find_widest_float, sealed
+from dmtg_lite.core.sealed import choose_threads, sealed
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.runs.dense_metrics import Metric, build_metric
 
@@ -46,14 +48,13 @@ def evaluate_heads(
     size = 16 if batches.is_dense else 512
     parts = parts or (slice(start, start + size) for start in range(0, len(batches), size))
     network.eval()
-    widest = find_widest_float(network.device)
-    total, n_labels = torch.zeros(2, 1, dtype=widest, device=network.device)
-    for part in parts:
-        features, targets = batches.take(part)
+    place = place_sums(network.device)
+    total, n_labels = torch.zeros(2, 1, dtype=torch.float64, device=place)
+    for features, targets in look_ahead(batches, parts):
         own = count_labels(targets, batches.tasks)[:, None]  # of each task in this batch, (N, 1)
-        total = total + network.compute_loss_matrix(features, targets) * own
-        n_labels = n_labels + own
-    return (total / n_labels.clamp_min(1)).float()
+        total = total + (network.compute_loss_matrix(features, targets) * own).to(place)
+        n_labels = n_labels + own.to(place)
+    return (total / n_labels.clamp_min(1)).float().to(network.device)
 
 
 def evaluate(
@@ -62,6 +63,7 @@ def evaluate(
     *,
     batch_size: int | None = None,
     with_errors: bool = True,
+    precision: Precision = "float32",
 ) -> Evaluation:
     """Loss and error of every task, each served by its most probable group.
 
@@ -73,13 +75,15 @@ def evaluate(
         split: On its device, or elsewhere: batches are copied.
         batch_size: Images at a time; ``None``: 512, or 16 of dense tasks.
         with_errors: False leaves ``errors`` empty and saves their time.
+        precision: Of the network's layers. What is reported of a run is ``"float32"``, however it
+            was trained; what it looks at on its way is as the training.
     """
     batches = Batches(split, network.tasks, network.device)
     size = batch_size or (16 if batches.is_dense else 512)
     with sealed(choose_threads(network, split.features.shape[1:], size)), torch.no_grad():
         pruned = network.prune().eval()  # only the N heads that count
         network.eval()
-        sums, metrics = _add_up(pruned, batches, size, with_errors)
+        sums, metrics = _add_up(pruned, batches, size, with_errors, precision)
         losses = (sums[:, 0] / sums[:, 1]).tolist()
         errors = [metric.compute() for metric in metrics]
     names = [task.name for task in network.tasks]
@@ -87,18 +91,19 @@ def evaluate(
 
 
 def _add_up(
-    network: GroupedNetwork, batches: Batches, size: int, with_errors: bool
+    network: GroupedNetwork, batches: Batches, size: int, with_errors: bool, precision: Precision
 ) -> tuple[Tensor, list[Metric]]:
     """Of each task the sum of its losses and how many labels it is over, (N, 2); and its metric."""
     device, tasks = network.device, network.tasks
-    sums = torch.zeros(len(tasks), 2, dtype=find_widest_float(device), device=device)
+    sums = torch.zeros(len(tasks), 2, dtype=torch.float64, device=place_sums(device))
     metrics = [build_metric(task, device) for task in tasks] if with_errors else []
-    for start in range(0, len(batches), size):
-        features, targets = batches.take(slice(start, start + size))
-        predictions = network(features)
+    parts = [slice(start, start + size) for start in range(0, len(batches), size)]
+    for features, targets in look_ahead(batches, parts):
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            predictions = network(features)
         for n, task in enumerate(tasks):
             target = pick_target(targets, n, task)
-            sums[n] += torch.stack(sum_loss(task, predictions[task.name], target))
+            sums[n] += torch.stack(sum_loss(task, predictions[task.name], target)).to(sums.device)
             if metrics:
                 metrics[n].update(predictions[task.name], target)
     return sums, metrics

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from dmtg_lite import data as data_sets
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.devices import GIB, as_device, measure_free_memory
 from dmtg_lite.core.tasks import make_tolerant
 from dmtg_lite.runs.presets import PAPER, TOY
 from dmtg_lite.studies.config_options import change_config
 
+_log = logging.getLogger("dmtg_lite")
 EMBEDDED = ("toy_faces", "toy_rooms", "digits", "digit_questions", "yeast")
 SUITES = (*EMBEDDED, "celeba9", "celeba40", "taskonomy5")
 CSV_OPTIONS = {  # of a command: what they say of a CSV file
@@ -48,8 +53,19 @@ def open_suite(
     elif suite == "taskonomy5":
         opened = data_sets.taskonomy(folder).stream_to(device)  # too large to move as a whole
     else:
-        opened = data_sets.celeba(folder, suite=suite).to(device)
+        opened = _place(data_sets.celeba(folder, suite=suite), as_device(device))
     return replace(opened, tasks=make_tolerant(opened.tasks)) if is_tolerant else opened
+
+
+def _place(opened: TaskData, device: torch.device) -> TaskData:
+    """Data on a device as a whole, or streamed to it where a GPU has no room for them."""
+    free, needed = measure_free_memory(device), opened.count_bytes(device)
+    if device.type == "cuda" and free is not None and needed > free / 2:  # the other: the network's
+        _log.info("%.1f GiB of data are too many for %s: they are streamed", needed / GIB, device)
+        return opened.stream_to(device)
+    if device.type != "cpu":
+        _log.info("%.1f GiB of data go to %s", needed / GIB, device)
+    return opened.to(device)
 
 
 def name_folder(suite: str) -> str:

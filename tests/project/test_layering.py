@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "views.plots": {"core", "runs"},
     "views": {"core", "encoders", "runs", "methods", "files"},
     "studies": {"core", "encoders", "runs", "methods", "data", "views.plots", "files", "schema"},
-    "doctor": {"data", "schema"},
+    "doctor": {"core", "data", "schema"},
     "experiments": {"runs", "studies"},  # the front door: names only
     "cli": set(
         "doctor experiments core runs methods data studies views.plots views.replay views.watch "

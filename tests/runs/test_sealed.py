@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 import torch
 from small_runs import CONFIG, DENSE_CONFIG, make_data, make_pictures
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from dmtg_lite import data as library
 from dmtg_lite import methods, train_steps
 from dmtg_lite.core import sealed as module
-from dmtg_lite.core.config import Spare, TrainConfig
+from dmtg_lite.core.config import Spare
 from dmtg_lite.core.sealed import choose_threads, sealed
 from dmtg_lite.methods import MethodResult
 from dmtg_lite.methods.search import meta_learner
-from dmtg_lite.runs import dense_metrics, evaluate
 from dmtg_lite.runs.fit import branch_out, build_network
 
 DATA = make_data()
@@ -145,36 +143,6 @@ def test_toy_data_are_the_same(ambient: str) -> None:
     expected = draw()
     with AMBIENT[ambient]():
         assert draw() == expected
-
-
-class NoFloat64(TorchDispatchMode):
-    """Stands for a device without float64, as Apple's: whatever makes one fails."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        result = func(*args, **(kwargs or {}))
-        for one in result if isinstance(result, (tuple, list)) else [result]:
-            if isinstance(one, torch.Tensor) and one.dtype == torch.float64:
-                raise TypeError(f"no float64 on this device: {func}")
-        return result
-
-
-@pytest.mark.parametrize(("make", "config"), [(make_data, SPARE), (make_pictures, DENSE_CONFIG)])
-def test_training_and_evaluation_need_no_float64(
-    make: Callable[[], library.TaskData], config: TrainConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a device that has none; the numbers agree with those of one that has."""
-    expected = methods.dmtg(make(), 2, config)
-    for place in (evaluate, dense_metrics):
-        monkeypatch.setattr(place, "find_widest_float", lambda device: torch.float32)
-    with NoFloat64():
-        result = methods.dmtg(make(), 2, config)
-    assert result.task_losses == pytest.approx(expected.task_losses, rel=1e-5)
-    assert result.task_errors == pytest.approx(expected.task_errors, rel=1e-4)
-
-
-def test_apples_device_has_no_float64() -> None:
-    assert module.find_widest_float("mps") == torch.float32
-    assert module.find_widest_float("cuda") == module.find_widest_float("cpu") == torch.float64
 
 
 @pytest.fixture
