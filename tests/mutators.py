@@ -77,7 +77,8 @@ def mutate_arrays(arrays: dict, seed: int) -> dict:
         with np.errstate(all="ignore"):
             array = array.astype(rng.choice([t for t in types if t != array.dtype]))
     elif kind == "reshape":
-        array = rng.choice([array.reshape(-1), array[None], array.reshape(-1)[:1].reshape(())])
+        flat = array.reshape(-1)
+        array = rng.choice([flat, array[None], flat[:1].reshape(()) if flat.size else flat])
     elif kind == "cut":
         array = array[: len(array) // 2] if array.ndim else array.reshape(1, 1)
     elif kind == "empty":

@@ -298,16 +298,18 @@ class FolderWriter:
             return
         found: RunFacts = read_json(path, RunFacts)
         own: dict[str, Any] = dict(self.facts)
-        for name, value in found.items():
-            if name not in _OF_THE_PROCESS and value != own.get(name):
-                now = own.get(name)
-                if isinstance(value, dict) and isinstance(now, dict):
-                    name = next(key for key in value | now if value.get(key) != now.get(key))
-                    value, now = value.get(name), now.get(name)
-                raise ValueError(
-                    f"{path} is of a run with {name}={value!r}; this one has {now!r}. Resume with "
-                    "the same data and settings, or start in a new folder."
-                )
+        for name in [name for name in found if name not in _OF_THE_PROCESS]:
+            was, now = found.get(name), own.get(name)
+            if was == now:
+                continue
+            if isinstance(was, dict) and isinstance(now, dict):
+                name = next(key for key in was | now if was.get(key) != now.get(key))
+                was, now = was.get(name), now.get(name)
+            name = "K" if name == "n_groups" else name
+            raise ValueError(
+                f"{path} was made with {name}={was!r}; this run has {name}={now!r}. Resume with "
+                "the same data and settings, or start in a new folder."
+            )
         self.facts = {**self.facts, "id": found["id"], "started": found["started"]}
 
     def _drop_old_notes(self) -> None:

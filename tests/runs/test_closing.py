@@ -427,7 +427,7 @@ def test_another_k_in_the_same_folder_is_refused(tmp_path: Path) -> None:
     """Both open four branches, and still one run must not continue as the other."""
     methods.dmtg(DATA, 2, CONFIG, saving=methods.Saving(tmp_path))
     for other in (3, "auto"):
-        with pytest.raises(ValueError, match="branches to close=2"):
+        with pytest.raises(ValueError, match="was made with K=2; this run has K="):
             methods.dmtg(DATA, other, CONFIG, saving=methods.Saving(tmp_path))
 
 

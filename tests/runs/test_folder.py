@@ -147,7 +147,7 @@ def test_another_run_is_refused_and_one_trains_at_a_time(writer: FolderWriter) -
         FolderWriter(writer.path, make_facts()).__enter__()
     writer.__exit__(None, None, None)
     other = make_facts(config={"lr": 0.2})
-    complaint = r"run\.json is of a run with lr=0\.1; this one has 0\.2\. Resume with the same"
+    complaint = r"run\.json was made with lr=0\.1; this run has lr=0\.2\. Resume with the same"
     with pytest.raises(ValueError, match=complaint):
         FolderWriter(writer.path, other).__enter__()
 
