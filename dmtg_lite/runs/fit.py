@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -23,7 +23,7 @@ from dmtg_lite.core.tasks import Task
 from dmtg_lite.encoders import build_encoder
 from dmtg_lite.runs.between import choose_callbacks
 from dmtg_lite.runs.checkpoint import restore_run, save_run
-from dmtg_lite.runs.folder import CHECKPOINTS
+from dmtg_lite.runs.folder import CHECKPOINTS, State
 from dmtg_lite.runs.folder_writer import FolderWriter, describe_run
 from dmtg_lite.runs.history import History
 
@@ -219,11 +219,14 @@ class Watch(Protocol):
     """What a loop tells of itself and asks before a step: a `FolderWriter` does, see there."""
 
     knobs: Knobs
+    turns: list[dict[str, Any]]  # of the knobs, see `runs.folder.Turn`
 
     def begin(self, history: History | None, step: int) -> None: ...
     def may_step(self, step: int) -> bool: ...
     def wait(self) -> None: ...
+    def turn(self, step: int, asked: Mapping[str, float | None]) -> None: ...
     def count(self, step: int) -> bool: ...
+    def tell(self, state: State, pretrained: int, error: str) -> None: ...
     def log(self, event: str) -> None: ...
 
 
@@ -232,9 +235,10 @@ class Unwatched:
 
     def __init__(self) -> None:
         self.knobs = Knobs()
+        self.turns: list[dict[str, Any]] = []
 
     def begin(self, history: History | None, step: int) -> None:
-        pass
+        self.knobs.tau = self.knobs.lr_assignment = None
 
     def may_step(self, step: int) -> bool:
         return True
@@ -242,8 +246,15 @@ class Unwatched:
     def wait(self) -> None:
         pass
 
+    def turn(self, step: int, asked: Mapping[str, float | None]) -> None:
+        for name, value in asked.items():
+            setattr(self.knobs, name, value)
+
     def count(self, step: int) -> bool:
         return False
+
+    def tell(self, state: State, pretrained: int, error: str) -> None:
+        pass
 
     def log(self, event: str) -> None:
         pass

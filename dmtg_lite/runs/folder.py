@@ -58,6 +58,7 @@ class RunFacts(TypedDict):
     machine: str
     started: str  # ISO 8601, UTC
     world_size: int
+    asked: NotRequired[dict[str, Any]]  # of a live session, which may have been reset since
 
 
 class Heartbeat(TypedDict):
@@ -175,6 +176,22 @@ def _sum(content: bytes) -> str:
 
 
 # ---------------------------------------------------------------------- the reader
+def read_facts(folder: Path) -> RunFacts:
+    """``run.json`` of a folder, checked.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        FieldError: If it is damaged, or of another format.
+    """
+    facts: RunFacts = read_json(folder / RUN, RunFacts)
+    if facts["format"] != FORMAT:
+        raise FieldError(
+            f"{folder / RUN}: format {facts['format']!r}, expected {FORMAT!r}: read it with the "
+            "version that wrote it."
+        )
+    return facts
+
+
 class RunFolder:
     """One run, read from its folder: what there is now, and with each `update` what is new.
 
@@ -221,9 +238,9 @@ class RunFolder:
             ValueError: If a file is damaged, see above.
         """
         is_new = False
-        if (facts := self._read(RUN, RunFacts)) is not None:
+        if self._read(RUN, dict[str, Any]) is not None:
             is_new = True
-            self._begin(facts)
+            self._begin(read_facts(self.path))
         if (beat := self._read(HEARTBEAT, Heartbeat)) is not None:
             is_new = True
             if beat["counter"] != self._beat["counter"]:
@@ -301,11 +318,6 @@ class RunFolder:
         return value
 
     def _begin(self, facts: RunFacts) -> None:
-        if facts["format"] != FORMAT:
-            raise FieldError(
-                f"{self.path / RUN}: format {facts['format']!r}, expected {FORMAT!r}: read it with "
-                "the version that wrote it."
-            )
         if "run" not in self.__dict__ or facts["id"] != self.run["id"]:
             self._pieces, self.turns, self.run = [], [], facts
             self._seen = {RUN: self._seen[RUN]}  # the others are of another run now

@@ -47,6 +47,7 @@ from dmtg_lite.runs.folder import (
     check_note,
     list_pieces,
     name_piece,
+    read_facts,
     read_piece,
 )
 from dmtg_lite.runs.history import History
@@ -59,7 +60,9 @@ _FULL_PIECE = 512  # records; smaller ones are merged
 _log = logging.getLogger("dmtg_lite")
 
 # what may differ between a run and the one it continues
-_OF_THE_PROCESS = {"id", "started", "machine", "versions", "world_size", "config_line", "note"}
+_OF_THE_PROCESS = {
+    "id", "started", "machine", "versions", "world_size", "config_line", "note", "asked"
+}  # fmt: skip
 
 
 def describe_run(
@@ -110,7 +113,8 @@ class FolderWriter:
     Args:
         path: The folder; made if it is missing.
         facts: See `describe_run`.
-        receive: Called, from another thread, with each note, in place of `may_step`'s acting on it.
+        receive: Called, from another thread, with each note, for who has commands of its own, says
+            by `tell` how things stand, and does not ask `may_step`.
 
     Attributes:
         knobs: Hand them to `continue_steps`: what `may_step` says of the coming step is there.
@@ -135,6 +139,7 @@ class FolderWriter:
         self._beat_due = self._save_due = self._flush_due = 0.0  # by time.monotonic()
         self._inbox: deque[dict[str, Any]] = deque()
         self._receive = receive or self._inbox.append
+        self._keeps_account = receive is None  # of its state: or `tell` does
         self._credit: float = inf  # steps that may be taken: 0 paused
         self._asked: dict[str, float | None] = {}  # knobs to turn at the next step
         self.turns: list[dict[str, Any]] = []  # as `Turn`
@@ -193,11 +198,12 @@ class FolderWriter:
                 self._drop_old_notes()
                 write_atomically(self.path / RUN, json.dumps(self.facts, indent=1).encode())
             self._history = history
-            if history is None:
-                self.state, self.pretrained = "pretraining", step
-            else:
-                self.state, self.step, self.pretrained = "running", step, whole
+            if history is not None:
+                self.step = step
                 self._load_turns(step)
+            if self._keeps_account:
+                self.state = "pretraining" if history is None else "running"
+                self.pretrained = step if history is None else whole
             if history is not None or step < whole:
                 self._drop_later(step if history is not None else 0)
             self._save_history()
@@ -218,7 +224,8 @@ class FolderWriter:
             return False
         is_training = self._history is not None
         if is_training and (self._asked or step in self._replay):
-            self._turn(step)
+            asked, self._asked = self._asked, {}
+            self.turn(step, asked)
         self._set_state("running" if is_training else "pretraining")
         self._credit -= is_training
         return True
@@ -239,7 +246,25 @@ class FolderWriter:
         self._flush_due = now + FLUSH_EVERY
         return True
 
-    def record_turn(self, step: int, knobs: Mapping[str, float | None]) -> None:
+    def turn(self, step: int, asked: Mapping[str, float | None]) -> None:
+        """Set the knobs of a step: as asked for now, or as at that step before a resume.
+
+        What is new is written down first.
+        """
+        again = {name: own for name, own in self._replay.pop(step, {}).items() if name in KNOBS}
+        new = {name: own for name, own in asked.items() if own != getattr(self.knobs, name)}
+        if new:
+            self._record_turn(step, again | new)
+            self._replay = {turn["step"]: turn for turn in self.turns if turn["step"] > step}
+        for name, value in (again | new).items():
+            setattr(self.knobs, name, value)
+
+    def tell(self, state: State, pretrained: int, error: str) -> None:
+        """How it stands, from who keeps account of it without `may_step`."""
+        self.pretrained, self.error = pretrained, error
+        self._set_state(state)
+
+    def _record_turn(self, step: int, knobs: Mapping[str, float | None]) -> None:
         """Write down how knobs stand from a step on, before it is taken."""
         kept: list[dict[str, Any]] = []
         for turn in self.turns:  # a later one of the same knob belongs to a future that is no more
@@ -279,24 +304,13 @@ class FolderWriter:
         turned = note.get("turn", {}).items()
         self._asked |= {name: None if own is None else float(own) for name, own in turned}
 
-    def _turn(self, step: int) -> None:
-        """Set the knobs of a step: as asked for now, or as at that step before a resume."""
-        again = {name: own for name, own in self._replay.pop(step, {}).items() if name in KNOBS}
-        asked, self._asked = self._asked, {}
-        new = {name: own for name, own in asked.items() if own != getattr(self.knobs, name)}
-        if new:
-            self.record_turn(step, again | new)
-            self._replay = {turn["step"]: turn for turn in self.turns if turn["step"] > step}
-        for name, value in (again | new).items():
-            setattr(self.knobs, name, value)
-
     # ------------------------------------------------------------------ at the beginning
     def _settle_facts(self) -> None:
         """Take over the name of the run that is to be continued; refuse another one."""
         path = self.path / RUN
         if not path.exists():
             return
-        found: RunFacts = read_json(path, RunFacts)
+        found = read_facts(self.path)
         own: dict[str, Any] = dict(self.facts)
         for name in [name for name in found if name not in _OF_THE_PROCESS]:
             was, now = found.get(name), own.get(name)
@@ -349,10 +363,9 @@ class FolderWriter:
         path = self.path / TURNS
         self.turns = read_json(path, list[Turn]) if path.exists() else []
         self._replay = {turn["step"]: turn for turn in self.turns if turn["step"] > step}
-        for turn in self.turns:
-            for name in KNOBS:
-                if turn["step"] <= step and name in turn:
-                    setattr(self.knobs, name, turn[name])
+        for name in KNOBS:
+            past = [turn[name] for turn in self.turns if name in turn and turn["step"] <= step]
+            setattr(self.knobs, name, past[-1] if past else None)
 
     def renew(self, facts: RunFacts, history: History) -> None:
         """Begin anew in the same folder, with another name: what is there of the run goes."""

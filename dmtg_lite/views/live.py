@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
-from math import inf, isfinite
+from math import inf
+from pathlib import Path
 from typing import Any, Literal
 
 from dmtg_lite.core.checks import as_whole, check_kind
@@ -25,10 +26,14 @@ from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.encoders import Own
 from dmtg_lite.methods.recipe import settle_config
-from dmtg_lite.runs.fit import continue_steps, record_to_history
+from dmtg_lite.runs.between import choose_validation
+from dmtg_lite.runs.fit import continue_steps, count_record_every, record_to_history
+from dmtg_lite.runs.folder import RunFacts, State, check_knobs
+from dmtg_lite.runs.folder_writer import describe_run
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
+from dmtg_lite.views.keeping import Keeper
 from dmtg_lite.views.source import Knob, tell_turn
 
 # of notebook 0: toy faces settle within a minute at the default speed
@@ -36,6 +41,15 @@ WATCHABLE = TrainConfig(
     encoder="toy", tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=300, steps=900
 )
 SpareBranches = int | Literal["double"]
+# in a folder: what only this process knows, that nobody has pressed Start, is a pause to others
+_STATES: dict[str, State] = {
+    "idle": "paused",
+    "pretraining": "pretraining",
+    "running": "running",
+    "paused": "paused",
+    "finished": "finished",
+    "failed": "failed",
+}
 AT_REST = frozenset({"idle", "paused", "finished", "failed", "closed"})
 _FLUSH_EVERY = 0.1  # seconds between transfers from device to history
 
@@ -66,6 +80,13 @@ class LiveSession:
         encoder: In place of the config's: a name, a module or a list of stages.
         name: Of the session, see above.
         steps_per_second: So that a class can watch; ``None``: as fast as the machine can.
+        folder: Run folder (see `runs.folder`): the same call in another kernel goes on, paused,
+            from the last checkpoint; others watch and steer from there; the result comes to lie
+            there.
+        checkpoint_every: Steps between checkpoints; there is one at each pause too.
+
+    Raises:
+        ValueError: If the folder holds another run, or another process trains it.
 
     Attributes:
         pretrained: Naive MTL steps taken for this seed.
@@ -90,6 +111,8 @@ class LiveSession:
         encoder: str | Own | None = None,
         name: str = "default",
         steps_per_second: float | None = 30.0,
+        folder: str | Path | None = None,
+        checkpoint_every: int = 500,
     ) -> None:
         check_kind("data", data, TaskData, "e.g. data.toy_faces()")
         n_groups = min(3, len(data.tasks)) if n_groups is None else as_n_groups(n_groups)
@@ -100,8 +123,14 @@ class LiveSession:
         self.data, self.config, self.name = data, config, name
         self.n_groups: NGroups = n_groups
         self.seed = config.seed
+        asked = {"n_groups": n_groups, "seed": config.seed, "spare": config.spare.branches}
+        self._keeper = Keeper(folder, data, checkpoint_every, asked)
+        if found := self._keeper.find():  # perhaps reset since it was made
+            self.n_groups, self.seed = as_n_groups(found["n_groups"]), found["seed"]
+            self.config = _set_spare(config, found["config"]["spare"]["branches"])
+        self._keeper.open(self._facts, self._take_note)
         self.knobs = Knobs()
-        self._used = Knobs()  # by the last step; a copy, so that a turn acts between two steps
+        self._used = self._keeper.watch.knobs  # by the last step; a turn acts between two
         self._first: Knobs | None = None  # used by step 1
         self._turns: list[str] = []  # since then, in words
         self.steps_per_second = steps_per_second
@@ -109,6 +138,7 @@ class LiveSession:
         self.error, self.pretrained = "", 0
         self.network: GroupedNetwork | None = None
         self._run: Run | None = None
+        self._pretraining: TrainState | None = None  # where it has begun and is not done
         self._stopwatch = Stopwatch()
         self.history = self._new_history()
         self.listeners: set[Callable[[], None]] = set()
@@ -119,9 +149,11 @@ class LiveSession:
         self._waiting = 0  # commands given and not yet acted on
         self._credit: float = 0  # steps the loop may take: 0 paused, inf running
         self._due = self._flushed = 0.0  # next step not before, last flush at; time.monotonic()
+        self._is_begun = threading.Event()  # what the folder holds is taken up
         self._thread = threading.Thread(target=self._loop, name="dmtg-train", daemon=True)
         _sessions[name] = self
         self._thread.start()
+        self._is_begun.wait()
 
     def __repr__(self) -> str:
         return f"<{self.config_line}: {self.state}, {len(self.history)} steps>"
@@ -190,16 +222,7 @@ class LiveSession:
         Raises:
             ValueError: If ``tau`` <= 0, ``lr_assignment`` < 0, or there is no such knob.
         """
-        for name, value in knobs.items():
-            if name not in ("tau", "lr_assignment"):
-                raise ValueError(
-                    f"unknown knob {name!r}; a live run has `tau` and `lr_assignment`."
-                )
-            if value is None:
-                continue
-            if not (isfinite(value) and (value >= 0 if name == "lr_assignment" else value > 0)):
-                least = "> 0" if name == "tau" else ">= 0"
-                raise ValueError(f"`{name}` must be a finite number {least}, got {value}.")
+        check_knobs(knobs)
         for name, value in knobs.items():
             setattr(self.knobs, name, None if value is None else float(value))
         self._tell()
@@ -237,8 +260,12 @@ class LiveSession:
         """
         if self.state != "finished" or self._run is None:
             raise RuntimeError(f"the live run is {self.state}: a result is there when it finished.")
-        run = self._run
-        result = make_result(
+        result = self._make_result(self._run)
+        result.warn_unlearned()
+        return result
+
+    def _make_result(self, run: Run) -> MethodResult:
+        return make_result(
             "dmtg",
             self.data,
             self._first_config(),
@@ -247,8 +274,6 @@ class LiveSession:
             encoder_macs=run.encoder_macs,
             stopwatch=self._stopwatch,
         )
-        result.warn_unlearned()
-        return result
 
     def run_if_headless(self, timeout: float = 600.0) -> None:
         """Train to the end and wait, if the environment variable DMTG_HEADLESS is set.
@@ -274,7 +299,20 @@ class LiveSession:
                 self._waiting += 1
                 self._commands.put((name, arguments))
 
+    def _take_note(self, note: dict[str, Any]) -> None:
+        """What a reader of the folder asks for, as if a button here had been pressed."""
+        if "turn" in note:
+            self.turn(**note["turn"])
+        if command := note.get("command"):
+            self._command(command, **({"n": note.get("n", 1)} if command == "step" else {}))
+
+    def _facts(self) -> RunFacts:
+        config = replace(self.config, seed=self.seed, restarts=Restarts())
+        return describe_run(self.data, config, **Run(self.data, config, self.n_groups).facts)
+
     def _tell(self) -> None:
+        if state := _STATES.get(self.state):
+            self._keeper.watch.tell(state, self.pretrained, self.error)
         with self._changed:
             self._changed.notify_all()
         for listener in tuple(self.listeners):
@@ -288,13 +326,27 @@ class LiveSession:
 
     def _take_knobs(self, step: int) -> None:
         """What the step is going to use; a change since the step before is noted."""
-        before, now = self._used, replace(self.knobs)
+        wanted, before = asdict(self.knobs), asdict(self._used)
+        asked = {name: value for name, value in wanted.items() if value != before[name]}
+        self._keeper.watch.turn(step, asked)
         if step == 1:
-            self._first = now
-        for name, value in asdict(now).items():
-            if step > 1 and value != getattr(before, name):
+            self._first = replace(self._used)
+        for name, value in asdict(self._used).items():
+            if step > 1 and value != before[name]:
                 self._turns.append(tell_turn(name, value, step))
-            setattr(self._used, name, value)
+            if name not in asked:  # turned again as it was before a resume
+                setattr(self.knobs, name, value)
+
+    def _take_up_knobs(self, step: int) -> None:
+        """Of a run that goes on after a step: how they stand, and how that came."""
+        for turn in self._keeper.watch.turns:
+            for name in turn.keys() & asdict(self.knobs).keys():
+                if 1 < turn["step"] <= step:
+                    self._turns.append(tell_turn(name, turn[name], turn["step"]))
+                elif turn["step"] == 1:
+                    self._first = replace(self._first or Knobs(), **{name: turn[name]})
+        self.knobs = replace(self._used)
+        self._first = self._first or Knobs()
 
     def _new_history(self) -> History:
         n_branches, _ = self.config.count_branches(self.n_groups, len(self.data.tasks))
@@ -315,42 +367,105 @@ class LiveSession:
                     self.state = "finished"
                 except Exception as error:  # noqa: BLE001  shown to people instead of dying unseen
                     self.state, self.error = "failed", f"{type(error).__name__}: {error}"
+                self._is_begun.set()
                 self._credit = 0
                 self._gate(None)
             except _Reset:
                 continue
             except _Close:
                 break
+        try:
+            self._flush()
+            self._save()
+            self._keeper.close()
+        except Exception as error:  # noqa: BLE001  as above
+            self.error = f"{type(error).__name__}: {error}"
         self._tell()
 
     def _train(self) -> None:
         data = self.data
         seed = derive_seed(self.seed, Stream.RESTART, 0)  # of the first restart of `methods.dmtg`
         run = self._run = Run(data, self.config, self.n_groups, seed=seed)
-        run.history = self.history
-        if self.seed not in self._pretrained:
-            self._gate("pretraining")
-            self._pretrain(run)
-        self._gate("running")
-        state = run.start_training(self._pretrained[self.seed])
+        run.history, self._pretraining = self.history, None
+        state = self._take_up(run)
+        self._tell()
+        self._keeper.begin(self._facts, self.history, 0 if state is None else state.step)
+        if state is not None:
+            self._take_up_knobs(state.step)
+        self._is_begun.set()
+        if state is None:
+            if self.seed not in self._pretrained:
+                self._gate("pretraining")
+                self._pretrain(run)
+            self._gate("running")
+            state = run.start_training(self._pretrained[self.seed])
         self.network = state.network
-        steps = continue_steps(state, data, run.n_steps, knobs=self._used)
-        for step in range(1, run.n_steps + 1):
+        self._take_steps(run, state)
+        self.history.about.groups = self.history.groups()
+        if self._keeper.folder is not None:
+            self._save()
+            self._make_result(run).save(self._keeper.folder)
+        self.history.about.config = self.config_line
+
+    def _take_steps(self, run: Run, state: TrainState) -> None:
+        looks = choose_validation(self.data, self.config, run.n_steps)
+        steps = continue_steps(
+            state, self.data, run.n_steps, knobs=self._used, validate_every=looks
+        )
+        record_every = count_record_every(run.n_steps)
+        for step in range(state.step + 1, run.n_steps + 1):
             self._gate("running", cost=1)
             self._take_knobs(step)
-            self._pending.append(next(steps))
+            record = next(steps)
+            is_told = record.closing or record.elbow or record.validation
+            if step % record_every == 0 or step == run.n_steps or is_told:
+                self._pending.append(record)
+            self._keeper.watch.count(step)
+            if self._keeper.is_due(step):
+                self._flush()
+                self._save()
         self._flush()
-        self.history.about.config = self.config_line
-        self.history.about.groups = self.history.groups()
+
+    def _take_up(self, run: Run) -> TrainState | None:
+        """What the folder holds of this run, its pretraining, and its history; None where the
+        training has not begun."""
+        if self.seed not in self._pretrained and self._keeper.has(self._naive_name):
+            state, scratch = run.start_pretraining(), History(self.data.task_names, 1)
+            self._keeper.restore(self._naive_name, state, scratch, run.n_pretraining)
+            self.pretrained, self._pretraining, self.state = state.step, state, "paused"
+            if state.step == run.n_pretraining:
+                self._pretrained[self.seed], self._pretraining = state, None
+        if not self._keeper.has("main"):
+            return None
+        if not run.n_pretraining:
+            self._pretrained[self.seed] = run.start_pretraining()
+        state = run.start_training(self._pretrained[self.seed])
+        self._keeper.restore("main", state, self.history, run.n_steps)
+        self.state = "paused" if state.step < run.n_steps else "running"
+        return state
+
+    @property
+    def _naive_name(self) -> str:
+        return f"pretrain{self.seed}"
+
+    def _save(self) -> None:
+        """Keep the part that is being trained as it stands."""
+        scratch, run = History(self.data.task_names, 1), self._run
+        self._keeper.save(self._naive_name, self._pretraining, scratch)
+        self._keeper.save("main", run and run.state, self.history)
 
     def _pretrain(self, run: Run) -> None:
-        state, record = run.start_pretraining(), None
+        state, record = self._pretraining or run.start_pretraining(), None
+        self._pretraining = state
         for record in continue_steps(state, self.data, run.n_pretraining):
             self.pretrained = record.step
+            if self._keeper.is_due(record.step):
+                self._save()
             self._gate("pretraining")
         if record is not None:  # raises here if the loss has stopped being finite
             record_to_history(History(self.data.task_names, 1), [record])
-        self._pretrained[self.seed] = state
+        self._save()
+        self._pretrained[self.seed], self._pretraining = state, None
 
     def _gate(self, active: str | None, *, cost: int = 0) -> None:
         """Return when the loop may go on as ``active``; commands act here and nowhere else."""
@@ -359,6 +474,7 @@ class LiveSession:
             if not self._credit:
                 if active:
                     self._flush()
+                    self._save()
                 if self.state in ("pretraining", "running"):
                     self.state = "paused"
                 self._tell()
@@ -391,6 +507,7 @@ class LiveSession:
                 self.config = _set_spare(self.config, arguments["spare_branches"])
             self.history, self.network, self._pending = self._new_history(), None, []
             self._first, self._turns = None, []
+            self._keeper.forget()
             self.state, self.error, self.pretrained, self._credit = "idle", "", 0, 0
             raise _Reset
         if active is None:  # finished or failed: only the two above lead on

@@ -235,7 +235,7 @@ def test_another_beginning_is_another_history(writer: FolderWriter) -> None:
     writer.begin(make_history(12), 0)
     reader = RunFolder(writer.path)
     assert len(reader.history) == 12
-    writer.record_turn(13, {"tau": 1.0})
+    writer.turn(13, {"tau": 1.0})
     writer.renew(make_facts(id="other", n_branches=4), History(TASKS, 4))
     assert reader.update()
     assert (len(reader.history), reader.history.n_groups, reader.turns) == (0, 4, [])
