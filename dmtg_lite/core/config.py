@@ -167,6 +167,8 @@ class TrainConfig:
         capacity: Bottleneck of ``"toy"``, ``"convnet"``, ``"mlp"`` and ``"attention_pool"``: what
             a branch can carry. The others have none.
         precision: ``"float32"`` or ``"bfloat16"`` (autocast; S, softmax and losses stay float32).
+        cuda_graph: Take steps on an NVIDIA GPU as one CUDA graph, in less of the host's time; see
+            `runs.graph`. The numbers are the same but for the last digits.
         seed: Of weights, batches and noise.
 
     Raises:
@@ -194,6 +196,7 @@ class TrainConfig:
     pretrained: str | None = None
     capacity: int = 1
     precision: Precision = "float32"
+    cuda_graph: bool = False
     seed: int = 0
 
     __repr__ = _print
@@ -213,6 +216,7 @@ class TrainConfig:
                 f"give `steps` or `epochs`, not both (got {self.steps} and {self.epochs})."
             )
         _check_flag("normalise_losses", self.normalise_losses)
+        _check_flag("cuda_graph", self.cuda_graph)
         for name, kind in _GROUPED.items():
             check_kind(name, getattr(self, name), kind, f"e.g. {kind.__name__}()")
         hint = "the name of an encoder (a module of your own: methods.dmtg(..., encoder=module))"
@@ -326,6 +330,12 @@ def _regroup(settings: Mapping[str, Any]) -> dict[str, Any]:
         else:
             known[name] = value
     return known
+
+
+def list_decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the fields of a config those that decide on the numbers of a run, not how they are made:
+    runs that agree in them are the same run."""
+    return {name: value for name, value in settings.items() if name != "cuda_graph"}
 
 
 def as_n_groups(n_groups: Any) -> NGroups:

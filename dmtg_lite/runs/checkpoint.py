@@ -17,6 +17,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
+from dmtg_lite.core.config import list_decisive
 from dmtg_lite.core.record import Closing, Elbow
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs.cutting import close_branch, drop_heads
@@ -250,7 +251,8 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
 def _settings(state: TrainState) -> dict[str, Any]:
     """What a run must have in common with the one it continues, as JSON gives it back."""
     start = {"served": state.heads_at_start, "branches to close": state.spare_at_start}
-    return json.loads(json.dumps({**asdict(state.config), "seed": state.seed, **start}))
+    config = list_decisive(asdict(state.config))
+    return json.loads(json.dumps({**config, "seed": state.seed, **start}))
 
 
 def _show(key: str, value: Any) -> str:

@@ -25,6 +25,7 @@ from dmtg_lite.runs.between import choose_callbacks
 from dmtg_lite.runs.checkpoint import restore_run, save_run
 from dmtg_lite.runs.folder import CHECKPOINTS, State
 from dmtg_lite.runs.folder_writer import FolderWriter, describe_run
+from dmtg_lite.runs.graph import choose_learn
 from dmtg_lite.runs.history import History
 
 _MAX_RECORDS = 5000  # about as many as a history keeps of a long run
@@ -140,7 +141,8 @@ def continue_steps(
     ``validate_every`` is that of `fit`.
     """
     callbacks = choose_callbacks(state, data, n_steps, validate_every=validate_every)
-    steps = take_steps(state, data, n_steps, knobs=knobs, between=callbacks)
+    how = {"knobs": knobs, "between": callbacks, "learn": choose_learn(state)}
+    steps = take_steps(state, data, n_steps, **how)
     n_threads = choose_threads(state.network, data.feature_shape, state.config.batch_size)
     while True:
         # a step at a time: between two, the caller's settings and random numbers are back

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 
 from dmtg_lite.core.checks import as_whole
-from dmtg_lite.core.config import NGroups, TrainConfig
+from dmtg_lite.core.config import NGroups, TrainConfig, list_decisive
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.encoders import ENCODERS, list_own
 from dmtg_lite.encoders.own import find_homeless
@@ -58,7 +58,8 @@ class Cell:
 
     def name(self, fingerprint: str) -> str:
         """A file name that another setting would not have."""
-        text = json.dumps([fingerprint, self.method, self.k, asdict(self.config)], sort_keys=True)
+        config = list_decisive(asdict(self.config))
+        text = json.dumps([fingerprint, self.method, self.k, config], sort_keys=True)
         return f"{self.method}_K{self.k or ''}_seed{self.seed}_{zlib.crc32(text.encode()):08x}"
 
 
@@ -203,14 +204,16 @@ def _read_cell(path: Path, cell: Cell, data: TaskData, fingerprint: str) -> Numb
     own = {
         "method": cell.method,
         "k": cell.k,
-        "config": json.loads(json.dumps(asdict(cell.config))),  # tuples are lists there
+        # tuples are lists there
+        "config": json.loads(json.dumps(list_decisive(asdict(cell.config)))),
         "metrics": {task.name: task.metric for task in data.tasks},
         "data": data.name,
     }
     if "fingerprint" in numbers:  # which older versions did not keep
         own["fingerprint"] = fingerprint
+    found = numbers | {"config": list_decisive(numbers["config"])}
     for field, value in own.items():
-        if numbers.get(field) != value:
+        if found.get(field) != value:
             raise FieldError(f"{path}: `{field}` is that of another run.")
     return numbers
 

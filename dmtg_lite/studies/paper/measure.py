@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dmtg_lite.core.config import list_decisive
 from dmtg_lite.runs.load import read_numbers
 from dmtg_lite.runs.metrics import sum_errors, total
 from dmtg_lite.studies.cells import Numbers
@@ -195,10 +196,11 @@ def _find_hours(
     name = suite.removesuffix("_vit")
     if setting.is_toy:
         name = "toy_rooms" if TASKS[suite][0].is_dense else "toy_faces"
-    config = json.loads(json.dumps(asdict(setting.config(suite))))  # tuples are lists there
+    config = list_decisive(asdict(setting.config(suite)))
+    config = json.loads(json.dumps(config))  # tuples are lists there
     return [
         run["seconds"]["wall"] / 3600
         for run in finished
         if (run["method"], run.get("k"), run["data"]) == (method, k, name)
-        and run["config"] | {"seed": config["seed"]} == config
+        and list_decisive(run["config"]) | {"seed": config["seed"]} == config
     ]
