@@ -59,7 +59,9 @@ def choose_validation(data: TaskData, config: TrainConfig, n_steps: int) -> int:
 
 def validate(state: TrainState, data: TaskData) -> Validation:
     """Look at the validation split between two steps; nothing is drawn, nothing changes."""
-    seen = evaluate(state.network, data.val, precision=state.config.precision)
+    seen = evaluate(
+        state.network, data.val, precision=state.config.precision, allow_unlabelled=True
+    )
     state.network.train()
     return Validation(list(seen.losses.values()), list(seen.errors.values()))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import nan
 
 import torch
 from torch import Tensor
@@ -64,6 +65,7 @@ def evaluate(
     batch_size: int | None = None,
     with_errors: bool = True,
     precision: Precision = "float32",
+    allow_unlabelled: bool = False,
 ) -> Evaluation:
     """Loss and error of every task, each served by its most probable group.
 
@@ -85,7 +87,8 @@ def evaluate(
         network.eval()
         sums, metrics = _add_up(pruned, batches, size, with_errors, precision)
         losses = (sums[:, 0] / sums[:, 1]).tolist()
-        errors = [metric.compute() for metric in metrics]
+        pairs = zip(metrics, sums[:, 1].tolist(), strict=False)
+        errors = [m.compute() if n or not allow_unlabelled else nan for m, n in pairs]
     names = [task.name for task in network.tasks]
     return Evaluation(dict(zip(names, losses, strict=True)), dict(zip(names, errors, strict=False)))
 
