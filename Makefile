@@ -19,7 +19,7 @@ help:
 	@echo "make demo       the whole story without a browser: table, recorded run, replay page in demo/"
 	@echo "make notebooks  write the .ipynb files anew from the .py files, without outputs"
 	@echo "make students   copies of the notebooks without their solutions, in students/"
-	@echo "make bench      measure the training step and memory on this machine"
+	@echo "make bench      do training steps run here, and how fast?   (longer: dmtg-lite bench)"
 	@echo "make clean      remove .venv, caches and demo/ (never prepared/, runs/ or $(OWN)/)"
 
 # Lab saves outputs by itself, so it works on copies. A copy is somebody's work: it is never overwritten.
@@ -78,7 +78,7 @@ students: .venv/installed
 	@.venv/bin/python notebooks/tools/solutions.py --out students
 
 bench: .venv/installed
-	@.venv/bin/python benchmarks/step.py --quick
+	@.venv/bin/python -m dmtg_lite bench --quick $(ARGS)
 
 clean:
 	@rm -rf .venv build dist demo dmtg_lite.egg-info .pytest_cache .ruff_cache .hypothesis

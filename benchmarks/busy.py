@@ -14,9 +14,9 @@ import time
 from pathlib import Path
 
 import torch
-from step import describe_machine
 
 from dmtg_lite import data, methods
+from dmtg_lite.bench.run import describe_machine
 from dmtg_lite.experiments import TOY
 from dmtg_lite.files import write_atomically
 

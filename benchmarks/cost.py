@@ -15,11 +15,13 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from step import CONFIG, describe_machine, make_data
 
+from dmtg_lite.bench.cases import CASES, make_data, make_network
+from dmtg_lite.bench.run import describe_machine
 from dmtg_lite.core.macs import count_macs
+from dmtg_lite.core.tasks import Task
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.fit import branch_out, build_network, train_steps
+from dmtg_lite.runs.fit import train_steps
 
 BASE = (9, 3)
 SHAPES = ((9, 3), (20, 3), (40, 3), (9, 1), (9, 2), (9, 4), (9, 5), (40, 5))
@@ -36,14 +38,17 @@ def main() -> None:
     parser.add_argument("--out", help="JSON file to write")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    machine, config = describe_machine(), replace(CONFIG, batch_size=args.batch_size)
+    machine, base = describe_machine(), CASES["celeba9_k3"]
+    config = replace(base.config, batch_size=args.batch_size)
     print(
         f"{machine}\nResNet variant, 64x64, B={args.batch_size}, {args.rounds} rounds, one thread\n"
     )
     steps, rows = {}, {}
     for n_tasks, n_groups in SHAPES:
-        data = make_data(n_tasks, args.batch_size)
-        network = branch_out(build_network(data, config), n_groups, config)
+        tasks = tuple(Task(f"t{n}") for n in range(n_tasks))
+        case = replace(base, tasks=tasks, n_groups=n_groups, config=config)
+        data = make_data(case)
+        network = make_network(case, data)
         rows[n_tasks, n_groups] = {"gmacs": count_macs(network, data.feature_shape)["total"] / 1e9}
         steps[n_tasks, n_groups] = train_steps(network, data, config)
     cpu = {shape: [] for shape in SHAPES}

@@ -18,16 +18,16 @@ from pathlib import Path
 from statistics import median
 
 import torch
-import torch.nn.functional as F
-from step import describe_machine, read_peak
 
+from dmtg_lite.bench.cases import CASES, make_data
+from dmtg_lite.bench.measure import read_peak
+from dmtg_lite.bench.run import describe_machine
 from dmtg_lite.core.config import Pruning, TrainConfig
-from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.record import StepRecord
 from dmtg_lite.core.state import TrainState
-from dmtg_lite.core.tasks import TASKONOMY_5
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.cutting import drop_pruned, prune_below
 from dmtg_lite.runs.fit import branch_out, build_network, continue_steps, train_steps
@@ -40,21 +40,7 @@ SHARED = (0, 6)
 
 def make_pictures(size: int, batch_size: int) -> TaskData:
     """One batch of random pixels and targets."""
-    rng = torch.Generator().manual_seed(0)
-    shape = (batch_size, 1, size, size)
-    normal = F.normalize(torch.randn(batch_size, 3, size, size, generator=rng), dim=1)
-    targets = {
-        "depth": torch.rand(shape, generator=rng).mul(5).half(),
-        "normal": normal.mul(127).to(torch.int8),
-        "segmentation": torch.randint(1, 18, (batch_size, size, size), generator=rng).to(
-            torch.int8
-        ),
-        "keypoints": torch.rand(shape, generator=rng).mul(0.01).half(),
-        "edges": torch.rand(shape, generator=rng).mul(0.1).half(),
-    }
-    images = torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, generator=rng)
-    split = Split(images, targets)
-    return TaskData("random pixels", TASKONOMY_5, split, split, split)
+    return make_data(replace(CASES["taskonomy5_k3"], side=size), batch_size)
 
 
 def make_state(data: TaskData, config: TrainConfig, n_settled: int) -> TrainState:

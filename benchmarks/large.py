@@ -17,8 +17,9 @@ from pathlib import Path
 
 import torch
 from heavy_heads import make_pictures
-from step import describe_machine, read_peak
 
+from dmtg_lite.bench.measure import read_peak
+from dmtg_lite.bench.run import describe_machine
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.macs import count_macs
 from dmtg_lite.files import write_atomically

@@ -263,6 +263,29 @@ def doctor(args: argparse.Namespace) -> None:
         raise ValueError(f"to mend: {', '.join(to_mend)}.")
 
 
+def bench(args: argparse.Namespace) -> None:
+    """Measure training steps on this machine, beside the plain formulation of the same steps.
+
+    Time, images a second, memory, kernels and host waits, on made-up pictures. About ten minutes
+    on two cores and one on a GPU; with --quick one on a CPU.
+    """
+    import torch
+
+    from dmtg_lite.bench.run import run_bench
+
+    out = args.out and Path(args.out)
+    if out:
+        check_writable(out.parent)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    how = {"is_quick": args.quick, "n_rounds": args.rounds}
+    found = run_bench(args.only or (), device=device, say=_say, **how)
+    if out:
+        write_atomically(out, json.dumps(found, indent=1).encode())
+        _say(f"\nwrote {out}")
+
+
 def _say(text: str) -> None:
     """Print, after the files are written: a screen is never the reason that work is lost.
 
@@ -399,6 +422,9 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         about = "folder for runs, whose disk is looked at (%(default)s)"
         parser.add_argument("--out", type=_path, default=".", help=about)
         return
+    if command == "bench":
+        _add_bench(parser)
+        return
     if command in ("train", "compare"):
         _add_suite(parser, command)
     elif command == "reproduce":
@@ -429,6 +455,19 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         about = "a folder of each run in --out/cells/checkpoints, to watch it and to go on in the "
         about += "middle: always so on CelebA and Taskonomy"
         parser.add_argument("--keep-runs", action="store_true", help=about)
+
+
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    from dmtg_lite.bench.cases import CASES
+
+    parser.add_argument("--only", nargs="+", choices=CASES, help="(all)")
+    parser.add_argument("--device", type=_device, default="auto", help="(%(default)s)")
+    about = "small batches, two rounds: does it run at all?"
+    parser.add_argument("--quick", action="store_true", help=about)
+    about = "measurements of each, of which the median counts (7, with --quick 2)"
+    parser.add_argument("--rounds", type=_count, help=about)
+    parser.add_argument("--threads", type=_count, help="of a CPU (as torch has it)")
+    parser.add_argument("--out", type=_path, help="JSON file to write")
 
 
 def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
@@ -471,7 +510,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
     """All commands by name, and the arguments of the one that is asked for."""
     parser = argparse.ArgumentParser("dmtg-lite", description="See multi-task grouping happen.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for function in (demo, train, compare, evidence, reproduce, replay, watch, doctor):
+    for function in (demo, train, compare, evidence, reproduce, replay, watch, doctor, bench):
         name, about = function.__name__, inspect.getdoc(function) or ""
         own = commands.add_parser(name, help=about.partition("\n")[0], description=about)
         own.set_defaults(function=function)

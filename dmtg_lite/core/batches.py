@@ -150,7 +150,9 @@ class Order:
         epoch, batch = divmod(step, self._per_epoch)
         if epoch != self._epoch:
             shuffle = torch.Generator().manual_seed(derive_seed(self._seed, Stream.ORDER, epoch))
-            self._rows = torch.randperm(self._n_rows, generator=shuffle).to(self._device)
+            on_gpu = self._device.type == "cuda"  # whose copy no step waits for
+            rows = torch.randperm(self._n_rows, generator=shuffle, pin_memory=on_gpu)
+            self._rows = rows.to(self._device, non_blocking=on_gpu)
             self._epoch = epoch
         return self._rows[batch * self._batch_size : (batch + 1) * self._batch_size]
 

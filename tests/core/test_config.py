@@ -21,7 +21,7 @@ BAD = {
         "pretrain": [-1, 0.5, None], "batch_size": [0, 2.0, None], "shared": [-1],
         "restarts": [0, None], "normalise_losses": ["yes", 1], "pruning": [0.1, None],
         "jitter": [-1.0, INF, "x"], "encoder": ["", None], "capacity": [0],
-        "precision": ["float16"], "seed": [-1, 0.5, None], "spare": [2, "double", None],
+        "precision": ["float16"], "cuda_graph": ["yes", 1], "seed": [-1, 0.5, None], "spare": [2, "double", None],
         "optimiser_assignment": ["adamw", 3, None], "heads": [32, None], "pretrained": ["", 3],
     },
     Restarts: {"n": [0, None], "halve_every": [-1]},
@@ -96,7 +96,7 @@ def test_options_are_off_in_the_papers_presets() -> None:
     off = {
         "restarts": Restarts(n=1), "spare": Spare(branches=0), "pruning": Pruning(below=0.0),
         "heads": HeadOptions(hidden=0, train_all=False), "normalise_losses": False, "jitter": 0.0,
-        "precision": "float32", "pretrained": None, "estimator": "gumbel",
+        "precision": "float32", "pretrained": None, "estimator": "gumbel", "cuda_graph": False,
         "optimiser_assignment": "adam", "lr_assignment": None, "schedule": "plateau", "epochs": 100,
     }  # fmt: skip
     own = {

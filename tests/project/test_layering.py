@@ -30,10 +30,11 @@ ALLOWED: dict[str, set[str]] = {
     "views": {"core", "encoders", "runs", "methods", "files"},
     "studies": {"core", "encoders", "runs", "methods", "data", "views.plots", "files", "schema"},
     "doctor": {"core", "data", "schema"},
+    "bench": {"core", "encoders", "runs"},
     "experiments": {"runs", "studies"},  # the front door: names only
     "cli": set(
-        "doctor experiments core runs methods data studies views.plots views.replay views.watch "
-        "files schema".split()
+        "bench doctor experiments core runs methods data studies views.plots views.replay "
+        "views.watch files schema".split()
     ),
     "__main__": {"cli"},
     "__init__": {"core", "runs", "methods", "experiments", "data"},  # loaded on first use

@@ -1,0 +1,1 @@
+"""What a training step costs on this machine, beside the plain formulation of the same step."""
