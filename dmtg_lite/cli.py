@@ -20,6 +20,7 @@ from dmtg_lite.files import check_writable, write_atomically
 if TYPE_CHECKING:
     from dmtg_lite.core.config import TrainConfig
     from dmtg_lite.core.data import TaskData
+    from dmtg_lite.runs.jobs import Workers
 
 # torch takes seconds to load, so whatever needs it is imported in the command that is asked for
 
@@ -95,14 +96,20 @@ def train(args: argparse.Namespace) -> None:
     out = Path(args.out)
     checkpoints = out / "checkpoints"
     _protect(out, checkpoints, args)
-    config, suite = _open(args)
+    workers = _read_workers(args).on_device(args.device)
+    config, suite = _open(args, device=args.device)
     METHODS[args.method].check(suite, args.groups, config)
     check_writable(out)  # now, not after the hours of a training
     _say(f"{args.method} on {suite.name}, K={args.groups}: {config}\n{suite}")
     looks = args.validate_every
     if looks is None:
         looks = choose_validation(suite, config, config.count_steps(len(suite.train))[1])
-    how = {"every": args.checkpoint_every, "validate_every": looks, "progress": True}
+    how = {
+        "every": args.checkpoint_every,
+        "validate_every": looks,
+        "progress": True,
+        "jobs": workers,
+    }
     saving = Saving(checkpoints, runs=out, **how)
     result = METHODS[args.method](suite, args.groups, config, saving=saving)
     _say(render_result(result))
@@ -144,11 +151,14 @@ def compare(args: argparse.Namespace) -> None:
     from dmtg_lite.experiments import plan_comparison, tabulate, tabulate_tasks
     from dmtg_lite.studies.cells import run_cells
     from dmtg_lite.studies.compare import find_refused
-    from dmtg_lite.studies.suites import EMBEDDED
+    from dmtg_lite.studies.suites import EMBEDDED, Opener
     from dmtg_lite.studies.tables import render_summary, render_tasks, write_table
 
     _show_log()
-    config, suite = _open(args)
+    workers, opener = _read_workers(args).on_device(args.device), None
+    if not (workers.is_here or args.csv):  # each opens the data itself, on its own GPU
+        opener = Opener(args.suite, args.data, args.device, args.seed, args.tolerant)
+    config, suite = _open(args, device="cpu" if opener else args.device)
     cells = plan_comparison(suite, args.methods, args.groups, _list_seeds(args), config)
     out = Path(args.out)
     refused = {(cell.method, why) for cell, why in find_refused(cells, suite).items()}
@@ -156,9 +166,9 @@ def compare(args: argparse.Namespace) -> None:
         _say(f"{method} is left out, the others go on: {why}")
     results = run_cells(
         cells,
-        suite,
+        opener or suite,
         folder=out / "cells",
-        jobs=args.jobs,
+        jobs=workers,
         progress=True,
         keep_checkpoints=args.keep_runs or not (args.csv or args.suite in EMBEDDED),
     )
@@ -193,7 +203,7 @@ def evidence(args: argparse.Namespace) -> None:
     from dmtg_lite.studies.evidence import run_evidence, write_verdicts
 
     seeds, out = _list_seeds(args), Path(args.out)
-    how = {"jobs": args.jobs, "progress": True, "keep_checkpoints": args.keep_runs}
+    how = {"jobs": _read_workers(args), "progress": True, "keep_checkpoints": args.keep_runs}
     verdicts = run_evidence(seeds, folder=out / "cells", **how)
     heading = f"Seeds {seeds[0]} to {seeds[-1]}."
     written = write_verdicts(verdicts, out, heading=heading)
@@ -217,7 +227,7 @@ def reproduce(args: argparse.Namespace) -> None:
         out / "cells",
         setting=Setting(args.data, is_toy=args.toy, is_quick=args.quick, device=args.device),
         seeds=_list_seeds(args),
-        jobs=args.jobs,
+        jobs=_read_workers(args),
         progress=True,
         keep_checkpoints=args.keep_runs,
     )
@@ -324,7 +334,17 @@ def _list_seeds(args: argparse.Namespace) -> range:
     return range(args.seed, args.seed + args.seeds)
 
 
-def _open(args: argparse.Namespace) -> tuple[TrainConfig, TaskData]:
+def _read_workers(args: argparse.Namespace) -> Workers:
+    """Where the runs of a command, or the parts of one, are done."""
+    from dmtg_lite.runs.jobs import Workers
+
+    jobs = args.jobs
+    if jobs is None and args.on == "processes":
+        jobs = _count_jobs(args.command)
+    return Workers(args.on, jobs, cpus=args.cpus, gpus=args.gpus, address=args.ray_address)
+
+
+def _open(args: argparse.Namespace, *, device: str) -> tuple[TrainConfig, TaskData]:
     """What ``train`` and ``compare`` start from."""
     from dmtg_lite.methods.recipe import choose_recipe
     from dmtg_lite.studies.compare import find_largest
@@ -336,9 +356,9 @@ def _open(args: argparse.Namespace) -> tuple[TrainConfig, TaskData]:
     preset = None if args.csv else find_preset(args.suite)
     config = preset and change_preset(preset, changes, source)  # refused before data are opened
     if args.csv:
-        own = _open_csv(args)
+        own = _open_csv(args, device)
     else:
-        how = {"device": args.device, "seed": args.seed, "is_tolerant": args.tolerant}
+        how = {"device": device, "seed": args.seed, "is_tolerant": args.tolerant}
         own = open_suite(args.suite, args.data, **how)
     if config is None:
         groups = args.groups if isinstance(args.groups, list) else [args.groups]
@@ -347,7 +367,7 @@ def _open(args: argparse.Namespace) -> tuple[TrainConfig, TaskData]:
     return config, own
 
 
-def _open_csv(args: argparse.Namespace) -> TaskData:
+def _open_csv(args: argparse.Namespace, device: str) -> TaskData:
     from dmtg_lite.data import from_csv
 
     targets, features = (
@@ -355,7 +375,7 @@ def _open_csv(args: argparse.Namespace) -> TaskData:
         for names in (args.targets, args.features)
     )
     how = {"splits": args.splits, "groups": args.together, "impute": args.impute}
-    return from_csv(args.csv, targets, features=features, seed=args.seed, **how).to(args.device)
+    return from_csv(args.csv, targets, features=features, seed=args.seed, **how).to(device)
 
 
 def _check_source(args: argparse.Namespace) -> None:
@@ -449,12 +469,35 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         seeds = {"demo": 3, "compare": 3, "evidence": 10}.get(command)
         about = "number of seeds " + ("(%(default)s)" if seeds else "(1, with --toy 2)")
         parser.add_argument("--seeds", type=_count, default=seeds, help=about)
-        jobs = min(os.cpu_count() or 1, 8) if command in ("demo", "evidence") else 1
-        parser.add_argument("--jobs", type=_count, default=jobs, help="processes (%(default)s)")
     if command in ("compare", "evidence", "reproduce"):
         about = "a folder of each run in --out/cells/checkpoints, to watch it and to go on in the "
         about += "middle: always so on CelebA and Taskonomy"
         parser.add_argument("--keep-runs", action="store_true", help=about)
+    _add_workers(parser, command)
+
+
+def _count_jobs(command: str) -> int:
+    """Processes, where nobody says how many."""
+    return min(os.cpu_count() or 1, 8) if command in ("demo", "evidence") else 1
+
+
+def _add_workers(parser: argparse.ArgumentParser, command: str) -> None:
+    n_jobs = _count_jobs(command)
+    if command == "demo":
+        about = "processes (%(default)s)"
+        parser.add_argument("--jobs", type=_count, default=n_jobs, help=about)
+        return
+    where = parser.add_argument_group("workers", "for runs, or parts of one: see docs/many_runs.md")
+    about = "processes of this machine, or a Ray cluster: needs dmtg-lite[cluster] (%(default)s)"
+    where.add_argument("--on", choices=("processes", "ray"), default="processes", help=about)
+    about = f"at a time ({n_jobs}; on Ray as many as it has room for)"
+    where.add_argument("--jobs", type=_count, help=about)
+    about = "threads of each, and what Ray counts for it (%(default)s)"
+    where.add_argument("--cpus", type=float, default=1, help=about)
+    about = "of each, 0 to 1, a part too on Ray (1 with --device cuda)"
+    where.add_argument("--gpus", type=float, help=about)
+    about = "of a Ray that runs already; without it one is started here, for as long as needed"
+    where.add_argument("--ray-address", metavar="HOST:PORT", help=about)
 
 
 def _add_bench(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,7 @@ from dmtg_lite.core.arrays import as_classes, as_tensor
 from dmtg_lite.core.checks import describe
 from dmtg_lite.core.columns import as_array
 from dmtg_lite.core.devices import GIB, as_device, measure_free_memory
+from dmtg_lite.core.mapped import pack, unpack
 from dmtg_lite.core.reading import Reader
 from dmtg_lite.core.tasks import Task, check_unique
 
@@ -59,6 +60,11 @@ class Split:
                     f"{_name_rows(self.features)}; every one needs one target per task."
                 )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What goes to another process: of mapped features their place in the file."""
+        targets = {name: pack(target) for name, target in self.targets.items()}
+        return _open_split, (pack(self.features), targets)
+
     @property
     def images(self) -> Tensor:
         """The features, by the name that pictures have."""
@@ -84,6 +90,10 @@ class Split:
             self.features.to(device),
             {name: target.to(device) for name, target in self.targets.items()},
         )
+
+
+def _open_split(features: Any, targets: dict[str, Any]) -> Split:
+    return Split(unpack(features), {name: unpack(target) for name, target in targets.items()})
 
 
 @dataclass(frozen=True, slots=True, repr=False)

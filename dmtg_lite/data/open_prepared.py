@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
 from dmtg_lite.core.checks import as_whole
 from dmtg_lite.core.data import SPLITS
+from dmtg_lite.core.mapped import map_array
 from dmtg_lite.data.ranges import Range, check_limits, check_ranges
 from dmtg_lite.files import write_atomically
 from dmtg_lite.schema import check_value, read_json
@@ -33,16 +34,6 @@ def sha256(path: Path) -> str:
 def as_limit(limit: int | None) -> int | None:
     """A number of rows, at least one for each split, or None for all."""
     return None if limit is None else as_whole("limit", limit, len(SPLITS), ", one for each split")
-
-
-def map_array(path: Path, mode: Literal["r", "c"]) -> np.memmap:
-    """The array of a file, mapped; refuses one that is too short or no array's."""
-    try:
-        return np.load(path, mmap_mode=mode, allow_pickle=False)
-    except OSError:
-        raise
-    except Exception as error:  # noqa: BLE001  numpy parses a header as Python does, or fails so
-        raise ValueError(f"{path.name} does not begin as an array ({error})") from None
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -77,7 +68,7 @@ class Form:
     limits: Mapping[str, tuple[float, float]]
 
 
-def open_prepared(folder: Path, form: Form, *, verify: bool) -> tuple[dict, dict[str, np.ndarray]]:
+def open_prepared(folder: Path, form: Form, *, verify: bool) -> tuple[dict, dict[str, np.memmap]]:
     """The manifest of a prepared folder and its arrays, mapped and checked against each other.
 
     Pages are read on demand, and copied before anybody writes to them. Labels are compared with
@@ -135,7 +126,7 @@ def _check_content(
     folder: Path,
     form: Form,
     files: dict[str, FileSums],
-    arrays: dict[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray],
     verify: bool,
 ) -> None:
     """Compare checksums, and see that labels are possible ones."""

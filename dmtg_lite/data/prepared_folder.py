@@ -21,7 +21,8 @@ from typing import Any, BinaryIO, NamedTuple, TypedDict, TypeVar
 import numpy as np
 
 from dmtg_lite.core.checks import as_whole
-from dmtg_lite.data.open_prepared import SPLITS, as_limit, map_array, sha256, write_json
+from dmtg_lite.core.mapped import map_array
+from dmtg_lite.data.open_prepared import SPLITS, as_limit, sha256, write_json
 from dmtg_lite.data.ranges import Range, check_ranges, join_ranges
 from dmtg_lite.data.workers import in_order
 from dmtg_lite.files import hold, write_atomically

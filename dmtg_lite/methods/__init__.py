@@ -18,13 +18,14 @@ from dmtg_lite.methods.search.selection import (
 from dmtg_lite.methods.table import METHODS, Method
 from dmtg_lite.methods.tag import cosine, grad_tag, tag
 from dmtg_lite.methods.two_shot import prune_finetune, two_shot, two_shot_pretrained
+from dmtg_lite.runs.jobs import Workers
 from dmtg_lite.runs.result import MethodResult, UnlearnedWarning
 from dmtg_lite.runs.saving import Saving
 
 __all__ = [
     "METHODS", "Candidate", "Method", "MethodResult", "Saving", "Selection", "UnlearnedWarning",
-    "balance", "choose_recipe", "cosine", "dmtg", "draw_groups", "grad_tag", "hoa", "mtg_net",
-    "naive", "pairwise_candidates", "planted", "prune_finetune", "published_losses",
+    "Workers", "balance", "choose_recipe", "cosine", "dmtg", "draw_groups", "grad_tag", "hoa",
+    "mtg_net", "naive", "pairwise_candidates", "planted", "prune_finetune", "published_losses",
     "random_groups", "select_by_pairs", "select_groups", "selection", "stl", "tag", "train_groups",
     "two_shot", "two_shot_pretrained",
 ]  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -12,6 +14,7 @@ from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.files import write_atomically
 from dmtg_lite.methods.door import method
+from dmtg_lite.runs.jobs import Workers, as_workers, held, run_jobs
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
 from dmtg_lite.runs.saving import UNSAVED, Saving
@@ -54,22 +57,44 @@ def dmtg(
         in the paper's preset.
     """
     _check_restarts(n_groups, config)
-    stopwatch, saving = Stopwatch(), saving.below("dmtg")
-    restarts = [_Restart(data, n_groups, config, i, saving) for i in range(config.restarts.n)]
-    n_steps = restarts[0].run.n_steps
-    every = config.restarts.halve_every or n_steps
-    running = restarts
-    for stop_at in [*range(every, n_steps, every), n_steps]:
-        for restart in running:
-            restart.train_until(stop_at)
-        running = sorted(running, key=lambda restart: restart.train_loss)
-        running = running[: ceil(len(running) / _KEEP_ONE_OF)]
+    stopwatch, workers = Stopwatch(), as_workers(saving.jobs).on_device(data.device)
+    is_spread = config.restarts.n > 1 and not workers.is_here
+    with saving.kept() if is_spread else nullcontext(saving) as kept, held(workers):
+        restarts = [
+            _Restart(data, n_groups, config, i, kept.below("dmtg"))
+            for i in range(config.restarts.n)
+        ]
+        n_steps = restarts[0].run.n_steps
+        every = config.restarts.halve_every or n_steps
+        running = restarts
+        for stop_at in [*range(every, n_steps, every), n_steps]:
+            if is_spread:
+                _spread(running, stop_at, workers, saving.progress)
+            for restart in running:
+                restart.train_until(stop_at)
+            running = sorted(running, key=lambda restart: restart.train_loss)
+            running = running[: ceil(len(running) / _KEEP_ONE_OF)]
     best = running[0].run
     macs = sum(restart.run.encoder_macs for restart in restarts)
     return make_result(
         "dmtg", data, config, best.network, best.history, encoder_macs=macs,
         stopwatch=stopwatch, restarts=[restart.describe() for restart in restarts],
     )  # fmt: skip
+
+
+def _spread(restarts: list[_Restart], step: int, workers: Workers, progress: bool) -> None:
+    """Let workers train restarts up to a step; what they did is read from the checkpoints."""
+    work = [(step, *restart.asked) for restart in restarts]
+    run_jobs(_train_elsewhere, work, jobs=workers, progress=progress, label="restarts")
+    for restart in restarts:
+        restart.begin()
+
+
+def _train_elsewhere(
+    step: int, data: TaskData, n_groups: NGroups, config: TrainConfig, index: int, saving: Saving
+) -> None:
+    saving = replace(saving, jobs=1, progress=False)
+    _Restart(data, n_groups, config, index, saving).train_until(step)
 
 
 def _check_restarts(n_groups: NGroups, config: TrainConfig) -> None:
@@ -87,6 +112,13 @@ class _Restart:
     def __init__(
         self, data: TaskData, n_groups: NGroups, config: TrainConfig, index: int, saving: Saving
     ) -> None:
+        self.asked = data, n_groups, config, index, saving
+        self.train_loss = float("inf")
+        self.begin()
+
+    def begin(self) -> None:
+        """From the start, or from where its checkpoints are."""
+        data, n_groups, config, index, saving = self.asked
         name = f"restart{index}"
         self.run = Run(
             data,
@@ -96,7 +128,6 @@ class _Restart:
             saving=saving.aside(name if config.restarts.n > 1 else "").below(name),
             label=f"dmtg {index + 1}/{config.restarts.n}",
         )
-        self.train_loss = float("inf")
 
     def train_until(self, step: int) -> None:
         """Train up to a step and take the training loss there, or read both from the

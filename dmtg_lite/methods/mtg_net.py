@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
@@ -13,6 +15,7 @@ from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.search.meta_learner import MAX_TASKS, GainTable, learn_gains
 from dmtg_lite.methods.search.selection import Candidate, check_selectable, select_groups
 from dmtg_lite.methods.search.trials import try_groups
+from dmtg_lite.runs.jobs import as_workers, held, run_jobs
 from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
 
@@ -53,22 +56,39 @@ def mtg_net(
     losses, spent = try_groups(data, singles, config, saving=own, label="singles")
     alone = losses.diagonal()  # (N,)
 
+    def trial(combination: tuple[int, ...]) -> tuple[Any, ...]:
+        group, label = [names[n] for n in combination], "_".join(map(str, ("trial", *combination)))
+        return data, [group], config, replace(own, jobs=1), label
+
+    tried: dict[tuple[int, ...], tuple[Tensor, int]] = {}
+
+    def spread(combinations: list[tuple[int, ...]]) -> None:
+        work = [trial(one) for one in combinations]
+        found = run_jobs(_try, work, jobs=workers, progress=own.progress, label="trials")
+        tried.update(zip(combinations, found, strict=True))
+
     def measure(combination: tuple[int, ...]) -> list[float]:
         nonlocal spent
-        group = [names[n] for n in combination]
-        label = "trial" + "".join(f"_{n}" for n in combination)
-        losses, macs = try_groups(data, [group], config, saving=own, label=label)
+        losses, macs = tried.get(combination) or _try(*trial(combination))
         spent += macs
         rows = list(combination)
         return ((alone[rows] - losses[rows, 0]) / alone[rows]).tolist()
 
-    table = learn_gains(measure, len(names), n_rounds, seed=config.seed)
+    with held(as_workers(own.jobs).on_device(data.device)) as workers:
+        announce = None if workers.is_here else spread
+        table = learn_gains(measure, len(names), n_rounds, seed=config.seed, announce=announce)
     chosen = select_groups(_list_candidates(table, names), n_groups, maximise=True)
     result = train_groups(
         data, chosen.groups, config, method="mtg_net", from_scratch=True,
         saving=saving, spent=spent, stopwatch=stopwatch,
     )  # fmt: skip
     return replace(result, n_trials=int(table.is_measured.sum()))
+
+
+def _try(
+    data: TaskData, groups: list[list[str]], config: TrainConfig, saving: Saving, label: str
+) -> tuple[Tensor, int]:
+    return try_groups(data, groups, config, saving=saving, label=label)
 
 
 def _list_candidates(table: GainTable, names: list[str]) -> list[Candidate]:

@@ -4,13 +4,16 @@ method."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from dmtg_lite.files import write_atomically
+from dmtg_lite.runs.jobs import Workers
 from dmtg_lite.schema import AnyFloat, FieldError, read_json
 
 Matrix = list[list[float]]
@@ -19,7 +22,7 @@ _REMEMBERED = {"settings": str, "value": tuple[list[list[AnyFloat]], int]}
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """Checkpoints of a method, its run folder, and its progress bar.
+    """Checkpoints of a method, its run folder, its progress bar, and its workers.
 
     Args:
         folder: Where checkpoints go, in a folder a method; a run found there is continued, a
@@ -29,6 +32,8 @@ class Saving:
         validate_every: As in `fit`.
         runs: The run folder itself (see `runs.folder`), and result in the end; runs that a method
             makes on the way have theirs below. ``None``: the method's own in ``folder``.
+        jobs: Workers for the runs that a method is made of, restarts and trial networks, where they
+            do not wait for each other: processes, or `Workers`. The result is the same.
     """
 
     folder: str | Path | None = None
@@ -36,6 +41,7 @@ class Saving:
     progress: bool = False
     validate_every: int = 0
     runs: str | Path | None = None
+    jobs: int | Workers = 1
 
     def below(self, name: str) -> Saving:
         """The same with the checkpoints in a folder of their own."""
@@ -56,6 +62,26 @@ class Saving:
     def path(self, name: str) -> Path | None:
         """A file in the folder, if there is one."""
         return None if self.folder is None else Path(self.folder) / name
+
+    @contextmanager
+    def kept(self) -> Iterator[Saving]:
+        """The same with a folder; where there is none, with one that goes with the block.
+
+        What workers do of a run that goes on elsewhere is in its checkpoints.
+
+        Raises:
+            ValueError: If there is none, and workers may be on other machines.
+        """
+        if self.folder is not None:
+            yield self
+        elif isinstance(self.jobs, Workers) and self.jobs.address is not None:
+            raise ValueError(
+                "`saving` must have a folder that all machines of the cluster see: its workers "
+                "leave their checkpoints there."
+            )
+        else:
+            with TemporaryDirectory() as folder:
+                yield replace(self, folder=folder)
 
     def remember(
         self,

@@ -11,7 +11,8 @@ from dmtg_lite.core.config import NGroups, TrainConfig, as_n_groups
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods import METHODS, MethodResult
 from dmtg_lite.methods.recipe import settle_config
-from dmtg_lite.studies.cells import Cell, make_cells, run_cells, run_jobs
+from dmtg_lite.runs.jobs import Workers, as_workers, run_jobs
+from dmtg_lite.studies.cells import Cell, make_cells, run_cells
 from dmtg_lite.studies.tables import tabulate
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def run_all(
     config: TrainConfig | None,
     seeds: Iterable[int],
     *,
-    jobs: int = 1,
+    jobs: int | Workers = 1,
     progress: bool = False,
 ) -> list[MethodResult]:
     """Run every method with every seed on the same images, and keep networks and histories too.
@@ -77,7 +78,8 @@ def run_all(
     work = [
         (data, name, n_groups, replace(config, seed=seed)) for seed in seeds for name in methods
     ]
-    return run_jobs(run_method, work, jobs=jobs, progress=progress)
+    workers = as_workers(jobs).on_device(data.device)
+    return run_jobs(run_method, work, jobs=workers, progress=progress)
 
 
 def _check(
@@ -136,7 +138,7 @@ def compare(
     seeds: Iterable[int] = range(3),
     config: TrainConfig | None = None,
     folder: str | Path | None = None,
-    jobs: int = 1,
+    jobs: int | Workers = 1,
     progress: bool = False,
     keep_checkpoints: bool = False,
 ) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from dmtg_lite.files import write_atomically
 from dmtg_lite.methods import METHODS
 from dmtg_lite.methods.search.affinity import cluster_affinity, label_correlation
 from dmtg_lite.runs.fit import branch_out, build_network
+from dmtg_lite.runs.jobs import Workers
 from dmtg_lite.runs.metrics import compute_interval, compute_mutual_agreement, sum_errors
 from dmtg_lite.runs.presets import TOY
 from dmtg_lite.studies.cells import Cell, Numbers, run_cells
@@ -78,7 +79,7 @@ def run_evidence(
     *,
     folder: str | Path,
     config: TrainConfig = TOY["faces_plain"],
-    jobs: int = 1,
+    jobs: int | Workers = 1,
     progress: bool = False,
     keep_checkpoints: bool = False,
     make_data: Callable[[int], TaskData] = make_faces,

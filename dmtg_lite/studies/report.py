@@ -11,6 +11,7 @@ from dmtg_lite.core.checks import describe
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.methods.recipe import choose_recipe, settle_config
+from dmtg_lite.runs.jobs import Workers
 from dmtg_lite.runs.metrics import load_scipy_stats
 from dmtg_lite.runs.report import Report
 from dmtg_lite.runs.run import Run
@@ -26,7 +27,7 @@ def report(
     config: TrainConfig | None = None,
     methods: Sequence[str] = ("naive", "stl", "random"),
     folder: str | Path | None = None,
-    jobs: int = 1,
+    jobs: int | Workers = 1,
     progress: bool = False,
 ) -> Report:
     """Train DMTG and what it must be measured against, and judge by a stated rule.

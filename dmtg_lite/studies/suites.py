@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -66,6 +67,30 @@ def _place(opened: TaskData, device: torch.device) -> TaskData:
     if device.type != "cpu":
         _log.info("%.1f GiB of data go to %s", needed / GIB, device)
     return opened.to(device)
+
+
+@dataclass(frozen=True, slots=True)
+class Opener:
+    """`open_suite` with its arguments: what workers are handed, who then open the data themselves.
+
+    Called with the ``data`` of a cell, which says nothing here.
+    """
+
+    suite: str
+    folder: str | None = None
+    device: str = "cpu"
+    seed: int = 0
+    is_tolerant: bool = False
+
+    def __post_init__(self) -> None:
+        if self.folder is not None:  # workers may stand elsewhere
+            object.__setattr__(self, "folder", str(Path(self.folder).absolute()))
+
+    def __call__(self, _: object = None) -> TaskData:
+        return open_suite(
+            self.suite, self.folder, device=self.device, seed=self.seed,
+            is_tolerant=self.is_tolerant,
+        )  # fmt: skip
 
 
 def name_folder(suite: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.mapped import as_mapped
 from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import CELEBA_9, CELEBA_40
 from dmtg_lite.data.open_prepared import Form, open_prepared, split_rows
@@ -55,7 +56,7 @@ def celeba(
             f"{folder} was prepared with {len(manifest['names'])} attributes, {suite!r} needs "
             f"{len(names)}. Prepare another folder with --attributes 40."
         )
-    images = torch.from_numpy(arrays["images.npy"]).permute(0, 3, 1, 2)  # (n, 3, 64, 64), a view
+    images = as_mapped(arrays["images.npy"]).permute(0, 3, 1, 2)  # (n, 3, 64, 64), a view
     columns = [manifest["names"].index(name) for name in names]
     labels = torch.from_numpy(arrays["labels.npy"][:, columns].astype(np.int64))  # (n, N)
     splits = []

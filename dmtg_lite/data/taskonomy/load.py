@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dmtg_lite.core.data import Split, TaskData
+from dmtg_lite.core.mapped import as_mapped
 from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.tasks import TASKONOMY_5
 from dmtg_lite.data.open_prepared import SPLITS, Form, open_prepared, split_rows
@@ -47,7 +47,7 @@ def taskonomy(
         ValueError: If a file does not fit the manifest, or a target is the same number everywhere.
     """
     manifest, arrays = open_prepared(Path(folder), FORM, verify=verify)
-    tensors = {name.removesuffix(".npy"): torch.from_numpy(array) for name, array in arrays.items()}
+    tensors = {name.removesuffix(".npy"): as_mapped(array) for name, array in arrays.items()}
     splits = []
     for start, count, n_taken in split_rows(manifest, limit):
         step = count // n_taken

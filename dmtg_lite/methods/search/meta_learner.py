@@ -244,6 +244,7 @@ def learn_gains(
     n_rounds: int | None = None,
     *,
     seed: int,
+    announce: Callable[[list[tuple[int, ...]]], None] | None = None,
 ) -> GainTable:
     """Measure all tasks together, then what new learners point to each round; predict the rest.
 
@@ -256,6 +257,8 @@ def learn_gains(
         n_rounds: Combinations to measure beside that of all tasks; at most all there are. ``None``:
             N(N-1)/2, as many networks as HOA trains for pairs.
         seed: Of the meta-learners, which start anew whenever a fifth more is known.
+        announce: Called with all combinations that are measured before that, one after another:
+            they do not depend on each other's gains, so that they may be trained side by side.
 
     Source:
         Song et al. (2022), who average two snapshots of one learner, trained anew each round. A few
@@ -272,28 +275,45 @@ def learn_gains(
     known = torch.where(masks & is_single[:, None], 0.0, torch.nan).double()
     is_measured = torch.zeros_like(is_single)
     rng = torch.Generator().manual_seed(seed)
-    predicted, n_fitted = known, 0
-    row = len(masks) - 1  # all tasks
+    batch, n_measured = [len(masks) - 1], 0  # all tasks
     while True:
-        group = tuple(masks[row].nonzero()[:, 0].tolist())
-        found = torch.as_tensor(measure(group), dtype=torch.float64)
-        if found.shape != (len(group),) or not found.isfinite().all():
-            raise ValueError(
-                f"`measure` must return a finite gain for each of the tasks {group}, got "
-                f"{found.tolist()}."
-            )
-        known[row, masks[row]] = found
-        is_measured[row] = True
+        groups = [tuple(masks[row].nonzero()[:, 0].tolist()) for row in batch]
+        if announce is not None:
+            announce(groups)
+        for row, group in zip(batch, groups, strict=True):
+            known[row, masks[row]] = _check_gains(group, measure(group))
+            is_measured[row] = True
+        n_measured += len(batch)
         is_known = is_single | is_measured
-        n_measured = int(is_measured.sum())
-        is_last = n_measured > n_rounds or bool(is_known.all())
-        if is_last or int(is_known.sum()) >= _GROWTH * n_fitted:
-            own = int(torch.randint(2**31, (), generator=rng))
-            learners = fit_meta_learners(
-                masks[is_known], known[is_known], seed=own, n_learners=_N_LEARNERS
-            )
-            predicted, n_fitted = learners.predict(masks), int(is_known.sum())
-            if is_last:
-                table = GainTable(masks, known.where(is_known[:, None], predicted), is_measured)
-                return table if is_listed else _widen(table, learners)
-        row = choose_next(masks, predicted, is_known, n_measured - 1)
+        own = int(torch.randint(2**31, (), generator=rng))
+        learners = fit_meta_learners(
+            masks[is_known], known[is_known], seed=own, n_learners=_N_LEARNERS
+        )
+        predicted = learners.predict(masks)
+        if n_measured > n_rounds or bool(is_known.all()):
+            table = GainTable(masks, known.where(is_known[:, None], predicted), is_measured)
+            return table if is_listed else _widen(table, learners)
+        n_left = n_rounds + 1 - n_measured
+        batch = _choose_batch(masks, predicted, is_known, n_measured, n_left)
+
+
+def _choose_batch(
+    masks: Tensor, gains: Tensor, is_known: Tensor, n_measured: int, n_left: int
+) -> list[int]:
+    """What is measured before learners start anew: until a fifth more is known than they know."""
+    is_known, n_fitted, batch = is_known.clone(), int(is_known.sum()), []
+    while len(batch) < n_left and n_fitted + len(batch) < min(_GROWTH * n_fitted, len(masks)):
+        row = choose_next(masks, gains, is_known, n_measured + len(batch) - 1)
+        is_known[row] = True
+        batch.append(row)
+    return batch
+
+
+def _check_gains(group: tuple[int, ...], gains: Sequence[float]) -> Tensor:
+    found = torch.as_tensor(gains, dtype=torch.float64)
+    if found.shape != (len(group),) or not found.isfinite().all():
+        raise ValueError(
+            f"`measure` must return a finite gain for each of the tasks {group}, got "
+            f"{found.tolist()}."
+        )
+    return found

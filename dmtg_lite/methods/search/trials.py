@@ -25,6 +25,7 @@ from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.methods.fixed import find_members
 from dmtg_lite.runs.evaluate import evaluate_heads
 from dmtg_lite.runs.fit import build_network, fit
+from dmtg_lite.runs.jobs import as_workers, run_jobs
 from dmtg_lite.runs.saving import UNSAVED, Matrix, Saving
 
 _AT_ONCE = 12  # branches in memory
@@ -56,35 +57,67 @@ def try_groups(
         Mean validation losses, float64 of shape (N, G), nan where a group lacks the task; and
         encoder multiply-adds spent.
     """
-    basis = f"{data.fingerprint()}, {config}"
-
-    def remember(name: str, some: Sequence[Sequence[str]], compute: Compute) -> Measured:
-        known = [[task in group for group in some] for task in data.task_names]
-        return saving.remember(f"{name}_losses", basis, compute, is_known=known)
-
-    def train(first: int, left: str = "") -> Measured:
-        some = groups[first : first + _AT_ONCE]
-        shown = f"{label} {first + 1}-{first + len(some)} of {len(groups)}{left}"
-        run = saving.of(f"{label}{first}", shown)
-        return _train_some(data, some, config, run)
+    workers = as_workers(saving.jobs).on_device(data.device)
+    firsts = range(0, len(groups), _AT_ONCE)
 
     def train_all() -> Measured:
         """Twelve by twelve, each kept when done: an interruption costs those at work at most."""
         parts, n_trained, started = [], 0, perf_counter()
-        for first in range(0, len(groups), _AT_ONCE):
+        for first in firsts:
             left = _say_time_left(label, first, len(groups), perf_counter() - started, n_trained)
             done = saving.path(f"{label}{first}_losses.json")
             n_trained += _AT_ONCE * (done is None or not done.exists())
-            some = groups[first : first + _AT_ONCE]
-            parts.append(remember(f"{label}{first}", some, partial(train, first, left)))
-            saving.discard(f"{label}{first}")
-        rows = zip(*(matrix for matrix, _ in parts), strict=True)
-        return [list(chain(*row)) for row in rows], sum(macs for _, macs in parts)
+            parts.append(_try_twelve(data, groups, config, saving, label, first, left))
+        return _join(parts)
 
-    is_one = len(groups) <= _AT_ONCE
-    losses, spent = remember(label, groups, partial(train, 0) if is_one else train_all)
+    def spread_all() -> Measured:
+        """The same, twelve by each worker."""
+        own = replace(saving, jobs=1, progress=False)
+        work = [(data, groups, config, own, label, first) for first in firsts]
+        how: dict[str, Any] = {"jobs": workers, "progress": saving.progress, "label": label}
+        return _join(run_jobs(_try_twelve, work, **how))
+
+    compute = train_all if workers.is_here else spread_all
+    if len(firsts) == 1:
+        compute = partial(_train, data, groups, config, saving, label, 0)
+    losses, spent = _remember(data, groups, config, saving, label, compute)
     saving.discard(f"{label}0")
     return torch.tensor(losses, dtype=torch.float64), spent
+
+
+def _try_twelve(
+    data: TaskData,
+    groups: Sequence[Sequence[str]],
+    config: TrainConfig,
+    saving: Saving,
+    label: str,
+    first: int,
+    left: str = "",
+) -> Measured:
+    """Twelve of the groups, from a first one on; what they gave is kept, their checkpoint not."""
+    some, name = groups[first : first + _AT_ONCE], f"{label}{first}"
+    compute = partial(_train, data, groups, config, saving, label, first, left)
+    measured = _remember(data, some, config, saving, name, compute)
+    saving.discard(name)
+    return measured
+
+
+def _remember(
+    data: TaskData,
+    groups: Sequence[Sequence[str]],
+    config: TrainConfig,
+    saving: Saving,
+    name: str,
+    compute: Compute,
+) -> Measured:
+    known = [[task in group for group in groups] for task in data.task_names]
+    basis = f"{data.fingerprint()}, {config}"
+    return saving.remember(f"{name}_losses", basis, compute, is_known=known)
+
+
+def _join(parts: Sequence[Measured]) -> Measured:
+    rows = zip(*(matrix for matrix, _ in parts), strict=True)
+    return [list(chain(*row)) for row in rows], sum(macs for _, macs in parts)
 
 
 def _say_time_left(label: str, first: int, count: int, seconds: float, n_trained: int) -> str:
@@ -98,10 +131,19 @@ def _say_time_left(label: str, first: int, count: int, seconds: float, n_trained
     return f", {words}"
 
 
-def _train_some(
-    data: TaskData, groups: Sequence[Sequence[str]], config: TrainConfig, run: dict[str, Any]
+def _train(
+    data: TaskData,
+    groups: Sequence[Sequence[str]],
+    config: TrainConfig,
+    saving: Saving,
+    label: str,
+    first: int,
+    left: str = "",
 ) -> Measured:
-    """The same for groups that are in memory side by side; ``run`` is what `Saving.of` gives."""
+    """Train twelve of the groups, which are in memory side by side."""
+    n_groups, groups = len(groups), groups[first : first + _AT_ONCE]
+    shown = f"{label} {first + 1}-{first + len(groups)} of {n_groups}{left}"
+    run = saving.of(f"{label}{first}", shown)
     n_steps = sum(config.count_steps(len(data.train)))
     config, seed = replace(config, shared=0), derive_seed(config.seed, Stream.TRAINING)
     losses = torch.full((len(data.tasks), len(groups)), torch.nan, dtype=torch.float64)

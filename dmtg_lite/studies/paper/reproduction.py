@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dmtg_lite.runs.jobs import Workers, as_workers
 from dmtg_lite.studies.cells import run_cells
 from dmtg_lite.studies.paper import measure
 from dmtg_lite.studies.paper.runs import Results, Row, Setting, find_runs, list_cells, plan_row
@@ -50,7 +51,7 @@ def reproduce_table(
     *,
     setting: Setting,
     seeds: Sequence[int] = (0,),
-    jobs: int = 1,
+    jobs: int | Workers = 1,
     progress: bool = False,
     keep_checkpoints: bool = False,
 ) -> Reproduction:
@@ -72,12 +73,14 @@ def reproduce_table(
     else:
         setting.check(spec.suite)
         rows = [plan_row(row, spec, setting) for row in paper["rows"]]
-        opened = setting.open(spec.suite)
+        workers = as_workers(jobs).on_device(setting.device)
+        # what workers open, this process only looks at: a GPU is theirs
+        opened = (setting if workers.is_here else replace(setting, device="cpu")).open(spec.suite)
         cells = list_cells(rows, spec, setting, seeds)
         # this process has the data already; others, and rows on other data, open theirs
-        is_one = jobs == 1 and {cell.data for cell in cells} == {spec.suite}
+        is_one = workers.is_here and {cell.data for cell in cells} == {spec.suite}
         numbers = run_cells(
-            cells, opened if is_one else setting.open, folder=folder, jobs=jobs,
+            cells, opened if is_one else setting.open, folder=folder, jobs=workers,
             progress=progress, keep_checkpoints=keep_checkpoints or not setting.is_toy,
         )  # fmt: skip
         results = dict(zip(cells, numbers, strict=True))
