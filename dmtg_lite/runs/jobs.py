@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import os
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import cycle, islice
@@ -29,7 +30,7 @@ from dmtg_lite.encoders.own import find_homeless
 
 T = TypeVar("T")
 _RETRIES = 3  # of a piece whose worker was lost; one that raises is not tried again
-_STARTS = 3  # Ray gives up after 15 seconds, which a busy machine needs
+_STARTS = 3  # of Ray, which gives up where a busy machine is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,12 +268,10 @@ def _as_completed(ray: Any, begun: Iterable[Any]) -> Iterator[Any]:
 def ray_for(workers: Workers) -> Iterator[Any]:
     """Ray, connected: the one this process is connected to already, or one for this block."""
     ray = _load_ray()
-    if ray.is_initialized():
-        yield ray
-        return
-    if workers.address is None:
+    is_ours = not ray.is_initialized()
+    if is_ours and workers.address is None:
         _start_ray(ray, workers)
-    else:
+    elif is_ours:
         try:
             ray.init(address=workers.address, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError) as error:
@@ -280,9 +279,12 @@ def ray_for(workers: Workers) -> Iterator[Any]:
                 f"`address` {workers.address!r}: no Ray answers there: {_first_line(error)}"
             ) from None
     try:
+        if workers.address is None:
+            _check_room(ray, workers)
         yield ray
     finally:
-        ray.shutdown()
+        if is_ours:
+            ray.shutdown()
 
 
 @contextmanager
@@ -307,44 +309,73 @@ def _load_ray() -> Any:
 
 
 def _start_ray(ray: Any, workers: Workers) -> None:
-    """A Ray of this machine that listens to this machine alone, and has no pages to look at.
+    """A Ray of this machine that listens to this machine alone.
 
     Its workers find modules where this process does. As many pieces fit as there are ``jobs``.
     """
-    from unittest import mock
-
-    from ray._private import ray_constants
-
     n_cpus = None if workers.jobs is None else math.ceil(workers.jobs * workers.cpus)
-    inherited = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    inherited["RAY_task_oom_retries"] = str(_RETRIES)  # not for ever
-    with (
-        # as Ray itself has it on macOS and Windows; on Linux it would listen to the network
-        mock.patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False),
-        mock.patch.dict(os.environ, inherited),
-    ):
-        for _ in range(_STARTS):
-            try:
+    for _ in range(_STARTS):
+        try:
+            with _few_and_local():
                 ray.init(
                     address="local",
                     num_cpus=n_cpus,
                     include_dashboard=False,
                     log_to_driver=False,
                     logging_level="ERROR",
+                    _metrics_export_port=_find_ports(1)[0],
                 )
-                break
-            except Exception as error:  # noqa: BLE001  Ray has no class for it
-                ray.shutdown()
-                reason = _first_line(error)
-        else:
-            raise ChildProcessError(f"Ray did not start in {_STARTS} attempts: {reason}")
+            return
+        except Exception as error:  # noqa: BLE001  Ray has no class for it
+            ray.shutdown()
+            reason = _first_line(error)
+    raise ChildProcessError(f"Ray did not start in {_STARTS} attempts: {reason}")
+
+
+@contextmanager
+def _few_and_local() -> Iterator[None]:
+    """What Ray has no argument for while it starts.
+
+    On Linux it would listen to the network; on macOS and Windows it does not, by this constant.
+    Without autoscaler and a monitor of logs there is less to start at once: Ray gives up where its
+    agents need more than 15 seconds to write down which ports they took, so they are told.
+    """
+    from unittest import mock
+
+    from ray._private import parameter, ray_constants
+
+    agents = "metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port"
+    ports = dict(zip(agents, _find_ports(len(agents)), strict=True))
+    few = partial(parameter.RayParams, no_monitor=True, include_log_monitor=False, **ports)
+    inherited = {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "RAY_task_oom_retries": str(_RETRIES),  # not for ever
+    }
+    with (
+        mock.patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False),
+        mock.patch.object(parameter, "RayParams", few),
+        mock.patch.dict(os.environ, inherited),
+    ):
+        yield
+
+
+def _find_ports(count: int) -> list[int]:
+    """Free ones of this machine."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _check_room(ray: Any, workers: Workers) -> None:
+    """Refuse what this Ray would wait for without end. A cluster may grow: it is not asked."""
     there = ray.cluster_resources()
     for name, wanted in (("CPU", workers.cpus), ("GPU", workers.gpus or 0)):
         if wanted > there.get(name, 0):
-            ray.shutdown()
             raise ValueError(
-                f"`{name.lower()}s={wanted:g}` of each job: this machine has "
-                f"{there.get(name, 0):g} to give, so that none would ever begin."
+                f"`{name.lower()}s={wanted:g}` of each job: this Ray has {there.get(name, 0):g} to "
+                "give, so that none would ever begin."
             )
 
 

@@ -17,8 +17,8 @@ from dmtg_lite.encoders import ENCODERS, Encoder, as_encoder, build_encoder, nam
 from dmtg_lite.encoders.own import find_homeless, make_builder
 from dmtg_lite.experiments import compare
 from dmtg_lite.methods import Saving
-from dmtg_lite.runs.run import Run
 from dmtg_lite.runs.jobs import _pack_encoders
+from dmtg_lite.runs.run import Run
 
 SHAPE = (3, 16, 16)
 FACES = data.toy_faces(n_tasks=4, n_groups=2, n_train=64, n_val=16, n_test=16, size=16)
