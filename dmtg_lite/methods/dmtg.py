@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from dataclasses import replace
 from math import ceil
 from typing import Any
 
@@ -84,7 +83,7 @@ def dmtg(
 
 def _spread(restarts: list[_Restart], step: int, workers: Workers, progress: bool) -> None:
     """Let workers train restarts up to a step; what they did is read from the checkpoints."""
-    work = [(step, *restart.asked) for restart in restarts]
+    work = [(step, *what, saving.apart()) for *what, saving in (one.asked for one in restarts)]
     run_jobs(_train_elsewhere, work, jobs=workers, progress=progress, label="restarts")
     for restart in restarts:
         restart.begin()
@@ -93,7 +92,6 @@ def _spread(restarts: list[_Restart], step: int, workers: Workers, progress: boo
 def _train_elsewhere(
     step: int, data: TaskData, n_groups: NGroups, config: TrainConfig, index: int, saving: Saving
 ) -> None:
-    saving = replace(saving, jobs=1, progress=False)
     _Restart(data, n_groups, config, index, saving).train_until(step)
 
 

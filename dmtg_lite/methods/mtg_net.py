@@ -56,20 +56,22 @@ def mtg_net(
     losses, spent = try_groups(data, singles, config, saving=own, label="singles")
     alone = losses.diagonal()  # (N,)
 
-    def trial(combination: tuple[int, ...]) -> tuple[Any, ...]:
+    def trial(combination: tuple[int, ...], saving: Saving) -> tuple[Any, ...]:
         group, label = [names[n] for n in combination], "_".join(map(str, ("trial", *combination)))
-        return data, [group], config, replace(own, jobs=1), label
+        return data, [group], config, saving, label
 
     tried: dict[tuple[int, ...], tuple[Tensor, int]] = {}
 
     def spread(combinations: list[tuple[int, ...]]) -> None:
-        work = [trial(one) for one in combinations]
+        if len(combinations) == 1:
+            return
+        work = [trial(one, own.apart()) for one in combinations]
         found = run_jobs(_try, work, jobs=workers, progress=own.progress, label="trials")
         tried.update(zip(combinations, found, strict=True))
 
     def measure(combination: tuple[int, ...]) -> list[float]:
         nonlocal spent
-        losses, macs = tried.get(combination) or _try(*trial(combination))
+        losses, macs = tried.get(combination) or _try(*trial(combination, own))
         spent += macs
         rows = list(combination)
         return ((alone[rows] - losses[rows, 0]) / alone[rows]).tolist()

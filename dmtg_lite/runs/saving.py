@@ -63,6 +63,12 @@ class Saving:
         """A file in the folder, if there is one."""
         return None if self.folder is None else Path(self.folder) / name
 
+    def apart(self) -> Saving:
+        """The same for a worker: it has none of its own, and shows nothing."""
+        # absolute, since it may stand elsewhere
+        folder, runs = (one and Path(one).absolute() for one in (self.folder, self.runs))
+        return replace(self, folder=folder, runs=runs, progress=False, jobs=1)
+
     @contextmanager
     def kept(self) -> Iterator[Saving]:
         """The same with a folder; where there is none, with one that goes with the block.

@@ -508,3 +508,18 @@ def test_an_interrupted_search_trains_no_pair_twice(
     assert not list(tmp_path.glob("*.safetensors"))
     try_groups(six, groups, config, saving=Saving(tmp_path), label="pairs")
     assert trained == [12, 9, 9]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_learners")
+def test_parts_of_a_method_in_two_processes_give_what_one_gives() -> None:
+    """MTG-Net's trials, and five restarts of which three end early: bit for bit."""
+    faces = data.toy_faces(n_tasks=4, n_groups=2, n_train=100, n_val=40, n_test=40)
+    config = TrainConfig(encoder="toy", steps=6, pretrain=3, batch_size=16)
+    several = replace(config, restarts=Restarts(n=5, halve_every=3))
+    for ask in (partial(methods.mtg_net, n_rounds=4), partial(methods.dmtg, config=several)):
+        how = {"n_groups": 2, "config": config} | ask.keywords
+        alone, spread = ask(faces, **how), ask(faces, **how, saving=Saving(jobs=2))
+        assert spread.to_json() | {"seconds": 0} == alone.to_json() | {"seconds": 0}
+        weights = zip(spread.network.parameters(), alone.network.parameters(), strict=True)
+        assert all(one.equal(other) for one, other in weights)

@@ -72,8 +72,7 @@ def try_groups(
 
     def spread_all() -> Measured:
         """The same, twelve by each worker."""
-        own = replace(saving, jobs=1, progress=False)
-        work = [(data, groups, config, own, label, first) for first in firsts]
+        work = [(data, groups, config, saving.apart(), label, first) for first in firsts]
         how: dict[str, Any] = {"jobs": workers, "progress": saving.progress, "label": label}
         return _join(run_jobs(_try_twelve, work, **how))
 
