@@ -90,6 +90,7 @@ def train(args: argparse.Namespace) -> None:
     """
     from dmtg_lite.methods import METHODS, Saving
     from dmtg_lite.runs.between import choose_validation
+    from dmtg_lite.runs.loggers import LOGGERS
     from dmtg_lite.studies.tables import render_result
 
     _show_log()
@@ -97,6 +98,7 @@ def train(args: argparse.Namespace) -> None:
     checkpoints = out / "checkpoints"
     _protect(out, checkpoints, args)
     workers = _read_workers(args).on_device(args.device)
+    loggers = tuple(LOGGERS[name]() for name in args.log)
     config, suite = _open(args, device=args.device)
     METHODS[args.method].check(suite, args.groups, config)
     check_writable(out)  # now, not after the hours of a training
@@ -104,13 +106,8 @@ def train(args: argparse.Namespace) -> None:
     looks = args.validate_every
     if looks is None:
         looks = choose_validation(suite, config, config.count_steps(len(suite.train))[1])
-    how = {
-        "every": args.checkpoint_every,
-        "validate_every": looks,
-        "progress": True,
-        "jobs": workers,
-    }
-    saving = Saving(checkpoints, runs=out, **how)
+    how = {"every": args.checkpoint_every, "validate_every": looks, "progress": True}
+    saving = Saving(checkpoints, runs=out, jobs=workers, loggers=loggers, **how)
     result = METHODS[args.method](suite, args.groups, config, saving=saving)
     _say(render_result(result))
     _say(f"wrote {out / 'result.json'}, {out / 'run.npz'}, {out / 'network.safetensors'}")
@@ -517,6 +514,7 @@ def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
     from dmtg_lite.core.config import NGroups, TrainConfig
     from dmtg_lite.experiments import BASICS
     from dmtg_lite.methods import METHODS
+    from dmtg_lite.runs.loggers import LOGGERS
     from dmtg_lite.studies.config_options import add_config_options, parse_as
     from dmtg_lite.studies.suites import CSV_OPTIONS, SUITES
 
@@ -539,6 +537,8 @@ def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("--groups", default=3, **how)
         parser.add_argument("--method", choices=METHODS, default="dmtg", help="(%(default)s)")
         parser.add_argument("--resume", action="store_true", help="continue the run in --out")
+        about = "event files in --out, for: tensorboard --logdir OUT (needs that extra)"
+        parser.add_argument("--log", nargs="+", choices=LOGGERS, default=(), help=about)
         about = "steps between checkpoints (%(default)s)"
         parser.add_argument("--checkpoint-every", type=int, default=500, help=about)
         about = "steps between looks at the validation split, for whoever watches; 0: none "

@@ -27,6 +27,7 @@ from dmtg_lite.runs.folder import CHECKPOINTS, State
 from dmtg_lite.runs.folder_writer import FolderWriter, describe_run
 from dmtg_lite.runs.graph import choose_learn
 from dmtg_lite.runs.history import History
+from dmtg_lite.runs.loggers import Log, Logger, as_log
 
 _MAX_RECORDS = 5000  # about as many as a history keeps of a long run
 
@@ -169,6 +170,7 @@ def fit(
     validate_every: int = 0,
     progress: str | None = None,
     folder: str | Path | None = None,
+    loggers: Iterable[Logger] | Log = (),
 ) -> tuple[History, TrainState]:
     """Train and record it, to the end or to a stop on the way.
 
@@ -185,6 +187,7 @@ def fit(
         progress: Label of a progress bar (needs tqdm); ``None``: silent.
         folder: Run folder (see `runs.folder`), from which others can watch and steer the run; its
             checkpoints, where ``checkpoint`` names no other file, go below it.
+        loggers: Functions that hear of records as they reach the history; see `runs.loggers`.
 
     Returns:
         The history, and the final state (``state.network`` is ``network``, trained).
@@ -213,6 +216,7 @@ def fit(
             validate_every=validate_every,
             progress=progress,
             watch=watch,
+            loggers=as_log(loggers, folder),
         )
     return history, state
 
@@ -288,6 +292,7 @@ def continue_fit(
     progress: str | None = None,
     watch: Watch | None = None,
     is_pretraining: bool = False,
+    loggers: Iterable[Logger] | Log = (),
 ) -> None:
     """`fit` from where a state and its history stand; see there."""
     stop_at = n_steps if stop_at is None else min(stop_at, n_steps)
@@ -307,25 +312,31 @@ def continue_fit(
     def flush() -> None:
         record_to_history(history, pending)
         pending.clear()
+        log.tell(history, state.encoder_macs)
 
     steps = continue_steps(state, data, n_steps, knobs=watch.knobs, validate_every=validate_every)
-    for step in _with_progress(range(state.step + 1, stop_at + 1), progress, state.step, stop_at):
-        while not watch.may_step(step):
-            flush()
-            watch.wait()
-        record = next(steps)
-        is_last, is_told = step == stop_at, record.closing or record.elbow or record.validation
-        if step % record_every == 0 or is_last or is_told:
-            pending.append(record)
-        if record.closing:
-            watch.log(f"step {step}: branch {record.closing['branch']} closed")
-        is_kept = step % checkpoint_every == 0 or is_last
-        if watch.count(step) or is_kept:
-            flush()
-        if is_kept:
-            _check_finite(record, record.task_losses.cpu().numpy(), data.task_names)  # unrecorded?
-            if checkpoint is not None:
-                save_run(checkpoint, state, history, fingerprint)
+    with as_log(loggers).begin(history) as log:
+        for step in _with_progress(
+            range(state.step + 1, stop_at + 1), progress, state.step, stop_at
+        ):
+            while not watch.may_step(step):
+                flush()
+                watch.wait()
+            record = next(steps)
+            is_last, is_told = step == stop_at, record.closing or record.elbow or record.validation
+            if step % record_every == 0 or is_last or is_told:
+                pending.append(record)
+            if record.closing:
+                watch.log(f"step {step}: branch {record.closing['branch']} closed")
+            is_kept = step % checkpoint_every == 0 or is_last
+            if watch.count(step) or is_kept:
+                flush()
+            if is_kept:
+                _check_finite(
+                    record, record.task_losses.cpu().numpy(), data.task_names
+                )  # unrecorded?
+                if checkpoint is not None:
+                    save_run(checkpoint, state, history, fingerprint)
 
 
 def count_record_every(n_steps: int) -> int:

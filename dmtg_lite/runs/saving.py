@@ -4,6 +4,7 @@ method."""
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from typing import Any
 
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.jobs import Workers
+from dmtg_lite.runs.loggers import Log, Logger
 from dmtg_lite.schema import AnyFloat, FieldError, read_json
 
 Matrix = list[list[float]]
@@ -22,7 +24,7 @@ _REMEMBERED = {"settings": str, "value": tuple[list[list[AnyFloat]], int]}
 
 @dataclass(frozen=True, slots=True)
 class Saving:
-    """Checkpoints of a method, its run folder, its progress bar, and its workers.
+    """Checkpoints of a method, its run folder, its progress bar, its workers and loggers.
 
     Args:
         folder: Where checkpoints go, in a folder a method; a run found there is continued, a
@@ -34,6 +36,8 @@ class Saving:
             makes on the way have theirs below. ``None``: the method's own in ``folder``.
         jobs: Workers for the runs that a method is made of, restarts and trial networks, where they
             do not wait for each other: processes, or `Workers`. The result is the same.
+        loggers: Functions that hear of records as they reach a history; see `runs.loggers`. Of a
+            worker a copy hears, so that they must be of a file that it can import.
     """
 
     folder: str | Path | None = None
@@ -42,6 +46,7 @@ class Saving:
     validate_every: int = 0
     runs: str | Path | None = None
     jobs: int | Workers = 1
+    loggers: Sequence[Logger] = ()
 
     def below(self, name: str) -> Saving:
         """The same with the checkpoints in a folder of their own."""
@@ -65,6 +70,13 @@ class Saving:
 
     def apart(self) -> Saving:
         """The same for a worker: it has none of its own, and shows nothing."""
+        try:
+            pickle.dumps(self.loggers)
+        except Exception as error:  # noqa: BLE001  pickle has no class for all it cannot do
+            raise ValueError(
+                f"`loggers` cannot be sent to other processes: {error}. Define them in a file and "
+                "import them from there, at the file's top level; or take jobs=1."
+            ) from None
         # absolute, since it may stand elsewhere
         folder, runs = (one and Path(one).absolute() for one in (self.folder, self.runs))
         return replace(self, folder=folder, runs=runs, progress=False, jobs=1)
@@ -137,7 +149,11 @@ class Saving:
 
     def of(self, name: str, label: str) -> dict[str, Any]:
         """What `fit` wants to know: keyword arguments for one run, in a run folder below."""
-        return self.part(name, label) | {"folder": self.aside(name).run_folder}
+        folder = self.aside(name).run_folder
+        return self.part(name, label) | {
+            "folder": folder,
+            "loggers": Log(self.loggers, name, folder),
+        }
 
     def part(self, name: str, label: str) -> dict[str, Any]:
         """The same for a part of the run that this run folder is about."""
@@ -146,6 +162,7 @@ class Saving:
             "checkpoint_every": self.every,
             "validate_every": self.validate_every,
             "progress": label if self.progress else None,
+            "loggers": Log(self.loggers, name, self.run_folder),
         }
 
 

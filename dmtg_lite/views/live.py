@@ -11,7 +11,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
@@ -31,6 +31,7 @@ from dmtg_lite.runs.fit import continue_steps, count_record_every, record_to_his
 from dmtg_lite.runs.folder import RunFacts, State, check_knobs
 from dmtg_lite.runs.folder_writer import describe_run
 from dmtg_lite.runs.history import About, History
+from dmtg_lite.runs.loggers import Log, Logger
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
 from dmtg_lite.views.keeping import Keeper
@@ -84,6 +85,7 @@ class LiveSession:
             from the last checkpoint; others watch and steer from there; the result comes to lie
             there.
         checkpoint_every: Steps between checkpoints; there is one at each pause too.
+        loggers: Functions that hear of records as they reach the history; see `runs.loggers`.
 
     Raises:
         ValueError: If the folder holds another run, or another process trains it.
@@ -113,6 +115,7 @@ class LiveSession:
         steps_per_second: float | None = 30.0,
         folder: str | Path | None = None,
         checkpoint_every: int = 500,
+        loggers: Sequence[Logger] = (),
     ) -> None:
         check_kind("data", data, TaskData, "e.g. data.toy_faces()")
         n_groups = min(3, len(data.tasks)) if n_groups is None else as_n_groups(n_groups)
@@ -129,6 +132,7 @@ class LiveSession:
             self.n_groups, self.seed = as_n_groups(found["n_groups"]), found["seed"]
             self.config = _set_spare(config, found["config"]["spare"]["branches"])
         self._keeper.open(self._facts, self._take_note)
+        self._log = Log(loggers, folder=folder)
         self.knobs = Knobs()
         self._used = self._keeper.watch.knobs  # by the last step; a turn acts between two
         self._first: Knobs | None = None  # used by step 1
@@ -377,6 +381,7 @@ class LiveSession:
         try:
             self._flush()
             self._save()
+            self._log.close()
             self._keeper.close()
         except Exception as error:  # noqa: BLE001  as above
             self.error = f"{type(error).__name__}: {error}"
@@ -392,6 +397,7 @@ class LiveSession:
         self._keeper.begin(self._facts, self.history, 0 if state is None else state.step)
         if state is not None:
             self._take_up_knobs(state.step)
+        self._log.begin(self.history)
         self._is_begun.set()
         if state is None:
             if self.seed not in self._pretrained:
@@ -525,6 +531,8 @@ class LiveSession:
         self._flushed = time.monotonic()
         records, self._pending = self._pending, []
         record_to_history(self.history, records)
+        if self._run and self._run.state:
+            self._log.tell(self.history, self._run.state.encoder_macs)
 
 
 def _set_spare(config: TrainConfig, branches: SpareBranches) -> TrainConfig:

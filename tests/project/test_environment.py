@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -36,8 +37,8 @@ def test_conda_and_pip_ask_for_the_same() -> None:
     assert conda.pop("python") == PROJECT["requires-python"]
     assert conda.pop("pip") == ""
     assert [line for line in listed if not isinstance(line, str)] == [{"pip": ["-e .[test]"]}]
-    extras = [*EXTRAS["data"], *EXTRAS["parquet"], *EXTRAS["notebook"], *EXTRAS["watch"]]
-    wanted = parse([*PROJECT["dependencies"], *extras])
+    extras = [EXTRAS[name] for name in ("data", "parquet", "notebook", "watch", "tensorboard")]
+    wanted = parse([*PROJECT["dependencies"], *chain(*extras)])
     assert conda == {CONDA_NAME.get(name, name): bounds for name, bounds in wanted.items()}
 
 

@@ -117,7 +117,7 @@ sys.meta_path.insert(0, Block())
 
 EXTRAS = {
     "IPython", "PIL", "anywidget", "ipywidgets", "jupyterlab", "jupytext", "matplotlib", "pandas",
-    "plotly", "pyarrow", "scipy", "sklearn", "tqdm",
+    "plotly", "pyarrow", "ray", "scipy", "sklearn", "tensorboard", "tqdm",
 }  # fmt: skip
 
 
