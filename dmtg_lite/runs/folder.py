@@ -148,7 +148,8 @@ def list_pieces(folder: Path) -> tuple[list[Piece], list[Piece]]:
     longest = {piece.after: piece for piece in sorted(found, key=lambda piece: piece.last)}
     while piece := longest.pop(chain[-1].last if chain else 0, None):
         chain.append(piece)
-    return chain, [piece for piece in found if piece not in chain]
+    used = {piece.name for piece in chain}
+    return chain, [piece for piece in found if piece.name not in used]
 
 
 def read_piece(path: Path) -> History:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -324,3 +325,26 @@ def test_runs_are_found_in_order(tmp_path: Path) -> None:
     assert names == [".", "deep/er", "restart0", "restart1"]
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         find_runs(tmp_path / "none")
+
+
+def test_the_page_on_run_folders_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Its blocks run as they stand: one follows a run to its end, one reads it with numpy alone,
+    one steers it."""
+    page = (Path(__file__).parents[2] / "docs" / "run_folder.md").read_text(encoding="utf-8")
+    follow, read, steer = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    with FolderWriter(Path("runs/mine"), make_facts()) as writer:
+        writer.begin(history := History(TASKS, K), 0)
+        for last in (9, 10, 40):
+            add_records(history, len(history) + 1, last)
+            writer._save_history()
+        writer.count(40)
+        (tmp_path / "runs" / "mine" / "history" / "00000000-00000009.0.npz").touch()  # merged
+    exec(follow, found := {"time": time})
+    assert len(found["run"].history) == 40
+    exec(read, found)
+    np.testing.assert_allclose(found["probabilities"], history.probabilities, atol=1e-5)
+    exec(steer, found)
+    assert len(list((writer.path / "notes").iterdir())) == 2
