@@ -232,6 +232,7 @@ class Watch(Protocol):
     def wait(self) -> None: ...
     def turn(self, step: int, asked: Mapping[str, float | None]) -> None: ...
     def count(self, step: int) -> bool: ...
+    def show(self, newest: History) -> None: ...
     def tell(self, state: State, pretrained: int, error: str) -> None: ...
     def log(self, event: str) -> None: ...
 
@@ -258,6 +259,9 @@ class Unwatched:
 
     def count(self, step: int) -> bool:
         return False
+
+    def show(self, newest: History) -> None:
+        pass
 
     def tell(self, state: State, pretrained: int, error: str) -> None:
         pass
@@ -307,15 +311,14 @@ def continue_fit(
     if not state.step and checkpoint is not None and Path(checkpoint).exists():
         restore_run(checkpoint, state, history, fingerprint, n_steps)
     watch.begin(None if is_pretraining else history, state.step)
-    pending: list[StepRecord] = []
-
-    def flush() -> None:
-        record_to_history(history, pending)
-        pending.clear()
-        log.tell(history, state.encoder_macs)
-
+    recorder = Recorder(history, record_every, watch)
     steps = continue_steps(state, data, n_steps, knobs=watch.knobs, validate_every=validate_every)
     with as_log(loggers).begin(history) as log:
+
+        def flush() -> None:
+            recorder.flush()
+            log.tell(history, state.encoder_macs)
+
         for step in _with_progress(
             range(state.step + 1, stop_at + 1), progress, state.step, stop_at
         ):
@@ -323,20 +326,52 @@ def continue_fit(
                 flush()
                 watch.wait()
             record = next(steps)
-            is_last, is_told = step == stop_at, record.closing or record.elbow or record.validation
-            if step % record_every == 0 or is_last or is_told:
-                pending.append(record)
-            if record.closing:
-                watch.log(f"step {step}: branch {record.closing['branch']} closed")
-            is_kept = step % checkpoint_every == 0 or is_last
-            if watch.count(step) or is_kept:
+            recorder.take(record, is_kept=step == stop_at)
+            is_saved = step % checkpoint_every == 0 or step == stop_at
+            if watch.count(step) or is_saved:
                 flush()
-            if is_kept:
-                _check_finite(
-                    record, record.task_losses.cpu().numpy(), data.task_names
-                )  # unrecorded?
+            if is_saved:
+                # recorded or not
+                _check_finite(record, record.task_losses.cpu().numpy(), data.task_names)
                 if checkpoint is not None:
                     save_run(checkpoint, state, history, fingerprint)
+
+
+class Recorder:
+    """Records on their way into a history: thinned, and handed over many at once.
+
+    Args:
+        history: Where they go.
+        every: Steps from one record to the next; a closing or a look at validation is always kept.
+        watch: Is shown the newest record where it is not kept: whoever follows a run of slow steps
+            sees it all the same.
+    """
+
+    def __init__(self, history: History, every: int, watch: Watch) -> None:
+        self._history, self._every, self._watch = history, every, watch
+        self._pending: list[StepRecord] = []
+        self._newest: StepRecord | None = None
+
+    def take(self, record: StepRecord, *, is_kept: bool = False) -> None:
+        """One more step."""
+        if record.closing:
+            self._watch.log(f"step {record.step}: branch {record.closing['branch']} closed")
+        is_told = record.closing or record.elbow or record.validation
+        if is_kept or is_told or record.step % self._every == 0:
+            self._pending.append(record)
+            self._newest = None
+        else:
+            self._newest = record
+
+    def flush(self) -> None:
+        """Hand over what is there; raises what `record_to_history` does."""
+        records, self._pending = self._pending, []
+        record_to_history(self._history, records)
+        if self._newest is not None:
+            newest, self._newest = self._newest, None
+            shown = self._history.slice(stop=0)
+            record_to_history(shown, [newest])
+            self._watch.show(shown)
 
 
 def count_record_every(n_steps: int) -> int:

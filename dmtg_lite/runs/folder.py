@@ -12,22 +12,26 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from math import isfinite
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, get_args
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar, get_args
 
 from dmtg_lite.core.groups import Groups
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.schema import FieldError, check_value, read_json
 
+T = TypeVar("T")
 FORMAT = "dmtg-folder/1"
 RUN, HEARTBEAT, TURNS, LOG, RESULT = (
     "run.json", "heartbeat.json", "turns.json", "log.txt", "result.json"
 )  # fmt: skip
 HISTORY, NOTES, CHECKPOINTS = "history", "notes", "checkpoints"
+NEWEST = "newest.npz"  # one record, of a thinned run between two that are kept
 SILENT_AFTER = 6.0  # seconds without a beat, of which there is one a second
+_MOST_SHOWN = 5000  # records that are in no piece, of a reader that stays for days
 _LOOKS = 3  # at a folder that seems to have lost something, before that is believed
 
 State = Literal["pretraining", "running", "paused", "stopped", "finished", "failed"]
@@ -220,6 +224,7 @@ class RunFolder:
             raise FileNotFoundError(f"{self.path} is no run folder: {what}.")
         self._seen: dict[str, tuple[int, ...]] = {}  # by file, what `stat` said when it was read
         self._pieces: list[Piece] = []  # read
+        self._n_shown = 0  # records in the history that are in none of them
         self._beat: Heartbeat = {
             "counter": -1, "state": "pretraining", "pretrained": 0, "step": 0, "error": ""
         }  # fmt: skip
@@ -238,19 +243,36 @@ class RunFolder:
         Raises:
             ValueError: If a file is damaged, see above.
         """
+        try:
+            return self._update()
+        except ValueError:
+            if self._look(RUN) == self._seen.get(RUN):
+                raise
+            return self._update()  # it began anew: files of both runs had been read
+
+    def _update(self) -> bool:
         is_new = False
-        if self._read(RUN, dict[str, Any]) is not None:
+        if (facts := self._read(RUN, lambda path: read_facts(path.parent))) is not None:
             is_new = True
-            self._begin(read_facts(self.path))
-        if (beat := self._read(HEARTBEAT, Heartbeat)) is not None:
+            self._begin(facts)
+        if (beat := self._read_json(HEARTBEAT, Heartbeat)) is not None:
             is_new = True
             if beat["counter"] != self._beat["counter"]:
                 self._moved = time.monotonic()
             self._beat = beat
-        if (turns := self._read(TURNS, list[Turn])) is not None:
+        if (turns := self._read_json(TURNS, list[Turn])) is not None:
             is_new, self.turns = True, turns
+        newest = self._read(
+            NEWEST, History.load
+        )  # before the pieces, which have all that came before it
+        if self._n_shown > _MOST_SHOWN:  # the pieces alone are as many as ever
+            self._pieces, self.history = [], self._new_history(self.history.about)
         is_new |= self._read_history()
-        if (result := self._read(RESULT, dict[str, Any])) is not None:
+        if newest is not None:
+            is_new = True
+            self._append(newest)
+            self._n_shown += 1
+        if (result := self._read_json(RESULT, dict[str, Any])) is not None:
             is_new = True
             self._tell_result(result)
         return is_new
@@ -304,19 +326,25 @@ class RunFolder:
         name = f"{time.time_ns():020d}-{secrets.token_hex(4)}.json"  # in the order of leaving
         write_atomically(self.path / NOTES / name, json.dumps(note).encode())
 
-    def _read(self, name: str, hint: Any) -> Any:
+    def _read(self, name: str, read: Callable[[Path], T]) -> T | None:
         """The content of a file that has changed since it was read; None where it has not."""
         try:
-            stat = os.stat(self.path / name)
-            seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            seen = self._look(name)
             if self._seen.get(name) == seen:
                 return None
-            value = read_json(self.path / name, hint)
+            value = read(self.path / name)
         except FileNotFoundError:  # not yet, or not any more
             self._seen.pop(name, None)
             return None
         self._seen[name] = seen
         return value
+
+    def _look(self, name: str) -> tuple[int, ...]:
+        stat = os.stat(self.path / name)
+        return stat.st_mtime_ns, stat.st_ino, stat.st_size
+
+    def _read_json(self, name: str, hint: Any) -> Any:
+        return self._read(name, lambda path: read_json(path, hint))
 
     def _begin(self, facts: RunFacts) -> None:
         if "run" not in self.__dict__ or facts["id"] != self.run["id"]:
@@ -387,6 +415,7 @@ class RunFolder:
         return chain
 
     def _new_history(self, about: About | None = None) -> History:
+        self._n_shown = 0
         return History(self.run["task_names"], self.run["n_branches"], about=about)
 
     def _append(self, piece: History) -> None:

@@ -36,6 +36,7 @@ from dmtg_lite.runs.folder import (
     HISTORY,
     KNOBS,
     LOG,
+    NEWEST,
     NOTES,
     RESULT,
     RUN,
@@ -145,6 +146,7 @@ class FolderWriter:
         self.turns: list[dict[str, Any]] = []  # as `Turn`
         self._replay: dict[int, dict[str, Any]] = {}
         self._history: History | None = None
+        self._newest: History | None = None  # a record that is only shown
         self._pieces: list[tuple[Piece, int]] = []  # and how many records came before each
         self._lock = threading.Lock()  # of what the small thread touches
         self._open = ExitStack()
@@ -278,6 +280,10 @@ class FolderWriter:
             to = "as configured" if value is None else f"turned to {value:g}"
             self.log(f"step {step}: {name} {to}")
 
+    def show(self, newest: History) -> None:
+        """The newest record, of a run that is thinned, for who reads now: a history of it alone."""
+        self._newest = newest
+
     def log(self, event: str) -> None:
         """A line in ``log.txt``."""
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -344,8 +350,9 @@ class FolderWriter:
         stale = sorted([*others, *chain[whole:]], key=lambda piece: (-piece.last, -piece.after))
         for piece in stale:
             (self.path / HISTORY / piece.name).unlink(missing_ok=True)
-        for part in (self.path / HISTORY).glob("*.part"):
-            part.unlink(missing_ok=True)
+        for path in [*(self.path / HISTORY).glob("*.part"), self.path / NEWEST]:
+            path.unlink(missing_ok=True)
+        self._newest = None
         self._pieces = []
         if self._history is not None:
             steps = self._history.steps
@@ -388,6 +395,7 @@ class FolderWriter:
             if now >= self._save_due:
                 self._save_due = now + FLUSH_EVERY
                 self._save_history()
+                self._save_newest()
             if now >= self._beat_due:
                 self._beat()
 
@@ -451,6 +459,11 @@ class FolderWriter:
             for old in merged:  # newest first, as in `_drop_later`
                 (self.path / HISTORY / old.name).unlink(missing_ok=True)
             saved = end
+
+    def _save_newest(self) -> None:
+        newest, self._newest = self._newest, None
+        if newest is not None:
+            write_atomically(self.path / NEWEST, newest.to_bytes(), is_durable=False)
 
 
 class _Pulse:

@@ -21,13 +21,13 @@ from dmtg_lite.core.checks import as_whole, check_kind
 from dmtg_lite.core.config import NGroups, Restarts, TrainConfig, as_n_groups
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.network import GroupedNetwork
-from dmtg_lite.core.record import Knobs, StepRecord
+from dmtg_lite.core.record import Knobs
 from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.encoders import Own
 from dmtg_lite.methods.recipe import settle_config
 from dmtg_lite.runs.between import choose_validation
-from dmtg_lite.runs.fit import continue_steps, count_record_every, record_to_history
+from dmtg_lite.runs.fit import Recorder, continue_steps, count_record_every, record_to_history
 from dmtg_lite.runs.folder import RunFacts, State, check_knobs
 from dmtg_lite.runs.folder_writer import describe_run
 from dmtg_lite.runs.history import About, History
@@ -147,7 +147,7 @@ class LiveSession:
         self.history = self._new_history()
         self.listeners: set[Callable[[], None]] = set()
         self._pretrained: dict[int, TrainState] = {}  # by seed: kept, so that Reset is at once
-        self._pending: list[StepRecord] = []  # steps taken, not yet in the history
+        self._recorder: Recorder | None = None  # has the steps that are not yet in the history
         self._commands: queue.Queue[tuple[str, dict[str, Any]]] = queue.Queue()
         self._changed = threading.Condition()
         self._waiting = 0  # commands given and not yet acted on
@@ -418,14 +418,14 @@ class LiveSession:
         steps = continue_steps(
             state, self.data, run.n_steps, knobs=self._used, validate_every=looks
         )
-        record_every = count_record_every(run.n_steps)
+        self._recorder = recorder = Recorder(
+            self.history, count_record_every(run.n_steps), self._keeper.watch
+        )
         for step in range(state.step + 1, run.n_steps + 1):
             self._gate("running", cost=1)
             self._take_knobs(step)
-            record = next(steps)
-            is_told = record.closing or record.elbow or record.validation
-            if step % record_every == 0 or step == run.n_steps or is_told:
-                self._pending.append(record)
+            # before a pause that was asked for with Step, the record is always kept
+            recorder.take(next(steps), is_kept=step == run.n_steps or not self._credit)
             self._keeper.watch.count(step)
             if self._keeper.is_due(step):
                 self._flush()
@@ -511,7 +511,7 @@ class LiveSession:
             self.seed = self.seed if arguments["seed"] is None else arguments["seed"]
             if arguments["spare_branches"] is not None:
                 self.config = _set_spare(self.config, arguments["spare_branches"])
-            self.history, self.network, self._pending = self._new_history(), None, []
+            self.history, self.network, self._recorder = self._new_history(), None, None
             self._first, self._turns = None, []
             self._keeper.forget()
             self.state, self.error, self.pretrained, self._credit = "idle", "", 0, 0
@@ -529,8 +529,8 @@ class LiveSession:
 
     def _flush(self) -> None:
         self._flushed = time.monotonic()
-        records, self._pending = self._pending, []
-        record_to_history(self.history, records)
+        if self._recorder is not None:
+            self._recorder.flush()
         if self._run and self._run.state:
             self._log.tell(self.history, self._run.state.encoder_macs)
 

@@ -102,6 +102,27 @@ def test_a_reader_sees_the_run_grow(writer: FolderWriter) -> None:
     assert_same_history(RunFolder(writer.path).history, history)
 
 
+def test_a_thinned_run_shows_its_newest_record(
+    writer: FolderWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever follows sees it at once; of what is kept nothing is missed; memory is bounded."""
+    monkeypatch.setattr(folder, "_MOST_SHOWN", 2)
+    writer.begin(history := make_history(10), 10)
+    reader, whole, seen = RunFolder(writer.path), make_history(40), []
+    for step, kept in ((13, 10), (17, 10), (24, 20), (36, 30)):
+        if kept > len(history):
+            history.append(*(getattr(whole, name)[kept - 1] for name in History.ARRAYS))
+        shown = history.slice(stop=0)
+        shown.append(*(getattr(whole, name)[step - 1] for name in History.ARRAYS))
+        writer.show(shown)
+        flush(writer)
+        assert reader.update()
+        seen.append(reader.history.steps.tolist()[10:])
+    assert seen == [[13], [13, 17], [13, 17, 20, 24], [20, 30, 36]]
+    first = list(range(1, 11))
+    assert RunFolder(writer.path).history.steps.tolist() == [*first, 20, 30, 36]
+
+
 def test_pieces_stay_few_and_small(writer: FolderWriter) -> None:
     """Merged as they grow, to 512 records at most: about ten beside the full ones."""
     history = History(TASKS, K)
