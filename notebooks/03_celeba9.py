@@ -23,7 +23,10 @@ from dmtg_lite.core.groups import compute_agreement
 from dmtg_lite.data.celeba.prepare import prepare_celeba
 from dmtg_lite.data.stand_ins.celeba_files import make_fake_celeba
 from dmtg_lite.runs.fit import build_network
+from dmtg_lite.runs.load import load_result
 from dmtg_lite.views import plots
+from dmtg_lite.views.background import train_in_background
+from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
@@ -157,23 +160,44 @@ else:
 config
 
 # %% [markdown]
-# ## 3.4 Train
+# ## 3.4 Watch it train
+#
+# Press **Start**. In earnest nothing waits for a button: Naive MTL and DMTG train in processes of
+# their own, for hours, and the view follows their folders, five times a second. After a restart of
+# the kernel run the same cell again: it follows, or resumes, what is there.
 #
 # **Predict:** which attributes will share a group?
 
 # %%
-saving = methods.Saving(progress=in_earnest)
-naive = methods.naive(celeba, 1, config, saving=saving)
-found = methods.dmtg(celeba, 3, config, saving=saving)
-found.groups
-
-# %%
-Dashboard(found.history)  # the recording: press play, or drag the step
+folder = Path("runs/celeba9")
+if in_earnest:
+    for method, k in (("naive", "1"), ("dmtg", "3")):
+        how = ("celeba9", "--data", str(prepared), "--device", "cuda", "--groups", k)
+        print(train_in_background(folder / method, *how, "--method", method))
+    view = Dashboard.follow(folder)  # two runs: a click on a name opens one
+else:
+    session = LiveSession(celeba, 3, config=config)
+    view = Dashboard(session)
+view
 
 # %% [markdown]
 # **What to notice.** When does each attribute decide, and does any change its mind? `E[Z]` in the
-# view shows how much weight still goes elsewhere.
+# view shows how much weight still goes elsewhere. Turn tau while it runs: from which step on does
+# it show?
 #
+# Next the outcome. In earnest there is none before both runs are over: this cell complains till
+# then. (A browser page without a notebook: `dmtg-lite watch runs/celeba9`.)
+
+# %%
+if in_earnest:
+    naive, found = (load_result(folder / method) for method in ("naive", "dmtg"))
+else:
+    naive = methods.naive(celeba, 1, config)
+    is_done = session.state == "finished"  # else the same run once more, with no knob turned
+    found = session.result() if is_done else methods.dmtg(celeba, 3, config)
+found.groups
+
+# %% [markdown]
 # Now the errors on the test images, task by task.
 
 # %%

@@ -28,6 +28,7 @@ from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.tasks import METRIC_LABELS
 from dmtg_lite.encoders import xception, xception_small
 from dmtg_lite.runs import cutting, fit
+from dmtg_lite.views.background import train_in_background
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.plots import CLASS_COLOURS, plot_predictions, plot_task_gains
 from dmtg_lite.views.widgets import Dashboard
@@ -298,8 +299,8 @@ print(f"multiply-adds of a step's forward pass: {left:.0f} % are left")
 #
 # ## 4.7 The paper's setting
 #
-# With prepared Taskonomy in `DMTG_TASKONOMY` or `prepared/taskonomy` (how: `docs/taskonomy.md`),
-# the next cell shows it. Training never starts by itself.
+# Prepared Taskonomy (`docs/taskonomy.md`) is shown next. Training never starts by itself: with
+# `in_earnest = True` it runs in the background, for days; the same cell follows or resumes it.
 
 # %%
 places = [os.environ.get("DMTG_TASKONOMY"), "prepared/taskonomy", "../prepared/taskonomy"]
@@ -317,17 +318,16 @@ figure
 
 # %%
 in_earnest = False  # True: days of training, where there are a GPU and prepared data
-preset, out = experiments.PAPER["taskonomy5"], "runs/taskonomy"
+preset, out, view = experiments.PAPER["taskonomy5"], "runs/taskonomy", None
 n_views = len(data.taskonomy(prepared).train) if prepared else 10_000
 print(preset)
 print("{:,} steps of Naive MTL, then {:,} with K = 3".format(*preset.count_steps(n_views)))
 print(f"for {n_views:,} training views" + ("" if prepared else " (an example)"))
 if in_earnest and prepared and torch.cuda.is_available():
-    large = data.taskonomy(prepared).stream_to("cuda")
-    print(methods.dmtg(large, 3, preset, saving=methods.Saving(out, progress=True)))
-else:
-    print("not started. In a terminal: dmtg-lite train taskonomy5 --data prepared/taskonomy")
-    print(f"--groups 3 --out {out} --device cuda")
+    how = ("taskonomy5", "--groups", "3", "--device", "cuda", "--data", str(prepared))
+    print(train_in_background(out, *how))
+    view = Dashboard.follow(out, name="in earnest")
+view
 
 # %% [markdown]
 # ## 4.8 What the paper reports

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 from dmtg_lite.core.record import Knobs
-from dmtg_lite.runs.folder import KNOBS, SILENT_AFTER, RunFolder, find_runs
+from dmtg_lite.runs.folder import KNOBS, SILENT_AFTER, RunFolder, check_knobs, find_runs
 from dmtg_lite.runs.history import History
 from dmtg_lite.views.source import Knob, tell_turn
 
@@ -149,7 +149,9 @@ class FollowedRun:
 
     def turn(self, **knobs: float | None) -> None:
         """Turn ``tau`` or ``lr_assignment`` from a next step on; None: as configured."""
-        self._living().leave_note(**knobs)
+        check_knobs(knobs)
+        note: dict[str, Any] = {**knobs}
+        self._living().leave_note(**note)
 
     def run_if_headless(self) -> None:
         """Nothing: it trains with nobody there to press Start."""
