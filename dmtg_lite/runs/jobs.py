@@ -30,7 +30,7 @@ from dmtg_lite.encoders.own import find_homeless
 
 T = TypeVar("T")
 _RETRIES = 3  # of a piece whose worker was lost; one that raises is not tried again
-_STARTS = 3  # of Ray, which gives up where a busy machine is slow
+_STARTS = 5  # of Ray, which gives up after 15 seconds where a busy machine is slow
 
 
 @dataclass(frozen=True, slots=True)

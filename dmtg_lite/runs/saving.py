@@ -4,11 +4,11 @@ method."""
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import isnan
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -71,8 +71,8 @@ class Saving:
     def apart(self) -> Saving:
         """The same for a worker: it has none of its own, and shows nothing."""
         try:
-            pickle.dumps(self.loggers)
-        except Exception as error:  # noqa: BLE001  pickle has no class for all it cannot do
+            ForkingPickler.dumps(self.loggers)
+        except Exception as error:  # noqa: BLE001  it may be of any class
             raise ValueError(
                 f"`loggers` cannot be sent to other processes: {error}. Define them in a file and "
                 "import them from there, at the file's top level; or take jobs=1."

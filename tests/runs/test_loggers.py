@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -180,3 +182,17 @@ def test_the_command_logs_into_its_folder(tmp_path: Path) -> None:
     scalars, _ = read_events(tmp_path / "tensorboard" / "main")
     assert list(scalars["assignment/entropy"]) == [1, 2, 3, 4]
     assert list(read_events(tmp_path / "tensorboard" / "pretrain")[0]["assignment/tau"]) == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::dmtg_lite.methods.UnlearnedWarning")
+def test_the_logger_of_the_docs_runs(tmp_path: Path, monkeypatch) -> None:
+    """As it stands there, in about ten lines; what it wrote is every step of the run."""
+    page = (Path(__file__).parents[2] / "docs" / "many_runs.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.M | re.S)
+    (code,) = [block for block in blocks if "def write_lines" in block]
+    assert len(code.partition("\n\nfaces =")[0].partition("def ")[2].splitlines()) <= 10
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "many_runs.md", "exec"), {})
+    lines = [json.loads(line) for line in (tmp_path / "main.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 21))
+    assert len(lines[0]) == 10  # the step and nine tasks
