@@ -6,6 +6,7 @@ const SETTLED = 0.6; // from here on a task is drawn next to its group
 const DECIDED = 0.9; // what the words beside it call settled: pruning hides no doubt below that
 const MANY = 16; // tasks; beyond, rows are low and the picture is narrow, so that 40 fit a laptop's screen
 const EASE_MS = 350;
+const MOST_EASED = 250; // heads; more of them cannot be drawn 60 times a second
 
 /** Row of every task from top to bottom: settled tasks gather by group, the others in order amid them. */
 function places(rows, sorted) {
@@ -120,11 +121,16 @@ function render({ model, el }) {
       row.lines.forEach((line, k) => {
         const weight = p[n][k];
         load[k] = Math.max(load[k], weight);
+        if (line.at !== at) {
+          line.setAttribute(
+            "d", `M${left} ${branches[k].y} C${bend} ${branches[k].y} ${bend} ${at.toFixed(1)} ${x.task} ${at.toFixed(1)}`,
+          );
+          line.at = at;
+        }
+        if (line.weight === weight) return; // of hundreds of heads few change: a browser is slow to draw
+        line.weight = weight;
         line.style.display = weight > 0 ? "" : "none"; // a pruned head is gone, not thin
         if (weight <= 0) return;
-        line.setAttribute(
-          "d", `M${left} ${branches[k].y} C${bend} ${branches[k].y} ${bend} ${at.toFixed(1)} ${x.task} ${at.toFixed(1)}`,
-        );
         const thick = 0.6 + (wide - 0.6) * weight, dash = style(k)[2];
         line.setAttribute("stroke-width", thick.toFixed(2));
         line.setAttribute("stroke-dasharray", dash.map((d) => (d * Math.max(thick, 2.2)).toFixed(1)).join(" "));
@@ -180,7 +186,7 @@ function render({ model, el }) {
     svg.setAttribute("aria-label", describe(tasks, rows, closed, pruned ? DECIDED : SETTLED));
     if (frame) cancelAnimationFrame(frame);
     frame = 0;
-    if (!shown || calm.matches || document.hidden) {
+    if (!shown || calm.matches || document.hidden || rows.length * K > MOST_EASED) {
       draw(goal);
     } else {
       from = shown;

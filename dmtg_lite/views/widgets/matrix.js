@@ -33,6 +33,9 @@ function render({ model, el }) {
   }
 
   function paint(cell, number, best, range, isLoss) {
+    const key = `${number} ${isLoss && `${best} ${range}`}`;
+    if (cell.key === key) return; // of hundreds few change
+    cell.key = key;
     const gone = number === null;
     const shade = isLoss ? Math.sqrt(Math.min(1, (number - best) / range)) : number; // as in plots/matrix.py
     const [fill, ink] = gone ? ["", ""] : colours(isLoss ? LOSSES : CIVIDIS, shade);
