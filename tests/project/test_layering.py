@@ -152,6 +152,8 @@ def test_the_public_names_need_torch_numpy_and_safetensors_only() -> None:
         "views.plots",
         "views.replay",
         "views.widgets.dashboard",
+        "views.watch",
+        "views.background",
     ],
 )
 def test_a_recorded_run_needs_no_torch(module: str) -> None:

@@ -17,7 +17,8 @@ import pytest
 from dmtg_lite.cli import main
 from dmtg_lite.runs import folder, folder_writer
 from dmtg_lite.runs.history import About, History
-from dmtg_lite.views import follow, watch
+from dmtg_lite.views import background, follow, watch
+from dmtg_lite.views.background import train_in_background
 from dmtg_lite.views.widgets import Dashboard
 from dmtg_lite.views.widgets import dashboard as dashboards
 from dmtg_lite.views.widgets.anywidgets import Curves
@@ -260,3 +261,31 @@ def test_watch_refuses_in_one_line(
     assert main(["watch", str(tmp_path)]) == 2
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == 'dmtg-lite: watching needs voila: pip install "dmtg-lite[notebook,watch]"'
+
+
+def test_training_in_the_background_starts_resumes_or_leaves_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One call before and after a restart: arguments as a list, and always with --resume."""
+    started = []
+
+    class Process:
+        pid = 7
+
+        def __init__(self, command: list[str], **how: object) -> None:
+            started.append((command, how))
+
+    monkeypatch.setattr(background.subprocess, "Popen", Process)
+    path = tmp_path / "of; 'mine'"
+    assert "process 7 trains" in train_in_background(path, "toy_faces", "--steps", "9")
+    ((command, how),) = started
+    assert command[1:] == [
+        "-m", "dmtg_lite", "train", "toy_faces", "--steps", "9", "--out", str(path), "--resume",
+    ]  # fmt: skip
+    assert how["start_new_session"]
+    trainer = Trainer(path)
+    assert "goes on in another process" in train_in_background(path, "toy_faces")
+    trainer.finish()
+    (path / "result.json").write_text("{}")
+    assert "is over" in train_in_background(path, "toy_faces")
+    assert len(started) == 1
