@@ -135,24 +135,30 @@ def _examine_editor(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _examine_device() -> Finding:
+    """What `--device auto` takes, and what of a GPU stands in its way."""
     import torch
 
-    if torch.cuda.is_available():
-        free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
-        name = torch.cuda.get_device_name()
-        return Finding("ok", "device", f"{name}, {free:.1f} of {total:.1f} GiB free (cuda)")
-    if torch.backends.mps.is_available():
-        return Finding("ok", "device", "Apple GPU (mps): sums are float32 there")
-    built = torch.version.cuda
-    threads = torch.get_num_threads()
+    from dmtg_lite.core.devices import as_device, describe_device
+
+    device = as_device("auto")
+    found, built = describe_device(device), torch.version.cuda
+    if device.type != "cpu":
+        return Finding("ok", "device", found)
     if built and shutil.which("nvidia-smi"):
         return Finding(
             "mend",
             "device",
-            f"CPU with {threads} threads, although this is a build for CUDA {built}",
+            f"{found}, although this is a build for CUDA {built}",
             "The driver is too old for it or sees no GPU: nvidia-smi says which.",
         )
-    return Finding("ok", "device", f"CPU with {threads} threads: toys train in seconds to minutes")
+    if shutil.which("nvidia-smi"):
+        return Finding(
+            "mend",
+            "device",
+            f"{found}, since this torch is a build for the CPU beside an NVIDIA driver",
+            "Install the build for CUDA: https://pytorch.org/get-started/locally says how.",
+        )
+    return Finding("ok", "device", f"{found}: toys train in seconds to minutes")
 
 
 def _examine_memory() -> Finding:

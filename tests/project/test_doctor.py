@@ -66,6 +66,18 @@ def test_widgets_in_vs_code_have_a_word(monkeypatch) -> None:
     assert find(doctor.examine(), "VS Code").level == "note"
 
 
+@pytest.mark.parametrize("built", [None, "12.8"])
+def test_a_gpu_that_torch_cannot_use_is_told(built, monkeypatch) -> None:
+    """The driver is there, and nothing trains on it: a build for the CPU, or too old a driver."""
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr("torch.version.cuda", built)
+    monkeypatch.setattr("dmtg_lite.core.devices._find", lambda name: None)
+    found = find(doctor.examine(), "device")
+    assert found.level == "mend"
+    assert ("CUDA 12.8" in found.found) == bool(built)
+    assert ("driver is too old" in found.mend) == bool(built)
+
+
 def test_a_full_disk_and_little_memory_are_notes(monkeypatch, tmp_path: Path) -> None:
     """Also for a folder that is not there yet."""
     usage = doctor.shutil.disk_usage(tmp_path)
