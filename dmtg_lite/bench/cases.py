@@ -58,10 +58,12 @@ class Case:
         return replace(self, config=config, side=side)
 
 
-def _make_case(name: str, tasks: Sequence[Task], k: int, config: TrainConfig, *sizes: int) -> Case:
+def _make_case(
+    name: str, tasks: Sequence[Task], k: int, config: TrainConfig, side: int, *sizes: int
+) -> Case:
+    gpu, cpu, quick = sizes
     config = replace(config, schedule="constant", epochs=None, steps=10**6, pretrain=0, jitter=0.1)
-    side, *batch_sizes = sizes
-    return Case(name, tuple(tasks), k, config, side, tuple(batch_sizes))
+    return Case(name, tuple(tasks), k, config, side, (gpu, cpu, quick))
 
 
 _TOY_TASKS = [Task(f"t{n}") for n in range(9)]

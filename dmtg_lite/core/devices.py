@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -95,7 +96,7 @@ def describe_arithmetic() -> str:
         conv, product = backends[0].conv.fp32_precision, backends[1].fp32_precision
     else:
         conv, product = ("tf32" if backend.allow_tf32 else "ieee" for backend in backends)
-    words = {"tf32": "TF32", "ieee": "float32", "none": "float32"}
+    words: dict[Any, str] = {"tf32": "TF32", "ieee": "float32", "none": "float32"}
     settings = {
         "cudnn.benchmark": torch.backends.cudnn.benchmark,
         "deterministic": torch.are_deterministic_algorithms_enabled(),

@@ -34,6 +34,7 @@ from dmtg_lite.core.seeds import drawing
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.step import take_steps
 from dmtg_lite.methods import MethodResult
+from dmtg_lite.runs.checkpoint import load_checkpoint, save_checkpoint
 from dmtg_lite.runs.evaluate import evaluate
 from dmtg_lite.runs.fit import fit, train_steps
 from dmtg_lite.runs.presets import PAPER, TOY
@@ -112,6 +113,16 @@ def test_a_checkpoint_moves_between_devices(first: str, tmp_path: Path) -> None:
                 for entry in optimizer.state.values():
                     entry |= {name: value.cpu() for name, value in entry.items()}
         assert_same_run(found, expected)
+
+
+def test_the_noise_of_an_older_gpu_run_is_refused(tmp_path: Path) -> None:
+    """Whose generator was another kind, on the GPU: by the name of what does not fit."""
+    path = tmp_path / "run.safetensors"
+    fit(start(SHORT), DATA, SHORT, stop_at=2, checkpoint=path)
+    tensors, meta = load_checkpoint(path)
+    save_checkpoint(path, tensors | {"noise": torch.zeros(16, dtype=torch.uint8)}, meta)
+    with pytest.raises(ValueError, match=r"`noise` must be .* Delete it"):
+        fit(start(SHORT), DATA, SHORT, checkpoint=path)
 
 
 ALL = {**PAPER, **{f"toy {name}": config for name, config in TOY.items()}}
