@@ -25,6 +25,7 @@ from small_runs import (
 )
 
 from dmtg_lite import TaskData, methods
+from dmtg_lite.cli import main
 from dmtg_lite.core import batches as batches_module
 from dmtg_lite.core import devices
 from dmtg_lite.core.batches import Lookahead
@@ -38,6 +39,7 @@ from dmtg_lite.runs.checkpoint import load_checkpoint, save_checkpoint
 from dmtg_lite.runs.evaluate import evaluate
 from dmtg_lite.runs.fit import fit, train_steps
 from dmtg_lite.runs.presets import PAPER, TOY
+from dmtg_lite.studies import suites
 
 DATA, PICTURES = make_data(), make_pictures()
 SHORT = replace(CONFIG, steps=4)
@@ -274,6 +276,30 @@ def test_data_go_to_auto_and_refuse_a_full_gpu(monkeypatch: pytest.MonkeyPatch) 
     assert DATA.count_bytes(torch.device("cpu")) == 0
     images = 143 * 3 * 8 * 8
     assert DATA.count_bytes(torch.device("cuda:0")) == images + 143 * 4 * 8
+
+
+def test_a_suite_that_does_not_fit_beside_its_network_is_streamed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the log says so; on a CPU nothing moves."""
+    monkeypatch.setattr("dmtg_lite.core.data.as_device", torch.device)
+    monkeypatch.setattr(suites, "measure_free_memory", lambda device: 1000)
+    with caplog.at_level("INFO", "dmtg_lite"):
+        placed = suites._place(DATA, torch.device("cuda:0"))
+    assert placed.streamed_to == torch.device("cuda:0")
+    assert placed.train.features.device.type == "cpu"
+    assert "they are streamed" in caplog.text
+    assert suites._place(DATA, torch.device("cpu")).streamed_to is None
+
+
+def test_a_command_says_which_device_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Where one is asked for; before anything is read."""
+    monkeypatch.setattr(devices, "_find", lambda name: None)
+    for given, said in ((["--device", "auto"], "device: cpu ("), ([], "")):
+        assert main(["train", "celeba9", "--out", str(tmp_path), *given]) == 2
+        assert capsys.readouterr().out.startswith(said)
 
 
 def test_sums_are_float64_everywhere() -> None:
