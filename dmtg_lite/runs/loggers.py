@@ -58,14 +58,15 @@ class Log:
         self, loggers: Iterable[Logger] = (), run: str = "main", folder: str | Path | None = None
     ) -> None:
         # of several processes that train one run, the first writes
-        is_first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+        is_many = torch.distributed.is_available() and torch.distributed.is_initialized()
+        is_first = not is_many or torch.distributed.get_rank() == 0
         self._loggers = list(loggers) if is_first else []
         for one in self._loggers:
             if not callable(one):
                 raise ValueError(f"`loggers` must be functions of `News`, got {one!r} among them.")
         self.run, self.folder = run, None if folder is None else Path(folder)
         self._n_told = 0
-        self._have_worked: list[Logger] = []
+        self._have_worked: set[int] = set()  # by id
 
     def begin(self, history: History) -> Log:
         """Tell of what comes after what is there, of which others told before a kill."""
@@ -83,9 +84,9 @@ class Log:
         for logger in tuple(self._loggers):
             try:
                 logger(news)
-                self._have_worked.append(logger)
+                self._have_worked.add(id(logger))
             except Exception as error:
-                if logger not in self._have_worked:
+                if id(logger) not in self._have_worked:
                     raise
                 self._loggers.remove(logger)
                 last = int(news.history.steps[-1])

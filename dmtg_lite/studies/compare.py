@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dmtg_lite.core.config import NGroups, TrainConfig, as_n_groups
 from dmtg_lite.core.data import TaskData
@@ -79,7 +79,15 @@ def run_all(
         (data, name, n_groups, replace(config, seed=seed)) for seed in seeds for name in methods
     ]
     workers = as_workers(jobs).on_device(data.device)
-    return run_jobs(run_method, work, jobs=workers, progress=progress)
+    function = run_method if workers.is_here else _run_elsewhere
+    return run_jobs(function, work, jobs=workers, progress=progress)
+
+
+def _run_elsewhere(*asked: Any) -> MethodResult:
+    """With a network that comes back from whatever GPU the worker had."""
+    result = run_method(*asked)
+    result.network.cpu()
+    return result
 
 
 def _check(

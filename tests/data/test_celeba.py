@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 import zipfile
@@ -659,3 +660,15 @@ def test_the_toy_script_writes_what_the_other_one_reads(tmp_path, run_script) ->
     code, _, error = run_script(*toy)
     assert code == 2
     assert "exists already" in error
+
+
+def test_other_processes_are_sent_the_place_of_its_pictures(prepared) -> None:
+    """Not one of them, and not a byte of what all are; the same data arrive."""
+    whole = celeba(prepared)
+    sent = pickle.dumps(whole)
+    picture = whole.test.features[0].permute(1, 2, 0).numpy().tobytes()  # as it lies in the file
+    assert picture in pickle.dumps(whole.test.features)
+    assert picture not in sent
+    there = pickle.loads(sent)
+    assert there.fingerprint() == whole.fingerprint()
+    assert there.test.features.equal(whole.test.features)

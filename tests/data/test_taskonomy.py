@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import re
 import shutil
 import tarfile
@@ -790,3 +791,18 @@ def test_drawn_rooms_say_so(tmp_path, run_script) -> None:
     data = taskonomy(tmp_path / "out")
     assert data.name == "fake_taskonomy5"
     assert "Fake" in data.note
+
+
+def test_other_processes_are_sent_the_place_of_pictures_and_targets(prepared) -> None:
+    """All that is dense is mapped: not a row of any of it is sent."""
+    whole = taskonomy(prepared)
+    sent = pickle.dumps(whole)
+    rgb, depth = whole.val.features, whole.val.targets["depth"]
+    for tensor, row in ((rgb, rgb[0].permute(1, 2, 0)), (depth, depth[0])):
+        assert row.numpy().tobytes() in pickle.dumps(tensor)
+        assert row.numpy().tobytes() not in sent
+    there = pickle.loads(sent)
+    assert there.fingerprint() == whole.fingerprint()
+    for name in whole.task_names:
+        own, other = whole.val.targets[name], there.val.targets[name]
+        assert own.nan_to_num().equal(other.nan_to_num())

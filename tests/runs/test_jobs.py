@@ -17,6 +17,7 @@ from dmtg_lite.core.mapped import as_mapped, map_array
 from dmtg_lite.data import Split
 from dmtg_lite.runs import jobs as module
 from dmtg_lite.runs.jobs import Workers, as_workers, list_gpus, run_jobs, share_gpus
+from dmtg_lite.studies.suites import Opener
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,22 @@ def test_each_process_sees_its_own_gpu(monkeypatch) -> None:
 
 
 # ---------------------------------------------------------------------- what is sent
+
+
+def test_commands_hand_workers_how_to_open_data(tmp_path: Path, monkeypatch) -> None:
+    """The name of a suite and its options for each run, not a picture."""
+    sent = []
+
+    def spread(_, work, *, jobs, lost, **__):
+        sent.extend(work)
+        return [lost(*one, reason="nobody trains here") for one in work]
+
+    monkeypatch.setattr("dmtg_lite.studies.cells.run_jobs", spread)
+    command = ["compare", "toy_faces", "--methods", "stl", "--jobs", "2", "--seed", "4"]
+    assert cli.main([*command, "--out", str(tmp_path)]) == 2  # since no run gave numbers
+    assert {opener for _, opener, *_ in sent} == {Opener("toy_faces", seed=4)}
+    assert len(pickle.dumps(sent)) < 20_000
+    assert len(sent) == 6
 
 
 @pytest.fixture
