@@ -271,10 +271,11 @@ def ray_for(workers: Workers) -> Iterator[Any]:
     is_ours = not ray.is_initialized()
     if is_ours and workers.address is None:
         _start_ray(ray, workers)
-    elif is_ours:
+    elif is_ours and workers.address is not None:
         try:
+            _knock(workers.address)
             ray.init(address=workers.address, logging_level="ERROR")
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"`address` {workers.address!r}: no Ray answers there: {_first_line(error)}"
             ) from None
@@ -293,6 +294,13 @@ def held(jobs: int | Workers) -> Iterator[Workers]:
     workers = as_workers(jobs)
     with ray_for(workers) if workers.on == "ray" else nullcontext():
         yield workers
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens: Ray itself would try for minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def _load_ray() -> Any:

@@ -154,6 +154,13 @@ def test_it_listens_to_this_machine_only(ray) -> None:
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
+def test_an_address_where_nobody_listens_is_said_at_once(ray, monkeypatch) -> None:
+    """Within seconds and in one line."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(ValueError, match=r"`address` '127.0.0.1:1': no Ray answers there: "):
+        run_jobs(divide, [(7, 2)], jobs=Workers(on="ray", address="127.0.0.1:1"))
+
+
 def test_more_than_there_is_would_never_begin() -> None:
     """Of a Ray that is connected already too: said, not waited for."""
     with pytest.raises(ValueError, match=r"`gpus=1` of each job: .* has 0 to give"):
