@@ -38,6 +38,7 @@ class Batches:
     def __init__(self, split: Split, tasks: Sequence[Task], device: torch.device) -> None:
         self.split, self.tasks, self.device = split, tuple(tasks), device
         self.is_dense = self.tasks[0].is_dense
+        self.layout = torch.channels_last  # of pictures
         stored = [as_target(split.targets[task.name], task) for task in self.tasks]
         self._stored = stored if self.is_dense else [stack_targets(stored)]  # or one (n, N)
 
@@ -57,7 +58,7 @@ class Batches:
         """
         features = self._fetch(self.split.features, rows)
         if features.ndim == 4:
-            features = features.contiguous(memory_format=torch.channels_last)
+            features = features.contiguous(memory_format=self.layout)
         stored = [self._fetch(target, rows) for target in self._stored]
         if not self.is_dense:
             return features, stored[0]
@@ -65,7 +66,7 @@ class Batches:
 
     def _fetch(self, stored: Tensor, rows: Tensor | slice) -> Tensor:
         if not self.is_elsewhere:
-            return stored[rows]
+            return _pick_rows(stored, rows)
         if self.device.type != "cuda":  # only there it is safe not to wait for a copy
             return stored[rows].to(self.device)
         return _gather_pinned(stored, rows).to(self.device, non_blocking=True)
@@ -80,6 +81,11 @@ def _gather_pinned(stored: Tensor, rows: Tensor | slice) -> Tensor:
         return stored[rows].pin_memory()
     pinned = torch.empty_like(stored[: len(rows)], pin_memory=True)
     return torch.index_select(stored, 0, rows, out=pinned)
+
+
+def _pick_rows(tensor: Tensor, rows: Tensor | slice) -> Tensor:
+    """``tensor[rows]``, which takes longer in its general form."""
+    return tensor[rows] if isinstance(rows, slice) else tensor.index_select(0, rows)
 
 
 def decode(task: Task, target: Tensor) -> Tensor:

@@ -139,6 +139,7 @@ class FlatHeads(Heads):
         """
         if targets.is_floating_point():
             targets = (targets - self._units[0]) / self._units[1]
+        n_labels = find_labels(targets).sum(-2).clamp_min(1)
         targets = targets.expand(*outputs.shape[:-1], -1)  # (..., B, tasks)
         if len({(task.loss, task.n_outputs) for task in self.tasks}) == 1:  # one kernel for all
             parts = outputs.unflatten(-1, (-1, self.sizes[0]))
@@ -146,7 +147,7 @@ class FlatHeads(Heads):
         else:
             parts = zip(self.tasks, outputs.split(self.sizes, -1), targets.unbind(-1), strict=True)
             losses = torch.stack([compute_each(t.loss, p, own) for t, p, own in parts], dim=-1)
-        return losses.sum(-2) / find_labels(targets).sum(-2).clamp_min(1)
+        return losses.sum(-2) / n_labels
 
     @torch.no_grad()
     def keep(self, places: Sequence[int]) -> Self:

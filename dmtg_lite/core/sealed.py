@@ -47,6 +47,12 @@ def sealed(n_threads: int | None = None) -> Iterator[None]:
 
 
 @sealed()
+def is_small(network: GroupedNetwork, feature_shape: Sequence[int], batch_size: int) -> bool:
+    """Whether a step's work is so little that it is mostly the cost of asking for it."""
+    # a backward pass costs two forward ones
+    return 3 * count_macs(network, feature_shape)["total"] * batch_size < _MANY
+
+
 def choose_threads(network: GroupedNetwork, feature_shape: Sequence[int], batch_size: int) -> int:
     """How many of the caller's threads a network's steps are worth: one, or all.
 
@@ -61,9 +67,7 @@ def choose_threads(network: GroupedNetwork, feature_shape: Sequence[int], batch_
     there = torch.get_num_threads()
     if there == 1 or network.device.type != "cpu":
         return there
-    # a backward pass costs two forward ones
-    work = 3 * count_macs(network, feature_shape)["total"] * batch_size
-    chosen = there if work >= _MANY else 1
+    chosen = 1 if is_small(network, feature_shape, batch_size) else there
     _say(chosen, there)
     return chosen
 

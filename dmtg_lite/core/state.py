@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor
 
+from dmtg_lite.core.batches import Targets
 from dmtg_lite.core.config import Optimiser, TrainConfig
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.seeds import Stream, derive_seed
@@ -20,6 +22,16 @@ def follow_objective(total: Tensor, loss_matrix: Tensor) -> None:
     total.backward()
 
 
+class Program(Protocol):
+    """Whatever computes the losses of a step: a network, or its stacked form (`core.stacked`)."""
+
+    def compute_loss_matrix(self, inputs: Tensor, targets: Targets) -> Tensor: ...
+
+    def compute_split_losses(self, inputs: Tensor, targets: Targets) -> tuple[Tensor, Tensor]: ...
+
+    def undo(self) -> None: ...
+
+
 class TrainState:
     """A run between two steps, and so everything a checkpoint holds.
 
@@ -30,6 +42,7 @@ class TrainState:
 
     Attributes:
         step: Steps taken.
+        program: What computes the losses of a step: the network, or its stacked form.
         optimizers: By what they train, since S may have another rule and rate than the weights.
         noise: Generator of the Gumbel noise, on the CPU: draws and checkpoints are every device's.
         lr_scale: What the schedule has made of both rates.
@@ -41,6 +54,7 @@ class TrainState:
         self, network: GroupedNetwork, config: TrainConfig, *, seed: int | None = None
     ) -> None:
         self.network = network
+        self.program: Program | GroupedNetwork = network
         self.config = config
         self.seed = config.seed if seed is None else seed
         self.step = 0
@@ -50,10 +64,10 @@ class TrainState:
         self.noise = torch.Generator().manual_seed(derive_seed(self.seed, Stream.NOISE))
         logits = network.assignment.logits
         weights = [p for p in network.parameters() if p is not logits]
-        self.optimizers = {"weights": _build_optimizer("adam", weights, config.lr)}
+        self.optimizers = {"weights": build_optimizer("adam", weights, config.lr)}
         if logits is not None:
             rule, rate = config.optimiser_assignment, self.lr_assignment()
-            self.optimizers["assignment"] = _build_optimizer(rule, [logits], rate)
+            self.optimizers["assignment"] = build_optimizer(rule, [logits], rate)
         self.lr_scale = 1.0
         self.best_val_loss, self.bad_epochs = float("inf"), 0  # what a plateau remembers
         # what a run must have in common with the one it continues
@@ -65,15 +79,24 @@ class TrainState:
         own = self.config.lr_assignment
         return self.config.lr if own is None else own
 
+    def zero_grad(self) -> None:
+        """Drop all gradients; an optimiser's own way takes a good part of a small step."""
+        for optimizer in self.optimizers.values():
+            for weight in optimizer.param_groups[0]["params"]:
+                weight.grad = None
+
     def set_lr(self, lr: float, lr_assignment: float) -> None:
         """Rates of the coming step, before the schedule."""
         for optimizer, rate in zip(self.optimizers.values(), (lr, lr_assignment), strict=False):
             optimizer.param_groups[0]["lr"] = rate * self.lr_scale
 
+    def unstack(self) -> None:
+        """Bring network and optimisers back to their plain form, if they are in another."""
+        if self.program is not self.network:
+            cast("Program", self.program).undo()
 
-def _build_optimizer(
-    rule: Optimiser, weights: Sequence[Tensor], lr: float
-) -> torch.optim.Optimizer:
+
+def build_optimizer(rule: Optimiser, weights: Sequence[Tensor], lr: float) -> torch.optim.Optimizer:
     if rule == "adam":
         return torch.optim.Adam(weights, lr=lr, fused=True)
     return torch.optim.SGD(weights, lr=lr, momentum=0.9, fused=True)

@@ -35,14 +35,13 @@ def learn(
     with torch.enable_grad():
         with torch.autocast(network.device.type, torch.bfloat16, enabled=bfloat16):
             if config.heads.train_all and not assignment.is_fixed:  # fixed: one head a task anyway
-                loss_matrix, head_losses = network.compute_split_losses(inputs, targets)
+                loss_matrix, head_losses = state.program.compute_split_losses(inputs, targets)
             else:
-                loss_matrix = network.compute_loss_matrix(inputs, targets)  # L, (N, K)
+                loss_matrix = state.program.compute_loss_matrix(inputs, targets)  # L, (N, K)
         z = assignment.sample(tau, estimator=config.estimator, generator=gumbel)  # Z, (N, K)
         among = assignment.active if config.normalise_losses else None
         total = compute_objective(loss_matrix, z, normalise_among=among, head_losses=head_losses)
-        for optimizer in state.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
+        state.zero_grad()
         state.backward(total, loss_matrix)
     for optimizer in state.optimizers.values():
         optimizer.step()
@@ -101,6 +100,8 @@ def take_steps(
     """
     knobs, split, config = knobs or Knobs(), data.train, state.config
     batches = Batches(split, data.tasks, state.network.device)
+    if state.program is not state.network:  # convolutions of the stacked form are of this layout
+        batches.layout = torch.contiguous_format
     rows_of = Order(len(split), config, state.seed, split.features.device)
     state.network.train()
     with Lookahead(batches, rows_of) as ahead:

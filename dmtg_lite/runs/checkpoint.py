@@ -89,7 +89,8 @@ def restore_run(
 
 
 def pack(state: TrainState) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A run between two steps as named tensors and plain numbers."""
+    """A run between two steps as named tensors and plain numbers, the same of either form."""
+    state.unstack()
     network = state.network
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     for trains, optimizer in state.optimizers.items():

@@ -28,6 +28,7 @@ def close_branch(state: TrainState, index: int, next_best: Tensor) -> None:
     Raises:
         ValueError: If it is the last branch or none, or one lacks a head it would have to take.
     """
+    state.unstack()
     network, old = state.network, state.network.assignment.logits
     _check(network, index, next_best)
     gone = [*network.branches[index].parameters(), *network.heads[index].parameters()]
@@ -69,6 +70,7 @@ def drop_pruned(state: TrainState) -> None:
 
 def drop_heads(state: TrainState) -> None:
     """Let go of the decoders that are not active any more, but of no branch."""
+    state.unstack()
     network, gone = state.network, []
     for k, head in enumerate(network.heads):
         active = network.assignment.active[:, k].tolist()

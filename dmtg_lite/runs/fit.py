@@ -17,6 +17,7 @@ from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.record import Knobs, StepRecord
 from dmtg_lite.core.sealed import choose_threads, sealed
 from dmtg_lite.core.seeds import Stream, derive_seed, drawing
+from dmtg_lite.core.stacked import Stack, can_stack
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.step import take_steps
 from dmtg_lite.core.tasks import Task
@@ -145,12 +146,16 @@ def continue_steps(
     how = {"knobs": knobs, "between": callbacks, "learn": choose_learn(state)}
     steps = take_steps(state, data, n_steps, **how)
     n_threads = choose_threads(state.network, data.feature_shape, state.config.batch_size)
+    is_stacked = can_stack(state, data.feature_shape)
     while True:
+        if is_stacked and state.program is state.network:  # at first, and where branches closed
+            Stack([state])
         # a step at a time: between two, the caller's settings and random numbers are back
         seed = derive_seed(state.seed, Stream.LAYERS, state.step)
         with sealed(n_threads), drawing(seed, state.network.device):
             record = next(steps, None)
         if record is None:
+            state.unstack()
             return
         yield record
 
@@ -335,6 +340,7 @@ def continue_fit(
                 _check_finite(record, record.task_losses.cpu().numpy(), data.task_names)
                 if checkpoint is not None:
                     save_run(checkpoint, state, history, fingerprint)
+    state.unstack()
 
 
 class Recorder:
