@@ -38,7 +38,7 @@ def can_stack(state: TrainState, feature_shape: Sequence[int]) -> bool:
     saves. With DMTG_PLAIN in the environment no network has one.
     """
     network = state.network
-    if os.environ.get("DMTG_PLAIN") or dist.is_available() and dist.is_initialized():
+    if os.environ.get("DMTG_PLAIN") or (dist.is_available() and dist.is_initialized()):
         return False  # ranks average the gradients of a network's own weights
     config = state.config
     is_usual = state.backward is follow_objective and config.precision == "float32"

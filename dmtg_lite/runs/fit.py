@@ -13,6 +13,7 @@ import torch
 
 from dmtg_lite.core.config import NGroups, TrainConfig
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.memory import keep_freed_memory
 from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.record import Knobs, StepRecord
 from dmtg_lite.core.sealed import choose_threads, sealed
@@ -147,6 +148,8 @@ def continue_steps(
     steps = take_steps(state, data, n_steps, **how)
     n_threads = choose_threads(state.network, data.feature_shape, state.config.batch_size)
     is_stacked = can_stack(state, data.feature_shape)
+    if state.network.device.type == "cpu":
+        keep_freed_memory()
     while True:
         if is_stacked and state.program is state.network:  # at first, and where branches closed
             Stack([state])

@@ -233,6 +233,7 @@ def test_weights_s_and_optimiser_memory_leave_together(config: TrainConfig) -> N
     steps = continue_steps(state, DATA, config.steps)
     for _ in range(5):
         next(steps)
+    state.unstack()
 
     def remember(trains: str) -> dict[int, dict[str, Tensor]]:
         memory = state.optimizers[trains].state
@@ -246,6 +247,7 @@ def test_weights_s_and_optimiser_memory_leave_together(config: TrainConfig) -> N
     (after,) = remember("assignment").values()
     assert_equal(after, {name: v[:, [0, 2, 3]] if v.ndim else v for name, v in of_s.items()})
     for _ in steps:  # and the run goes on to its end
+        state.unstack()
         check_optimizers(state)
     assert state.network.n_groups == 2
 
