@@ -14,7 +14,7 @@ from dmtg_lite.methods.door import method
 from dmtg_lite.methods.fixed import train_groups
 from dmtg_lite.methods.search.meta_learner import MAX_TASKS, GainTable, learn_gains
 from dmtg_lite.methods.search.selection import Candidate, check_selectable, select_groups
-from dmtg_lite.methods.search.trials import try_groups
+from dmtg_lite.methods.search.trials import are_stacked, try_groups
 from dmtg_lite.runs.jobs import as_workers, held, run_jobs
 from dmtg_lite.runs.result import MethodResult, Stopwatch
 from dmtg_lite.runs.saving import UNSAVED, Saving
@@ -69,6 +69,13 @@ def mtg_net(
         found = run_jobs(_try, work, jobs=workers, progress=own.progress, label="trials")
         tried.update(zip(combinations, found, strict=True))
 
+    def walk(combinations: list[tuple[int, ...]]) -> None:
+        """Side by side in one network, where that is cheaper than apart."""
+        groups = [[names[n] for n in one] for one in combinations]
+        losses, macs = try_groups(data, groups, config, saving=own, label=f"walk{len(tried)}_")
+        costs = [macs, *[0] * (len(groups) - 1)]
+        tried.update(zip(combinations, zip(losses.split(1, 1), costs, strict=True), strict=True))
+
     def measure(combination: tuple[int, ...]) -> list[float]:
         nonlocal spent
         losses, macs = tried.get(combination) or _try(*trial(combination, own))
@@ -78,6 +85,7 @@ def mtg_net(
 
     with held(as_workers(own.jobs).on_device(data.device)) as workers:
         announce = None if workers.is_here else spread
+        announce = walk if are_stacked(data, config) else announce
         table = learn_gains(measure, len(names), n_rounds, seed=config.seed, announce=announce)
     chosen = select_groups(_list_candidates(table, names), n_groups, maximise=True)
     result = train_groups(

@@ -36,7 +36,8 @@ def test_freed_memory_is_kept_once_and_the_log_says_so(
 ) -> None:
     """M_TRIM_THRESHOLD is -1 and M_MMAP_MAX -4 in malloc.h."""
     with caplog.at_level(logging.INFO, "dmtg_lite"):
-        assert keep_freed_memory() and keep_freed_memory()
+        assert keep_freed_memory()
+        assert keep_freed_memory()
     assert libc.calls == [(-1, 2**30), (-4, 0)]
     assert [record.getMessage().isascii() for record in caplog.records] == [True]
 

@@ -22,6 +22,8 @@ from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.core.sealed import sealed
 from dmtg_lite.core.seeds import Stream, derive_seed
+from dmtg_lite.core.stacked import can_stack
+from dmtg_lite.core.state import TrainState
 from dmtg_lite.methods.fixed import find_members
 from dmtg_lite.runs.evaluate import evaluate_heads
 from dmtg_lite.runs.fit import build_network, fit
@@ -82,6 +84,12 @@ def try_groups(
     losses, spent = _remember(data, groups, config, saving, label, compute)
     saving.discard(f"{label}0")
     return torch.tensor(losses, dtype=torch.float64), spent
+
+
+def are_stacked(data: TaskData, config: TrainConfig) -> bool:
+    """Whether trials in one walk are one program (`core.stacked`), and so cheaper than apart."""
+    config = replace(config, shared=0)
+    return can_stack(TrainState(build_network(data, config), config), data.feature_shape)
 
 
 def _try_twelve(
