@@ -157,8 +157,9 @@ def continue_steps(
         seed = derive_seed(state.seed, Stream.LAYERS, state.step)
         with sealed(n_threads), drawing(seed, state.network.device):
             record = next(steps, None)
-        if record is None:
+        if state.step >= n_steps:
             state.unstack()
+        if record is None:
             return
         yield record
 
