@@ -19,6 +19,7 @@ from dmtg_lite.runs.folder import RunFolder, find_runs
 from dmtg_lite.runs.history import History
 from dmtg_lite.runs.load import load_result
 from dmtg_lite.runs.saving import Saving
+from dmtg_lite.studies.cells import Cell, run_cells
 
 TURNS = [{"step": 5, "tau": 0.5}, {"step": 9, "tau": None, "lr_assignment": 0.5}]
 
@@ -149,3 +150,13 @@ def test_runs_on_the_way_have_folders_below(tmp_path: Path) -> None:
     assert names == ["hoa", "hoa/pairs0", "out", "out/dmtg"]
     assert RunFolder(tmp_path / "out").run["method"] == "two_shot"
     assert load_result(tmp_path / "out" / "dmtg").method == "dmtg"
+
+
+def test_cells_that_are_kept_are_run_folders(tmp_path: Path) -> None:
+    """Each where its checkpoints are, however many runs its method made on the way."""
+    cells = [Cell("naive", None, CONFIG), Cell("dmtg", 2, CONFIG)]
+    run_cells(cells, DATA, folder=tmp_path, keep_checkpoints=True)
+    names = [path.relative_to(tmp_path).as_posix() for path in find_runs(tmp_path)]
+    wanted = [f"checkpoints/{cell.name(DATA.fingerprint())}" for cell in cells]
+    assert names == sorted(wanted)
+    assert all(RunFolder(tmp_path / name).state == "finished" for name in names)
