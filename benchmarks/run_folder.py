@@ -86,8 +86,8 @@ def measure_size(every: int) -> None:
             f"a record every {every} steps: {len(steps)} records in "
             f"{len(list_pieces(Path(folder))[0])} pieces, {sizes['*-*.npz']:.1f} MB, run.npz "
             f"{sizes['run.npz']:.1f} MB; opens in {opened:.2f} s ({work:.2f} s of CPU); update() "
-            f"with 500 new records {statistics.median(updates) * 1e3:.0f} ms (most {max(updates) * 1e3:.0f}), "
-            f"with nothing new {idle * 1e3:.2f} ms; writing a piece took {most * 1e3:.0f} ms at "
+            f"with 500 new records {statistics.median(updates) * 1e3:.0f} ms (most "
+            f"{max(updates) * 1e3:.0f}), with nothing new {idle * 1e3:.2f} ms; writing a piece took {most * 1e3:.0f} ms at "
             f"most, all of it {wrote:.1f} s",
             flush=True,
         )
