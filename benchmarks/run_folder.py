@@ -24,8 +24,9 @@ import torch
 from dmtg_lite import History, TrainConfig, data
 from dmtg_lite.runs.fit import branch_out, build_network, count_record_every
 from dmtg_lite.runs.fit import fit as train
-from dmtg_lite.runs.folder import RunFolder, list_pieces
+from dmtg_lite.runs.folder import RunFolder
 from dmtg_lite.runs.folder_writer import FolderWriter, describe_run
+from dmtg_lite.runs.pieces import list_pieces
 
 N_STEPS, N, K = 50_000, 40, 10
 
@@ -82,15 +83,16 @@ def measure_size(every: int) -> None:
         reader.update()
         idle = time.perf_counter() - one
         assert len(reader.history) == len(steps)
-        print(
-            f"a record every {every} steps: {len(steps)} records in "
-            f"{len(list_pieces(Path(folder))[0])} pieces, {sizes['*-*.npz']:.1f} MB, run.npz "
-            f"{sizes['run.npz']:.1f} MB; opens in {opened:.2f} s ({work:.2f} s of CPU); update() "
-            f"with 500 new records {statistics.median(updates) * 1e3:.0f} ms (most "
-            f"{max(updates) * 1e3:.0f}), with nothing new {idle * 1e3:.2f} ms; writing a piece took {most * 1e3:.0f} ms at "
-            f"most, all of it {wrote:.1f} s",
-            flush=True,
-        )
+        parts = [
+            f"a record every {every} steps: {len(steps)} records",
+            f"{len(list_pieces(Path(folder))[0])} pieces of {sizes['*-*.npz']:.1f} MB",
+            f"run.npz {sizes['run.npz']:.1f} MB",
+            f"opens in {opened:.2f} s ({work:.2f} s of CPU)",
+            f"update() with 500 new records {statistics.median(updates) * 1e3:.0f} ms",
+            f"at most {max(updates) * 1e3:.0f} ms, with nothing new {idle * 1e3:.2f} ms",
+            f"writing a piece took {most * 1e3:.0f} ms at most, all of it {wrote:.1f} s",
+        ]
+        print("; ".join(parts), flush=True)
 
 
 def measure_steps(rounds: int, n_steps: int) -> None:

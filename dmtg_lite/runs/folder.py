@@ -5,15 +5,12 @@ Here is its form, and the reader: numpy and the standard library, no torch. `fol
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar, get_args
@@ -21,6 +18,7 @@ from typing import Any, Literal, NotRequired, TypedDict, TypeVar, get_args
 from dmtg_lite.core.groups import Groups
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.history import About, History
+from dmtg_lite.runs.pieces import HISTORY, Piece, list_pieces, read_piece
 from dmtg_lite.schema import FieldError, check_value, read_json
 
 T = TypeVar("T")
@@ -28,7 +26,7 @@ FORMAT = "dmtg-folder/1"
 RUN, HEARTBEAT, TURNS, LOG, RESULT = (
     "run.json", "heartbeat.json", "turns.json", "log.txt", "result.json"
 )  # fmt: skip
-HISTORY, NOTES, CHECKPOINTS = "history", "notes", "checkpoints"
+NOTES, CHECKPOINTS = "notes", "checkpoints"
 NEWEST = "newest.npz"  # one record, of a thinned run between two that are kept
 SILENT_AFTER = 6.0  # seconds without a beat, of which there is one a second
 _MOST_SHOWN = 5000  # records that are in no piece, of a reader that stays for days
@@ -114,70 +112,6 @@ def check_note(note: dict[str, Any]) -> None:
     check_knobs(turn)
     if (n := note.get("n", 1)) < 1 or type(n) is not int:
         raise ValueError(f"`n` must be a whole number >= 1, got {n!r}.")
-
-
-# ---------------------------------------------------------------------- pieces of a history
-_PIECE = re.compile(r"(\d{8,})-(\d{8,})\.([0-9a-f]{16})\.npz")
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A file of ``history/``: the records after step ``after``, up to step ``last``."""
-
-    after: int
-    last: int
-    name: str
-
-
-def name_piece(after: int, last: int, content: bytes) -> str:
-    """``00000000-00000250.<checksum>.npz``: the records after step 0, up to step 250."""
-    return f"{after:08d}-{last:08d}.{_sum(content)}.npz"
-
-
-def list_pieces(folder: Path) -> tuple[list[Piece], list[Piece]]:
-    """The pieces in ``history/`` that follow one another from step 0 on, and all others.
-
-    While pieces are merged, the small ones and the large one lie there together: the large counts.
-    """
-    try:
-        names = os.listdir(folder / HISTORY)
-    except FileNotFoundError:
-        names = []
-    found = [
-        Piece(int(match[1]), int(match[2]), name)
-        for name in sorted(names)
-        if (match := _PIECE.fullmatch(name))
-    ]
-    chain: list[Piece] = []
-    longest = {piece.after: piece for piece in sorted(found, key=lambda piece: piece.last)}
-    while piece := longest.pop(chain[-1].last if chain else 0, None):
-        chain.append(piece)
-    used = {piece.name for piece in chain}
-    return chain, [piece for piece in found if piece.name not in used]
-
-
-def read_piece(path: Path) -> History:
-    """The records of one piece.
-
-    Raises:
-        FileNotFoundError: If it has been merged into another.
-        ValueError: If one bit of it, or of its name, is not what was written.
-    """
-    content, match = path.read_bytes(), _PIECE.fullmatch(path.name)
-    is_whole = match is not None and _sum(content) == match[3]
-    piece = History.read(io.BytesIO(content), str(path)) if is_whole else None
-    if match and piece and len(piece):
-        is_whole = piece.steps[0] > int(match[1]) and piece.steps[-1] == int(match[2])
-    if piece and is_whole:
-        return piece
-    raise ValueError(
-        f"{path} is damaged: it is not what its name says (steps and checksum). Resume the run, "
-        "which writes its history anew from the checkpoint; of a finished one run.npz has all."
-    )
-
-
-def _sum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 # ---------------------------------------------------------------------- the reader

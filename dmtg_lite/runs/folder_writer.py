@@ -33,7 +33,6 @@ from dmtg_lite.runs.folder import (
     ENDED,
     FORMAT,
     HEARTBEAT,
-    HISTORY,
     KNOBS,
     LOG,
     NEWEST,
@@ -41,23 +40,19 @@ from dmtg_lite.runs.folder import (
     RESULT,
     RUN,
     TURNS,
-    Piece,
     RunFacts,
     State,
     Turn,
     check_note,
-    list_pieces,
-    name_piece,
     read_facts,
-    read_piece,
 )
 from dmtg_lite.runs.history import History
+from dmtg_lite.runs.pieces import PieceWriter
 from dmtg_lite.schema import FieldError, read_json
 
 FLUSH_EVERY = 0.5  # seconds between pieces of history, and between transfers from the device
 _BEAT_EVERY = 1.0
 _LOOK_EVERY = 0.1  # for notes
-_FULL_PIECE = 512  # records; smaller ones are merged
 _log = logging.getLogger("dmtg_lite")
 
 # what may differ between a run and the one it continues
@@ -147,7 +142,7 @@ class FolderWriter:
         self._replay: dict[int, dict[str, Any]] = {}
         self._history: History | None = None
         self._newest: History | None = None  # a record that is only shown
-        self._pieces: list[tuple[Piece, int]] = []  # and how many records came before each
+        self._pieces = PieceWriter(self.path)
         self._lock = threading.Lock()  # of what the small thread touches
         self._open = ExitStack()
 
@@ -339,32 +334,9 @@ class FolderWriter:
         self._receive = receive
 
     def _drop_later(self, step: int) -> None:
-        """Delete the records after a step, newest first, so that the rest is whole at any moment;
-        and what a killed process left half done."""
-        chain, others = list_pieces(self.path)
-        whole = 0
-        for piece in chain:
-            if piece.last > step or not self._is_whole(piece):
-                break
-            whole += 1
-        stale = sorted([*others, *chain[whole:]], key=lambda piece: (-piece.last, -piece.after))
-        for piece in stale:
-            (self.path / HISTORY / piece.name).unlink(missing_ok=True)
-        for path in [*(self.path / HISTORY).glob("*.part"), self.path / NEWEST]:
-            path.unlink(missing_ok=True)
+        self._pieces.begin(self._history, step)
+        (self.path / NEWEST).unlink(missing_ok=True)
         self._newest = None
-        self._pieces = []
-        if self._history is not None:
-            steps = self._history.steps
-            for piece in chain[:whole]:
-                self._pieces.append((piece, int(np.searchsorted(steps, piece.after, "right"))))
-
-    def _is_whole(self, piece: Piece) -> bool:
-        try:
-            read_piece(self.path / HISTORY / piece.name)
-            return True
-        except (ValueError, OSError):
-            return False
 
     def _load_turns(self, step: int) -> None:
         path = self.path / TURNS
@@ -378,7 +350,7 @@ class FolderWriter:
         """Begin anew in the same folder, with another name: what is there of the run goes."""
         with self._lock:
             self.facts, self._history, self._counter = facts, None, 0
-            self.step, self._pieces, self._asked = 0, [], {}
+            self.step, self._asked = 0, {}
             for name in (TURNS, RESULT):
                 (self.path / name).unlink(missing_ok=True)
             self._drop_later(0)
@@ -434,31 +406,8 @@ class FolderWriter:
         write_atomically(self.path / HEARTBEAT, json.dumps(beat).encode(), is_durable=False)
 
     def _save_history(self) -> None:
-        """Write the records that are new; of pieces smaller than that, one with them."""
-        history = self._history
-        if history is None:
-            return
-        steps = history.steps  # of this moment
-        saved = (
-            int(np.searchsorted(steps, self._pieces[-1][0].last, "right")) if self._pieces else 0
-        )
-        while saved < len(steps):
-            end, merged = min(len(steps), saved + _FULL_PIECE), []
-            first = saved
-            while self._pieces:
-                before = self._pieces[-1][1]
-                if first - before > end - first or end - before > _FULL_PIECE:
-                    break
-                merged.append(self._pieces.pop()[0])
-                first = before
-            content = history.slice(first, end).to_bytes()
-            after, last = int(steps[first - 1]) if first else 0, int(steps[end - 1])
-            piece = Piece(after, last, name_piece(after, last, content))
-            write_atomically(self.path / HISTORY / piece.name, content, is_durable=False)
-            self._pieces.append((piece, first))
-            for old in merged:  # newest first, as in `_drop_later`
-                (self.path / HISTORY / old.name).unlink(missing_ok=True)
-            saved = end
+        if self._history is not None:
+            self._pieces.save(self._history)
 
     def _save_newest(self) -> None:
         newest, self._newest = self._newest, None

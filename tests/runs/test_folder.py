@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from dmtg_lite.runs import folder, folder_writer
-from dmtg_lite.runs.folder import RunFolder, find_runs, list_pieces
+from dmtg_lite.runs.folder import RunFolder, find_runs
 from dmtg_lite.runs.folder_writer import FolderWriter
 from dmtg_lite.runs.history import History
+from dmtg_lite.runs.pieces import list_pieces
 
 TASKS, K = ["a", "b", "c"], 2
 
