@@ -157,7 +157,7 @@ def test_killed_it_is_said_to_be_silent_and_resumed_it_is_followed_on(
     expect(visit.state).to_have_text("finished", timeout=120_000)
     expect(visit.words(f"step {N_STEPS} of {N_STEPS}")).to_be_visible()
     visit.wait_for_heat_map("view.history.probabilities[-1]")
-    assert trained.process.wait(30) == 0
+    assert trained.process.wait(120) == 0
 
 
 def test_its_weights_are_those_of_an_undisturbed_run_with_the_same_turns(
