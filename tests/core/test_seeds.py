@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import dmtg_lite
 from dmtg_lite.core.seeds import Stream, derive_seed
 
 NUMBERS = {
@@ -18,6 +21,12 @@ def test_streams_keep_their_numbers_and_share_none() -> None:
     numbers = {name: int(stream) for name, stream in Stream.__members__.items()}
     assert numbers | NUMBERS == numbers
     assert len(set(numbers.values())) == len(numbers)
+
+
+def test_nobody_seeds_all_devices_at_once() -> None:
+    """`torch.manual_seed` seeds the caller's GPUs too, and `fork_rng(devices=[])` leaves it so."""
+    for path in Path(dmtg_lite.__file__).parent.rglob("*.py"):
+        assert "torch.manual_seed(" not in path.read_text(encoding="utf-8"), path
 
 
 @pytest.mark.parametrize("stream", Stream)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from dmtg_lite.core.checks import as_whole
 from dmtg_lite.core.sealed import sealed
+from dmtg_lite.core.seeds import drawing
 
 MAX_TASKS = 12  # of which all combinations are listed
 _EPOCHS = 200  # steps of Adam
@@ -136,8 +137,7 @@ def fit_meta_learners(
     """
     known = gains.double()[masks]
     unit = known[known != 0].abs().mean().nan_to_num(1.0)  # singles, 0 by definition, do not count
-    with torch.random.fork_rng(devices=[]):  # leave the caller's random stream alone
-        torch.manual_seed(seed)
+    with drawing(seed):  # leaves the caller's random streams alone, also those of GPUs
         # in single precision they learn less from the same (friends and foes: 0.70, not 0.57)
         learners = MetaLearners(masks.shape[1], n_learners).double()
     optimizer = torch.optim.Adam(learners.parameters(), lr=0.007, weight_decay=5e-4, fused=True)
