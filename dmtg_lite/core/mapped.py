@@ -100,5 +100,5 @@ def find_place(tensor: Tensor) -> Place | None:
     path = _FILES.get(storage.data_ptr())
     if path is None or tensor._version:  # views count the changes of their base
         return None
-    shape, stride = tuple(tensor.shape), tensor.stride()
-    return Place(path, storage.nbytes(), tensor.dtype, shape, stride, tensor.storage_offset())
+    shape, stride, offset = tuple(tensor.shape), tensor.stride(), int(tensor.storage_offset())
+    return Place(path, storage.nbytes(), tensor.dtype, shape, stride, offset)

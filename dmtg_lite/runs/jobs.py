@@ -14,9 +14,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from inspect import signature
 from itertools import cycle, islice
 from multiprocessing import active_children, current_process, get_context
 from typing import Any, Literal, TypeVar
@@ -30,7 +31,7 @@ from dmtg_lite.encoders.own import find_homeless
 
 T = TypeVar("T")
 _RETRIES = 3  # of a piece whose worker was lost; one that raises is not tried again
-_STARTS = 5  # of Ray, which gives up after 15 seconds where a busy machine is slow
+_STARTS = 3  # of Ray, which gives up where a busy machine is slow
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +323,7 @@ def _start_ray(ray: Any, workers: Workers) -> None:
     Its workers find modules where this process does. As many pieces fit as there are ``jobs``.
     """
     n_cpus = None if workers.jobs is None else math.ceil(workers.jobs * workers.cpus)
+    reason = ""
     for _ in range(_STARTS):
         try:
             with _few_and_local():
@@ -345,12 +347,12 @@ def _few_and_local() -> Iterator[None]:
     """What Ray has no argument for while it starts.
 
     On Linux it would listen to the network; on macOS and Windows it does not, by this constant.
-    Without autoscaler and a monitor of logs there is less to start at once: Ray gives up where its
-    agents need more than 15 seconds to write down which ports they took, so they are told.
+    Without autoscaler and a monitor of logs there is less to start at once; and its agents are told
+    their ports, since Ray gives up where they need more than 15 seconds to say which they took.
     """
     from unittest import mock
 
-    from ray._private import parameter, ray_constants
+    from ray._private import parameter, ray_constants, services
 
     agents = "metrics_agent_port", "dashboard_agent_listen_port", "runtime_env_agent_port"
     ports = dict(zip(agents, _find_ports(len(agents)), strict=True))
@@ -359,12 +361,26 @@ def _few_and_local() -> Iterator[None]:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "RAY_task_oom_retries": str(_RETRIES),  # not for ever
     }
+    start = partial(_start_unasked, services.start_raylet)
     with (
         mock.patch.object(ray_constants, "ENABLE_RAY_CLUSTER", False),
         mock.patch.object(parameter, "RayParams", few),
+        mock.patch.object(services, "start_raylet", start),
         mock.patch.dict(os.environ, inherited),
     ):
         yield
+
+
+def _start_unasked(start: Callable[..., Any], *given: Any, **named: Any) -> Any:
+    """Start Ray's own process, which is told one port by a file only: the agent will write it."""
+    asked = signature(start).bind(*given, **named).arguments
+    with suppress(ImportError):  # versions that wait for no files
+        from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port
+
+        # -1: there is no dashboard, which is what the agent will say
+        where = asked["session_dir"], asked["node_id"], DASHBOARD_AGENT_LISTEN_PORT_NAME
+        persist_port(*where, -1)
+    return start(*given, **named)
 
 
 def _find_ports(count: int) -> list[int]:

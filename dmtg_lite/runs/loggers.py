@@ -163,12 +163,13 @@ class TensorBoard:
         writer.flush()
 
     def _find(self, news: News) -> Any:
-        if self.folder is None and news.folder is None:
+        folder = self.folder or (news.folder and news.folder / "tensorboard")
+        if folder is None:
             raise ValueError(
                 "TensorBoard has nowhere to write: this run keeps no folder. Give it one, as in "
                 "Saving(folder), or name one: TensorBoard(folder)."
             )
-        folder = Path(self.folder or news.folder / "tensorboard") / news.run
+        folder = Path(folder) / news.run
         if folder not in self._writers:
             first = int(news.history.steps[0])
             self._writers[folder] = self._open(str(folder), purge_step=first)

@@ -131,6 +131,7 @@ def interrupt_or_sleep(parent: int, n: int) -> None:
 def test_an_interrupt_ends_all_pieces_at_once() -> None:
     """Within seconds, and their workers are free for the next."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    run_jobs(divide, [(7, 2), (9, 4)], jobs=TWO)  # workers take seconds to start
     begin = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         run_jobs(interrupt_or_sleep, [(os.getpid(), n) for n in range(4)], jobs=TWO)
