@@ -86,22 +86,24 @@ def train(args: argparse.Namespace) -> None:
     """Train one method on one suite, or on a CSV file of your own.
 
     Toy faces: seconds; toy rooms: minutes. CelebA and Taskonomy with the paper's preset: hours and
-    days on a GPU; checkpoints of 10 MB to 2 GB.
+    days on a GPU; checkpoints of 10 MB to 2 GB. In several processes under torchrun, see
+    docs/several_gpus.md.
     """
     from dmtg_lite.methods import METHODS, Saving
     from dmtg_lite.runs.between import choose_validation
     from dmtg_lite.runs.loggers import LOGGERS
+    from dmtg_lite.runs.parallel import world
     from dmtg_lite.studies.tables import render_result
 
     _show_log()
     out = Path(args.out)
     checkpoints = out / "checkpoints"
-    _protect(out, checkpoints, args)
+    world().first(lambda: _protect(out, checkpoints, args))
     workers = _read_workers(args).on_device(args.device)
     loggers = tuple(LOGGERS[name]() for name in args.log)
     config, suite = _open(args, device=args.device)
     METHODS[args.method].check(suite, args.groups, config)
-    check_writable(out)  # now, not after the hours of a training
+    world().first(lambda: check_writable(out))  # now, not after the hours of a training
     _say(f"{args.method} on {suite.name}, K={args.groups}: {config}\n{suite}")
     looks = args.validate_every
     if looks is None:
@@ -566,6 +568,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 after one line on what was wrong with the input, or 130 after one
     on how to go on where it was interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # that torchrun sets
+        return _run(argv)
+    from dmtg_lite.runs.parallel import joined
+
+    try:
+        with joined() as world:
+            if world.size > 1 and argv[:1] != ["train"]:
+                raise ValueError("under torchrun there is only train: start this one by itself.")
+            if code := _run(argv):
+                sys.exit(code)  # at once: the other processes learn it from the connection
+            return code
+    except (ValueError, OSError) as error:
+        print(f"dmtg-lite: {error}", file=sys.stderr)
+        return 2
+
+
+def _run(argv: Sequence[str]) -> int:
     args = build_parser(argv[0] if argv else None).parse_args(argv)
     try:
         _settle_device(args)

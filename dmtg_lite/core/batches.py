@@ -145,12 +145,25 @@ class Order:
     """Rows of every batch: each epoch shuffles anew, from seed and epoch alone.
 
     So a resumed run draws the same, and the batch of the next step can be fetched ahead.
+
+    Args:
+        n_rows, config, seed: Of the run.
+        device: Of the features.
+        share: (i, m): of each batch every m-th row, from the i-th on.
     """
 
-    def __init__(self, n_rows: int, config: TrainConfig, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        n_rows: int,
+        config: TrainConfig,
+        seed: int,
+        device: torch.device,
+        *,
+        share: tuple[int, int] = (0, 1),
+    ) -> None:
         self._n_rows, self._seed, self._device = n_rows, seed, device
         self._batch_size, self._per_epoch = config.batch_size, config.steps_per_epoch(n_rows)
-        self._epoch, self._rows = -1, torch.empty(0)
+        self._share, self._epoch, self._rows = share, -1, torch.empty(0)
 
     def __call__(self, step: int) -> Tensor:
         epoch, batch = divmod(step, self._per_epoch)
@@ -160,7 +173,8 @@ class Order:
             rows = torch.randperm(self._n_rows, generator=shuffle, pin_memory=on_gpu)
             self._rows = rows.to(self._device, non_blocking=on_gpu)
             self._epoch = epoch
-        return self._rows[batch * self._batch_size : (batch + 1) * self._batch_size]
+        first, every = self._share
+        return self._rows[batch * self._batch_size : (batch + 1) * self._batch_size][first::every]
 
 
 class Lookahead:

@@ -35,6 +35,8 @@ class GroupedNetwork(nn.Module):
         assignment: Of shape (N, K), learned or fixed.
     """
 
+    layout = torch.channels_last  # of pictures, as its convolutions want them
+
     def __init__(
         self,
         tasks: Sequence[Task],

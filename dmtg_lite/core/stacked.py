@@ -233,6 +233,8 @@ class Stack:
         states: Between two steps, each of which `can_stack`. Several only if all heads are there.
     """
 
+    layout = torch.contiguous_format
+
     def __init__(self, states: Sequence[TrainState]) -> None:
         self.states = states
         networks = [state.network for state in states]

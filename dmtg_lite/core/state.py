@@ -25,6 +25,8 @@ def follow_objective(total: Tensor, loss_matrix: Tensor) -> None:
 class Program(Protocol):
     """Whatever computes the losses of a step: a network, or its stacked form (`core.stacked`)."""
 
+    layout: torch.memory_format  # of pictures, as its convolutions want them
+
     def compute_loss_matrix(self, inputs: Tensor, targets: Targets) -> Tensor: ...
 
     def compute_split_losses(self, inputs: Tensor, targets: Targets) -> tuple[Tensor, Tensor]: ...
@@ -47,6 +49,8 @@ class TrainState:
         noise: Generator of the Gumbel noise, on the CPU: draws and checkpoints are every device's.
         lr_scale: What the schedule has made of both rates.
         encoder_macs: Multiply-adds of encoder forward passes so far.
+        share: Of which rows of a batch a step is: every m-th from the i-th on, (i, m). Of all, but
+            where several processes share a run.
         backward, n_backward: How a step makes gradients, and in how many backward passes.
     """
 
@@ -59,6 +63,7 @@ class TrainState:
         self.seed = config.seed if seed is None else seed
         self.step = 0
         self.encoder_macs = 0
+        self.share = (0, 1)
         self.backward: Backward = follow_objective
         self.n_backward = 1
         self.noise = torch.Generator().manual_seed(derive_seed(self.seed, Stream.NOISE))

@@ -100,9 +100,8 @@ def take_steps(
     """
     knobs, split, config = knobs or Knobs(), data.train, state.config
     batches = Batches(split, data.tasks, state.network.device)
-    if state.program is not state.network:  # convolutions of the stacked form are of this layout
-        batches.layout = torch.contiguous_format
-    rows_of = Order(len(split), config, state.seed, split.features.device)
+    batches.layout = state.program.layout
+    rows_of = Order(len(split), config, state.seed, split.features.device, share=state.share)
     state.network.train()
     with Lookahead(batches, rows_of) as ahead:
         while state.step < n_steps:

@@ -14,6 +14,7 @@ from dmtg_lite.core.seeds import Stream, derive_seed
 from dmtg_lite.files import write_atomically
 from dmtg_lite.methods.door import method
 from dmtg_lite.runs.jobs import Workers, as_workers, held, run_jobs
+from dmtg_lite.runs.parallel import world
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
 from dmtg_lite.runs.saving import UNSAVED, Saving
@@ -133,11 +134,11 @@ class _Restart:
         self.run.train_until(step)
         # a resumed run may stand at a later step by now: what it scored here is on file
         score = self.run.saving.path(f"train_loss_{step}.json")
-        if score is not None and score.exists():
-            self.train_loss = float(read_json(score, AnyFloat))
+        if score is not None and world().first(score.exists):
+            self.train_loss = float(world().first(lambda: read_json(score, AnyFloat)))
             return
         self.train_loss = self.run.measure_train_loss()
-        if score is not None:
+        if score is not None and world().is_first:
             write_atomically(score, json.dumps(self.train_loss).encode())
 
     def describe(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from dmtg_lite.core.record import Closing, Elbow
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs.cutting import close_branch, drop_heads
 from dmtg_lite.runs.history import History
+from dmtg_lite.runs.parallel import world
 from dmtg_lite.runs.tensors import check_tensors, load_tensors, save_tensors
 from dmtg_lite.schema import FieldError, check_value
 
@@ -70,7 +71,7 @@ def restore_run(
         ValueError: If the checkpoint belongs to other data, config, seed, suite or grouping, or
             holds what this run cannot have left. No tensor is loaded then.
     """
-    tensors, meta = load_checkpoint(path)
+    tensors, meta = world().first(lambda: load_checkpoint(path))
     try:
         check_value(meta, Meta)
         _check_origin(state, meta, data, path)

@@ -33,7 +33,7 @@ class Metric(ABC):
         dtype, place = torch.int64, device
         if not self.is_counting:
             dtype, place = torch.float64, place_sums(device)
-        self._sums = torch.zeros(self.n_sums, dtype=dtype, device=place)
+        self.sums = torch.zeros(self.n_sums, dtype=dtype, device=place)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Add one batch, without waiting for the device."""
@@ -44,12 +44,12 @@ class Metric(ABC):
                 f"`target` must be {tuple(expected)} to go with its `prediction`, got "
                 f"{tuple(target.shape)}."
             )
-        place = self._sums.device  # where it was made, but for a device without float64
-        self._sums += torch.hstack(tuple(self.sum(prediction.to(place), target.to(place))))
+        place = self.sums.device  # where it was made, but for a device without float64
+        self.sums += torch.hstack(tuple(self.sum(prediction.to(place), target.to(place))))
 
     def compute(self) -> float:
         """The value over everything added; refused if none of it carried a label."""
-        *sums, seen = self._sums.tolist()
+        *sums, seen = self.sums.tolist()
         if not seen:
             raise ValueError(
                 f"there is nothing to compute: not one {self.counted} with a label was added with "
@@ -132,7 +132,7 @@ class AlignedRMSE(Metric):
         seen = labelled.sum(1, keepdim=True)  # (B, 1)
 
         def center(values: Tensor) -> Tensor:
-            values = torch.where(labelled, values.flatten(1).to(self._sums.dtype), 0)
+            values = torch.where(labelled, values.flatten(1).to(self.sums.dtype), 0)
             mean = values.sum(1, keepdim=True) / seen.clamp(min=1)
             return torch.where(labelled, values - mean, 0)
 
@@ -204,7 +204,7 @@ class MeanError(Metric):
         self._is_squared = is_squared
 
     def sum(self, prediction: Tensor, target: Tensor) -> Sequence[Tensor]:
-        wide = self._sums.dtype
+        wide = self.sums.dtype
         gap = (prediction[:, 0].to(wide) - target.nan_to_num().to(wide)).abs() * ~target.isnan()
         return (gap.square() if self._is_squared else gap).sum(), (~target.isnan()).sum()
 

@@ -18,6 +18,7 @@ from dmtg_lite.core.network import GroupedNetwork
 from dmtg_lite.core.sealed import choose_threads, sealed
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.runs.dense_metrics import Metric, build_metric
+from dmtg_lite.runs.parallel import world
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,16 @@ def evaluate_heads(
         parts: Rows of each batch; ``None``: the whole split.
     """
     size = 16 if batches.is_dense else 512
-    parts = parts or (slice(start, start + size) for start in range(0, len(batches), size))
+    parts = parts or [slice(start, start + size) for start in range(0, len(batches), size)]
     network.eval()
     place = place_sums(network.device)
-    total, n_labels = torch.zeros(2, 1, dtype=torch.float64, device=place)
-    for features, targets in look_ahead(batches, parts):
+    total = torch.zeros(network.assignment.active.shape, dtype=torch.float64, device=place)
+    n_labels = total.new_zeros(len(network.tasks), 1)
+    for features, targets in look_ahead(batches, list(parts)[world().rank :: world().size]):
         own = count_labels(targets, batches.tasks)[:, None]  # of each task in this batch, (N, 1)
         total = total + (network.compute_loss_matrix(features, targets) * own).to(place)
         n_labels = n_labels + own.to(place)
+    world().add(total, n_labels)
     return (total / n_labels.clamp_min(1)).float().to(network.device)
 
 
@@ -100,7 +103,8 @@ def _add_up(
     device, tasks = network.device, network.tasks
     sums = torch.zeros(len(tasks), 2, dtype=torch.float64, device=place_sums(device))
     metrics = [build_metric(task, device) for task in tasks] if with_errors else []
-    parts = [slice(start, start + size) for start in range(0, len(batches), size)]
+    rows = world().cut(len(batches))
+    parts = [slice(start, min(start + size, rows.stop)) for start in rows[::size]]
     for features, targets in look_ahead(batches, parts):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             predictions = network(features)
@@ -109,6 +113,7 @@ def _add_up(
             sums[n] += torch.stack(sum_loss(task, predictions[task.name], target)).to(sums.device)
             if metrics:
                 metrics[n].update(predictions[task.name], target)
+    world().add(sums, *(metric.sums for metric in metrics))
     return sums, metrics
 
 

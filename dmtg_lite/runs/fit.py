@@ -30,6 +30,7 @@ from dmtg_lite.runs.folder_writer import FolderWriter, describe_run
 from dmtg_lite.runs.graph import choose_learn
 from dmtg_lite.runs.history import History
 from dmtg_lite.runs.loggers import Log, Logger, as_log
+from dmtg_lite.runs.parallel import world
 
 _MAX_RECORDS = 5000  # about as many as a history keeps of a long run
 
@@ -143,6 +144,7 @@ def continue_steps(
 
     ``validate_every`` is that of `fit`.
     """
+    world().share(state, len(data.train))
     callbacks = choose_callbacks(state, data, n_steps, validate_every=validate_every)
     how = {"knobs": knobs, "between": callbacks, "learn": choose_learn(state)}
     steps = take_steps(state, data, n_steps, **how)
@@ -154,7 +156,8 @@ def continue_steps(
         if is_stacked and state.program is state.network:  # at first, and where branches closed
             Stack([state])
         # a step at a time: between two, the caller's settings and random numbers are back
-        seed = derive_seed(state.seed, Stream.LAYERS, state.step)
+        path = [state.step, *filter(None, [world().rank])]  # each rank drops units of its own rows
+        seed = derive_seed(state.seed, Stream.LAYERS, *path)
         with sealed(n_threads), drawing(seed, state.network.device):
             record = next(steps, None)
         if state.step >= n_steps:
@@ -317,7 +320,8 @@ def continue_fit(
             f"{record_every}."
         )
     fingerprint = data.fingerprint()
-    if not state.step and checkpoint is not None and Path(checkpoint).exists():
+    world().check_alike(data=fingerprint, config=str(state.config), seed=state.seed)
+    if not state.step and checkpoint is not None and world().first(Path(checkpoint).exists):
         restore_run(checkpoint, state, history, fingerprint, n_steps)
     watch.begin(None if is_pretraining else history, state.step)
     recorder = Recorder(history, record_every, watch)
@@ -342,7 +346,8 @@ def continue_fit(
             if is_saved:
                 # recorded or not
                 _check_finite(record, record.task_losses.cpu().numpy(), data.task_names)
-                if checkpoint is not None:
+                world().check_in_step(state)
+                if checkpoint is not None and world().is_first:
                     save_run(checkpoint, state, history, fingerprint)
     state.unstack()
 

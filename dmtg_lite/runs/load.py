@@ -26,6 +26,7 @@ _NEWER = {  # not in what older versions wrote
     "n_trials": _HINTS["n_trials"],
     "feature_shape": _HINTS["feature_shape"],
     "reader": _HINTS["reader"],
+    "world_size": _HINTS["world_size"],
     "constant_losses": _HINTS["constant_losses"],
     "constant_errors": _HINTS["constant_errors"],
     "tasks": list[Task],

@@ -32,6 +32,7 @@ from dmtg_lite.runs.evaluate import evaluate, evaluate_constant
 from dmtg_lite.runs.fit import build_network
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.runs.metrics import find_unlearned, pair_gains, relative_error, sum_errors, total
+from dmtg_lite.runs.parallel import world
 from dmtg_lite.runs.predict import predict
 from dmtg_lite.runs.report import Report
 from dmtg_lite.runs.tensors import save_tensors
@@ -84,6 +85,7 @@ class MethodResult:
         n_trials: Combinations that MTG-Net trained.
         feature_shape: Of one row that it was trained on: (C, H, W) of pictures, (D,) of tables.
         reader: How such features come from the data as they are, see `TaskData`.
+        world_size: Processes that shared the training, see `runs.parallel`.
         constant_losses, constant_errors: ``{task: value}`` on test of the best constant answer, see
             `evaluate_constant`; empty for dense tasks.
     """
@@ -110,6 +112,7 @@ class MethodResult:
     n_trials: int | None = None
     feature_shape: tuple[int, ...] | None = None
     reader: Reader | None = None
+    world_size: int = 1
     constant_losses: dict[str, AnyFloat] = field(default_factory=dict)
     constant_errors: dict[str, AnyFloat] = field(default_factory=dict)
 
@@ -242,9 +245,11 @@ class MethodResult:
     def save(self, folder: str | Path) -> Path:
         """Write ``network.safetensors``, ``run.npz`` and ``result.json`` into a folder.
 
-        `load.load_result` reads them back.
+        `load.load_result` reads them back. Of the processes of a shared run the first one writes.
         """
         folder = Path(folder)
+        if not world().is_first:
+            return folder
         weights = self.network.state_dict()
         checksum = save_tensors(folder / WEIGHTS, weights, {}, format=NETWORK_FORMAT)
         self.history.save(folder / RUN)
@@ -307,6 +312,7 @@ def make_result(
         trained_groups=trained_groups or groups,
         feature_shape=data.feature_shape,
         reader=data.reader,
+        world_size=world().size,
         constant_losses=constant.losses,
         constant_errors=constant.errors,
     )

@@ -16,6 +16,7 @@ from typing import Any
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.jobs import Workers
 from dmtg_lite.runs.loggers import Log, Logger
+from dmtg_lite.runs.parallel import world
 from dmtg_lite.schema import AnyFloat, FieldError, read_json
 
 Matrix = list[list[float]]
@@ -118,8 +119,14 @@ class Saving:
             is_known: Where the matrix holds a number; nan elsewhere.
 
         Raises:
-            ValueError: If what is there was computed with other settings, or is no such matrix.
+            ValueError: If what is there was computed with other settings, or is no such matrix; or
+                if several processes share the run, which no search is made for.
         """
+        if world().size > 1:
+            raise ValueError(
+                "a search is many small runs, which processes do not share: start it without "
+                "torchrun, several at a time with `compare --jobs`."
+            )
         path = self.path(f"{name}.json")
         if path is None:
             return compute()
@@ -161,7 +168,7 @@ class Saving:
             "checkpoint": self.path(f"{name}.safetensors"),
             "checkpoint_every": self.every,
             "validate_every": self.validate_every,
-            "progress": label if self.progress else None,
+            "progress": label if self.progress and world().is_first else None,
             "loggers": Log(self.loggers, name, self.run_folder),
         }
 

@@ -179,7 +179,7 @@ def test_update_keeps_no_graph() -> None:
     """Predictions that carry gradients are not kept alive by a sum."""
     metric = AlignedRMSE()
     metric.update(torch.rand(1, 1, 2, 2, requires_grad=True), torch.rand(1, 1, 2, 2))
-    assert not metric._sums.requires_grad
+    assert not metric.sums.requires_grad
 
 
 @each_task
