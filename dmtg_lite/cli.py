@@ -101,7 +101,9 @@ def train(args: argparse.Namespace) -> None:
     world().first(lambda: _protect(out, checkpoints, args))
     workers = _read_workers(args).on_device(args.device)
     loggers = tuple(LOGGERS[name]() for name in args.log)
-    config, suite = _open(args, device=args.device)
+    is_shared = world().size > 1  # then no GPU holds all rows: its own of a batch come to it
+    config, suite = _open(args, device="cpu" if is_shared else args.device)
+    suite = suite.stream_to(args.device) if is_shared else suite
     METHODS[args.method].check(suite, args.groups, config)
     world().first(lambda: check_writable(out))  # now, not after the hours of a training
     _say(f"{args.method} on {suite.name}, K={args.groups}: {config}\n{suite}")

@@ -43,19 +43,20 @@ class _SharedBatchNorm(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or not dist.is_initialized():
             return super().forward(input)
-        features = input.transpose(0, 1).flatten(1)  # (C, rows and places)
+        wide = input.to(torch.promote_types(input.dtype, torch.float32))
+        features = wide.transpose(0, 1).flatten(1)  # (C, rows and places)
         count = features.new_full((1,), features.shape[1])
         sums: Tensor = _Sum.apply(torch.cat([features.sum(1), count]))
         mean, n = sums[:-1] / sums[-1], sums[-1].detach()
         shape = (1, -1, *[1] * (input.ndim - 2))
-        centered = input - mean.view(shape)
+        centered = wide - mean.view(shape)
         squares: Tensor = _Sum.apply(centered.square().transpose(0, 1).flatten(1).sum(1))
         variance = squares / n
         self._track(mean.detach(), variance.detach() * n / (n - 1).clamp_min(1))
         normal = centered * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
             normal = normal * self.weight.view(shape) + self.bias.view(shape)
-        return normal
+        return normal.to(input.dtype)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Protocol
@@ -290,8 +290,9 @@ def open_folder(
     if folder is None:
         yield Unwatched()
         return
-    with FolderWriter(folder, describe_run(data, config, **facts)) as watch:
-        yield watch
+    about = describe_run(data, config, world_size=world().size, **facts)
+    with FolderWriter(folder, about) if world().is_first else nullcontext(Unwatched()) as watch:
+        yield world().watch(watch)
 
 
 def continue_fit(

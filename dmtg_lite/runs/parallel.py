@@ -18,20 +18,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from dmtg_lite.core.batches import Targets, count_labels
+from dmtg_lite.core.record import Knobs
 from dmtg_lite.core.state import TrainState, compute_losses, follow_objective
 from dmtg_lite.runs.batch_norm import share_batch_norm
+
+if TYPE_CHECKING:
+    from dmtg_lite.runs.fit import Watch
 
 _Any = TypeVar("_Any")
 _leaving = threading.Lock()
 _TIMEOUT = timedelta(minutes=10)  # that one rank may be busy by itself, e.g. writing a checkpoint
-_PATIENCE = timedelta(days=30)  # for the first rank's word: it may be told to pause
 _KEPT = (
     "What was saved is kept: the same command with --resume goes on, in as many processes as you "
     "like."
@@ -48,7 +51,6 @@ class World:
 
     rank: int = 0
     size: int = 1
-    control: dist.ProcessGroup | None = None  # for words, on CPUs; sums have another
 
     @property
     def is_first(self) -> bool:
@@ -65,7 +67,7 @@ class World:
                 answer[0] = compute()
             except Exception as error:  # noqa: BLE001  the others must not wait for an answer
                 answer[1] = error
-        dist.broadcast_object_list(answer, group=self.control)
+        dist.broadcast_object_list(answer)
         if answer[1] is not None:
             raise answer[1]
         return answer[0]
@@ -89,7 +91,7 @@ class World:
         if self.size == 1:
             return
         all_facts: list[Any] = [None] * self.size
-        dist.all_gather_object(all_facts, facts, group=self.control)
+        dist.all_gather_object(all_facts, facts)
         for rank, found in enumerate(all_facts):
             for name, value in found.items():
                 if value != all_facts[0][name]:
@@ -127,6 +129,10 @@ class World:
         state.share = (self.rank, self.size)
         state.compute_losses = _SharedLosses(self)
 
+    def watch(self, own: Watch) -> Watch:
+        """A watch of the first rank that all others obey."""
+        return own if self.size == 1 else _SharedWatch(self, own)
+
     def check_in_step(self, state: TrainState) -> None:
         """Refuse to go on where steps, draws of Z or S have parted."""
         if self.size > 1:
@@ -134,6 +140,29 @@ class World:
             noise = zlib.crc32(state.noise.get_state().numpy().data)
             logits = zlib.crc32(logits.contiguous().numpy().data)
             self.check_alike(step=state.step, noise=noise, assignment=logits)
+
+
+class _SharedWatch:
+    """What the first rank is asked before a step, and the knobs as it says that they stand.
+
+    A pause is many short answers, so that the others wait for nothing long.
+    """
+
+    def __init__(self, world: World, own: Watch) -> None:
+        self._world, self._own, self.knobs = world, own, Knobs()
+        self.begin, self.count, self.log = own.begin, own.count, own.log
+
+    def may_step(self, step: int) -> bool:
+        def ask() -> tuple[bool, float | None, float | None]:
+            may, knobs = self._own.may_step(step), self._own.knobs
+            return may, knobs.tau, knobs.lr_assignment
+
+        may, self.knobs.tau, self.knobs.lr_assignment = self._world.first(ask)
+        return may
+
+    def wait(self) -> None:
+        if self._world.is_first:
+            self._own.wait()
 
 
 class _Losses(nn.Module):
@@ -162,6 +191,7 @@ class _SharedLosses:
         self._world = world
         self._weights: Any = None
         self._wrapped: nn.Module | None = None
+        self._is_new = True
 
     def __call__(
         self, state: TrainState, inputs: Tensor, targets: Targets
@@ -184,10 +214,24 @@ class _SharedLosses:
         """Anew wherever weights have left: then the optimiser has another list of them."""
         weights = state.optimizers["weights"].param_groups[0]["params"]
         if self._wrapped is None or weights is not self._weights:
-            self._weights = weights
-            # every weight takes part in every loss matrix, so there are no unused ones to look for
+            self._weights, self._is_new = weights, True
             self._wrapped = nn.parallel.DistributedDataParallel(_Losses(weights))
+        elif self._is_new:  # after one step
+            self._is_new = False
+            _check_all_used(state)
         return self._wrapped
+
+
+def _check_all_used(state: TrainState) -> None:
+    """Every weight has a part in every L, but in an encoder of a reader's own: all ranks would have
+    to look for those without at every step."""
+    named = state.network.named_parameters()
+    unused = [name for name, one in named if one.requires_grad and one.grad is None]
+    if unused:
+        raise ValueError(
+            f"{len(unused)} weights of the network get no gradient ({unused[0]}, ...), which "
+            "processes cannot share: freeze them with requires_grad_(False), or take them out."
+        )
 
 
 def _check_device(device: torch.device) -> None:
@@ -228,8 +272,7 @@ def joined() -> Iterator[World]:
     before = _world
     try:
         dist.init_process_group(backend, timeout=_TIMEOUT)
-        control = dist.new_group(timeout=_PATIENCE, backend="gloo")
-        _world = World(dist.get_rank(), dist.get_world_size(), control)
+        _world = World(dist.get_rank(), dist.get_world_size())
         with _last_words(), nullcontext() if _world.is_first else _silent():
             yield _world
         dist.barrier()  # whoever is done early leaves no other in the middle of a sum

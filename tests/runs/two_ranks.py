@@ -30,7 +30,8 @@ from dmtg_lite.runs.parallel import joined, world
 # 63 rows a batch: two ranks do not have the same number of them
 FACES = TrainConfig(
     encoder="toy", steps=50, batch_size=63, lr=3e-3, optimiser_assignment="sgd", lr_assignment=6.0,
-    spare=Spare(branches="double", close_from=20, close_every=10), heads=HeadOptions(train_all=True),
+    heads=HeadOptions(train_all=True),
+    spare=Spare(branches="double", close_from=20, close_every=10),
 )  # fmt: skip
 TABLE = TrainConfig(
     encoder="mlp", epochs=12, batch_size=16, lr=0.3, lr_assignment=0.1, normalise_losses=True,
@@ -100,6 +101,16 @@ def learn_rooms(folder: Path) -> dict:
     return describe(start(ROOMS, rooms, 2), rooms, ROOMS)
 
 
+def obey(folder: Path) -> dict:
+    """A run folder whose reader has turned tau: the first rank reads it, all ranks draw by it."""
+    faces = data_sets.toy_faces(n_train=400, n_val=50, n_test=50)
+    config, own = replace(FACES, steps=8, spare=Spare()), folder / f"run_by_{world().size}"
+    if world().is_first:
+        own.mkdir()
+        (own / "turns.json").write_text('[{"step": 5, "tau": 0.5}]')
+    return describe(start(config, faces), faces, config, folder=own)
+
+
 def save(folder: Path) -> dict:
     return _resume(folder / f"saved_by_{world().size}.safetensors", stop_at=STOP)
 
@@ -125,6 +136,7 @@ def describe(network: GroupedNetwork, data: TaskData, config: TrainConfig, **opt
     return {
         "steps": history.steps,
         "losses": history.task_losses,
+        "tau": history.tau,
         "probabilities": history.probabilities,
         "branches": np.array(network.branch_ids),
         "heads": network.assignment.active.numpy(),
@@ -138,7 +150,7 @@ def describe(network: GroupedNetwork, data: TaskData, config: TrainConfig, **opt
 
 
 SCENES: dict[str, Callable[[Path], dict]] = {
-    scene.__name__: scene for scene in (learn_faces, learn_table, learn_rooms, save)
+    scene.__name__: scene for scene in (learn_faces, learn_table, learn_rooms, obey, save)
 }
 
 
