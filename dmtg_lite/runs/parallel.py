@@ -149,8 +149,9 @@ class _SharedWatch:
     """
 
     def __init__(self, world: World, own: Watch) -> None:
-        self._world, self._own, self.knobs = world, own, Knobs()
+        self._world, self._own, self.knobs, self.turns = world, own, Knobs(), own.turns
         self.begin, self.count, self.log = own.begin, own.count, own.log
+        self.turn, self.tell = own.turn, own.tell
 
     def may_step(self, step: int) -> bool:
         def ask() -> tuple[bool, float | None, float | None]:
@@ -214,7 +215,11 @@ class _SharedLosses:
         """Anew wherever weights have left: then the optimiser has another list of them."""
         weights = state.optimizers["weights"].param_groups[0]["params"]
         if self._wrapped is None or weights is not self._weights:
-            self._weights, self._is_new = weights, True
+            self._weights, self._is_new, self._wrapped = (
+                weights,
+                True,
+                None,
+            )  # its memory goes first
             self._wrapped = nn.parallel.DistributedDataParallel(_Losses(weights))
         elif self._is_new:  # after one step
             self._is_new = False
@@ -270,24 +275,22 @@ def joined() -> Iterator[World]:
     _take_device()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     before = _world
-    try:
-        dist.init_process_group(backend, timeout=_TIMEOUT)
-        _world = World(dist.get_rank(), dist.get_world_size())
-        with _last_words(), nullcontext() if _world.is_first else _silent():
-            yield _world
-        dist.barrier()  # whoever is done early leaves no other in the middle of a sum
-    except RuntimeError as error:
-        if not _is_of_network(error):
-            raise
-        _leave(
-            f"another of the {_world.size} processes of this run has ended, or was not heard of "
-            f"for {_TIMEOUT}",
-            code=2,
-        )
-    finally:
-        _world = before
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    with _last_words():
+        try:
+            dist.init_process_group(backend, timeout=_TIMEOUT)
+            _world = World(dist.get_rank(), dist.get_world_size())
+            with nullcontext() if _world.is_first else _silent():
+                yield _world
+            dist.barrier()  # whoever is done early leaves no other in the middle of a sum
+        except RuntimeError as error:
+            if not _is_of_network(error):
+                raise
+            why = f"another process of this run has ended, or was not heard of for {_TIMEOUT}"
+            _leave(why, code=2)
+        finally:
+            _world = before
+            if dist.is_initialized():
+                dist.destroy_process_group()
 
 
 @contextmanager
