@@ -215,11 +215,7 @@ class _SharedLosses:
         """Anew wherever weights have left: then the optimiser has another list of them."""
         weights = state.optimizers["weights"].param_groups[0]["params"]
         if self._wrapped is None or weights is not self._weights:
-            self._weights, self._is_new, self._wrapped = (
-                weights,
-                True,
-                None,
-            )  # its memory goes first
+            self._weights, self._is_new, self._wrapped = (weights, True, None)  # memory first
             self._wrapped = nn.parallel.DistributedDataParallel(_Losses(weights))
         elif self._is_new:  # after one step
             self._is_new = False
