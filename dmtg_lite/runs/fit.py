@@ -152,11 +152,12 @@ def continue_steps(
     is_stacked = can_stack(state, data.feature_shape)
     if state.network.device.type == "cpu":
         keep_freed_memory()
+    rank = world().rank
     while True:
         if is_stacked and state.program is state.network:  # at first, and where branches closed
             Stack([state])
         # a step at a time: between two, the caller's settings and random numbers are back
-        path = [state.step, *filter(None, [world().rank])]  # each rank drops units of its own rows
+        path = (state.step, rank) if rank else (state.step,)  # ranks drop units of their own rows
         seed = derive_seed(state.seed, Stream.LAYERS, *path)
         with sealed(n_threads), drawing(seed, state.network.device):
             record = next(steps, None)

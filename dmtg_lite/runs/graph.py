@@ -18,6 +18,7 @@ from torch import Tensor
 from dmtg_lite.core.batches import Targets
 from dmtg_lite.core.state import TrainState, follow_objective
 from dmtg_lite.core.step import Learn, learn
+from dmtg_lite.runs.parallel import world
 
 _log = logging.getLogger("dmtg_lite")
 _WARM_UP = 3  # steps before a capture, in which libraries and optimisers set themselves up
@@ -44,7 +45,7 @@ def _find_obstacle(state: TrainState) -> str:
         return f"the network is on {state.network.device}"
     if state.backward is not follow_objective:
         return "this method's gradients depend on values that the host reads"
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
+    if world().size > 1:
         return "several processes share the run"
     return ""
 

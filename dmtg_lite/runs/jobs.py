@@ -28,6 +28,7 @@ from dmtg_lite.core.checks import as_number, as_whole, describe
 from dmtg_lite.core.data import TaskData
 from dmtg_lite.encoders import ENCODERS, list_own
 from dmtg_lite.encoders.own import find_homeless
+from dmtg_lite.runs.parallel import world
 
 T = TypeVar("T")
 _RETRIES = 3  # of a piece whose worker was lost; one that raises is not tried again
@@ -138,6 +139,8 @@ def run_jobs(
     workers = as_workers(jobs)
     if workers.is_here:
         return [function(*arguments) for arguments in _show(work, len(work), progress, label)]
+    if world().size > 1:
+        raise ValueError("processes that share a run start no others: leave out --jobs and --on.")
     show = partial(_show, progress=progress, label=label)
     if workers.on == "ray":
         return _run_on_ray(function, work, workers, show, lost)

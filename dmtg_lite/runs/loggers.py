@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch.distributed
 
 from dmtg_lite.runs.history import History
+from dmtg_lite.runs.parallel import world
 
 _PIXELS = 16  # of an entry of the probabilities, in each direction
 
@@ -58,9 +58,7 @@ class Log:
         self, loggers: Iterable[Logger] = (), run: str = "main", folder: str | Path | None = None
     ) -> None:
         # of several processes that train one run, the first writes
-        is_many = torch.distributed.is_available() and torch.distributed.is_initialized()
-        is_first = not is_many or torch.distributed.get_rank() == 0
-        self._loggers = list(loggers) if is_first else []
+        self._loggers = list(loggers) if world().is_first else []
         for one in self._loggers:
             if not callable(one):
                 raise ValueError(f"`loggers` must be functions of `News`, got {one!r} among them.")
