@@ -178,7 +178,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     two_ranks.play(folder, two_ranks.SCENES)
     command = [sys.executable, two_ranks.__file__, str(folder)]
-    subprocess.run(command, check=True, timeout=200, env=os.environ | {"PYTHONPATH": "."})
+    subprocess.run(command, check=True, timeout=500, env=os.environ | {"PYTHONPATH": "."})
     two_ranks.play(folder, {"resume": two_ranks.resume})
     return folder
 
@@ -189,6 +189,7 @@ def read(folder: Path, scene: str, n_ranks: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("scene", ["learn_faces", "learn_table", "learn_rooms"])
 def test_two_ranks_are_one_process_with_the_whole_batch(told: Path, scene: str) -> None:
     """In double precision: spare branches that close; batch norm, sparse labels, a plateau and
@@ -249,6 +250,7 @@ def find_children(parent: int) -> list[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="finds processes in /proc")
 def test_a_killed_rank_ends_the_others_and_the_run_goes_on(tmp_path: Path) -> None:
     """On two ranks, then from the same folder on one: what was asked for is done in the end."""
@@ -269,7 +271,7 @@ def test_a_killed_rank_ends_the_others_and_the_run_goes_on(tmp_path: Path) -> No
     copy = shutil.copytree(out, tmp_path / "copy")
 
     second = torchrun("--out", str(out), "--resume")
-    _, said = second.communicate(timeout=200)
+    _, said = second.communicate(timeout=500)
     assert second.returncode == 0, said
     assert cli.main([*RUN, "--out", str(copy), "--resume"]) == 0
     for folder, n_ranks in ((out, 2), (copy, 1)):
