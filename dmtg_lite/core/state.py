@@ -44,7 +44,8 @@ class TrainState:
 
     Attributes:
         step: Steps taken.
-        program: What computes the losses of a step: the network, or its stacked form.
+        program: What computes the losses of a step: the network, its stacked form, or what shares
+            it with other processes (`runs.parallel`).
         optimizers: By what they train, since S may have another rule and rate than the weights.
         noise: Generator of the Gumbel noise, on the CPU: draws and checkpoints are every device's.
         lr_scale: What the schedule has made of both rates.

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from dmtg_lite.core.batches import Targets, count_labels
 from dmtg_lite.core.record import Knobs
-from dmtg_lite.core.state import TrainState, compute_losses, follow_objective
+from dmtg_lite.core.state import TrainState, follow_objective
 from dmtg_lite.runs.batch_norm import share_batch_norm
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class World:
             )
         share_batch_norm(state.network)
         state.share = (self.rank, self.size)
-        state.compute_losses = _SharedLosses(self)
+        state.program = SharedProgram(self, state)
 
     def watch(self, own: Watch) -> Watch:
         """A watch of the first rank that all others obey."""
@@ -151,7 +151,7 @@ class _SharedWatch:
     def __init__(self, world: World, own: Watch) -> None:
         self._world, self._own, self.knobs, self.turns = world, own, Knobs(), own.turns
         self.begin, self.count, self.log = own.begin, own.count, own.log
-        self.turn, self.tell = own.turn, own.tell
+        self.turn, self.tell, self.show = own.turn, own.tell, own.show
 
     def may_step(self, step: int) -> bool:
         def ask() -> tuple[bool, float | None, float | None]:
@@ -167,20 +167,18 @@ class _SharedWatch:
 
 
 class _Losses(nn.Module):
-    """What DistributedDataParallel wraps: the loss matrix as a function of all weights but S,
-    whose gradient every rank has whole."""
+    """What DistributedDataParallel wraps: losses as a function of all weights but S, whose gradient
+    every rank has whole."""
 
     def __init__(self, weights: Sequence[nn.Parameter]) -> None:
         super().__init__()
         self.weights = nn.ParameterList(weights)  # and no buffers, which nobody has to send
 
-    def forward(
-        self, state: TrainState, inputs: Tensor, targets: Targets
-    ) -> tuple[Tensor, Tensor | None]:
-        return compute_losses(state, inputs, targets)
+    def forward(self, compute: Callable[..., Any], inputs: Tensor, targets: Targets) -> Any:
+        return compute(inputs, targets)
 
 
-class _SharedLosses:
+class SharedProgram:
     """The loss matrix of the batch of all ranks: its values everywhere, its gradient in parts.
 
     A mean over the labelled rows of all is the ranks' means weighed by their counts of labels, so
@@ -188,38 +186,46 @@ class _SharedLosses:
     the same objective and the same gradient of S of it.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, world: World, state: TrainState) -> None:
+        self._world, self._state, self.layout = world, state, state.network.layout
         self._weights: Any = None
         self._wrapped: nn.Module | None = None
         self._is_new = True
 
-    def __call__(
-        self, state: TrainState, inputs: Tensor, targets: Targets
-    ) -> tuple[Tensor, Tensor | None]:
-        own, head_losses = self._wrap(state)(state, inputs, targets)
-        counts = count_labels(targets, state.network.tasks).to(own.dtype)[:, None]  # (N, 1)
-        sums = torch.cat([own.detach() * counts, counts], dim=1)  # (N, K + 1)
+    def compute_loss_matrix(self, inputs: Tensor, targets: Targets) -> Tensor:
+        """As `GroupedNetwork.compute_loss_matrix`, of the rows of all ranks."""
+        own = self._wrap()(self._state.network.compute_loss_matrix, inputs, targets)
+        return self._settle([own], targets)[0]
+
+    def compute_split_losses(self, inputs: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+        """As `GroupedNetwork.compute_split_losses`, of the rows of all ranks."""
+        both = self._wrap()(self._state.network.compute_split_losses, inputs, targets)
+        held, free = self._settle(both, targets)
+        return held, free
+
+    def undo(self) -> None:
+        """Nothing: the weights are the network's own all the time."""
+
+    def _settle(self, parts: Sequence[Tensor], targets: Targets) -> list[Tensor]:
+        """From this rank's matrices, equal in value, to those of all."""
+        own, size = parts[0].detach(), self._world.size
+        counts = count_labels(targets, self._state.network.tasks).to(own.dtype)[:, None]  # (N, 1)
+        sums = torch.cat([own * counts, counts], dim=1)  # (N, K + 1)
         self._world.add(sums)
         n_labels = sums[:, -1:].clamp_min(1)
         together = sums[:, :-1] / n_labels  # L over the rows of all ranks
-        share = counts * self._world.size / n_labels  # gradients will be means over ranks
+        weighed = [part * (counts * size / n_labels) for part in parts]  # means over ranks to be
+        return [part - part.detach() + together for part in weighed]  # that value, our gradient
 
-        def settle(part: Tensor) -> Tensor:
-            weighed = part * share
-            return weighed - weighed.detach() + together  # value: that of all; gradient: our own
-
-        return settle(own), None if head_losses is None else settle(head_losses)
-
-    def _wrap(self, state: TrainState) -> nn.Module:
+    def _wrap(self) -> nn.Module:
         """Anew wherever weights have left: then the optimiser has another list of them."""
-        weights = state.optimizers["weights"].param_groups[0]["params"]
+        weights = self._state.optimizers["weights"].param_groups[0]["params"]
         if self._wrapped is None or weights is not self._weights:
-            self._weights, self._is_new, self._wrapped = (weights, True, None)  # memory first
+            self._weights, self._is_new, self._wrapped = weights, True, None  # memory first
             self._wrapped = nn.parallel.DistributedDataParallel(_Losses(weights))
         elif self._is_new:  # after one step
             self._is_new = False
-            _check_all_used(state)
+            _check_all_used(self._state)
         return self._wrapped
 
 

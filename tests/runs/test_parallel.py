@@ -23,7 +23,7 @@ from torch import nn
 
 from dmtg_lite import cli
 from dmtg_lite.core.batches import Batches, Order
-from dmtg_lite.core.state import TrainState, compute_losses
+from dmtg_lite.core.state import TrainState
 from dmtg_lite.core.step import take_steps
 from dmtg_lite.runs import parallel
 from dmtg_lite.runs.batch_norm import share_batch_norm
@@ -65,7 +65,7 @@ def test_what_is_looked_at_once_is_cut_without_gap_or_overlap(n_rows: int) -> No
 def test_a_process_by_itself_takes_its_steps_as_ever() -> None:
     state = TrainState(start(), CONFIG)
     parallel.world().share(state, len(DATA.train))
-    assert (state.compute_losses, state.share) == (compute_losses, (0, 1))
+    assert (state.program, state.share) == (state.network, (0, 1))
 
 
 def test_a_batch_that_is_too_small_for_the_ranks_is_refused() -> None:
@@ -131,7 +131,7 @@ def test_a_weight_without_a_gradient_is_named(group_of_one) -> None:
     network = start()
     network.heads[1].idle = nn.Parameter(torch.zeros(2))
     state = TrainState(network, CONFIG)
-    state.compute_losses = parallel._SharedLosses(World())
+    state.program = parallel.SharedProgram(World(), state)
     steps = take_steps(state, DATA, 3)
     next(steps)
     with pytest.raises(ValueError, match=r"1 weights .* \(heads.1.idle, ...\)"):
@@ -159,8 +159,8 @@ def test_values_are_those_of_all_rows_and_gradients_are_parts(group_of_one) -> N
     gradients = []
     for part in [*shares, *shares]:  # once to know the sums, once with them
         state = TrainState(network, CONFIG)
-        state.compute_losses = parallel._SharedLosses(ByHand(0, 2))
-        together, _ = state.compute_losses(state, *batches.take(part))
+        state.program = parallel.SharedProgram(ByHand(0, 2), state)
+        together = state.program.compute_loss_matrix(*batches.take(part))
         if len(sums) > 2:
             torch.testing.assert_close(together, whole)
             network.zero_grad()

@@ -59,6 +59,7 @@ def doubled() -> Iterator[None]:
             (torch, "set_default_dtype", lambda dtype: None),
             (torch.Tensor, "float", torch.Tensor.double),
             (sys.modules["dmtg_lite.core.network"], "scale_inputs", scale),
+            (sys.modules["dmtg_lite.core.stacked"], "scale_inputs", scale),
             (sys.modules["dmtg_lite.runs.between"], "_PRUNE_EVERY", 4),
             (sys.modules["dmtg_lite.runs.checkpoint"], "check_tensors", lambda *_: None),
         ]:
