@@ -64,7 +64,7 @@ class TrainState:
         self.seed = config.seed if seed is None else seed
         self.step = 0
         self.encoder_macs = 0
-        self.share = (0, 1)
+        self.share: tuple[int, int] = (0, 1)
         self.backward: Backward = follow_objective
         self.n_backward = 1
         self.noise = torch.Generator().manual_seed(derive_seed(self.seed, Stream.NOISE))
