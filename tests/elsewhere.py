@@ -39,6 +39,14 @@ class There(Tensor):
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})
 
+    @property
+    def data(self) -> Tensor:
+        return self.detach()
+
+    @data.setter
+    def data(self, other: Tensor) -> None:  # the stacked form has weights that are views
+        self.own = other.own
+
     def tolist(self) -> Any:  # torch refuses it of subclasses; also a wait
         return self.cpu().tolist()
 

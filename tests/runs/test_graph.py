@@ -29,6 +29,12 @@ BASE = replace(CONFIG, lr=2**-7, lr_assignment=2**-3, steps=16, jitter=0.01)
 DENSE = replace(BASE, encoder="xception_small", batch_size=4, steps=8, tau=4.0, lr=2**-10)
 
 
+@pytest.fixture(autouse=True)
+def plain_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a graph is made of; the stacked form rounds otherwise."""
+    monkeypatch.setenv("DMTG_PLAIN", "1")
+
+
 class Tape(TorchDispatchMode):
     """Every kernel of a call, to be done again in the same memory: what a CUDA graph holds."""
 
