@@ -14,9 +14,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import import_module
 from inspect import signature
 from itertools import cycle, islice
 from multiprocessing import active_children, current_process, get_context
@@ -377,12 +378,12 @@ def _few_and_local() -> Iterator[None]:
 def _start_unasked(start: Callable[..., Any], *given: Any, **named: Any) -> Any:
     """Start Ray's own process, which is told one port by a file only: the agent will write it."""
     asked = signature(start).bind(*given, **named).arguments
-    with suppress(ImportError):  # versions that wait for no files
-        from ray._raylet import DASHBOARD_AGENT_LISTEN_PORT_NAME, persist_port
-
-        # -1: there is no dashboard, which is what the agent will say
-        where = asked["session_dir"], asked["node_id"], DASHBOARD_AGENT_LISTEN_PORT_NAME
-        persist_port(*where, -1)
+    port, tell = (
+        getattr(import_module("ray._raylet"), name, None)
+        for name in ("DASHBOARD_AGENT_LISTEN_PORT_NAME", "persist_port")
+    )
+    if port and tell:  # older versions wait for no files
+        tell(asked["session_dir"], asked["node_id"], port, -1)  # as the agent will: no dashboard
     return start(*given, **named)
 
 
