@@ -18,18 +18,18 @@ from dataclasses import replace
 from statistics import median
 
 import torch
-from step import describe_machine, make_data  # beside this file
 
-from dmtg_lite import TaskData, TrainConfig, data, methods
+from dmtg_lite import data, methods
+from dmtg_lite.bench.cases import CASES, make_data, make_steps
+from dmtg_lite.bench.run import describe_machine
 from dmtg_lite.core.config import Restarts, Spare
-from dmtg_lite.core.record import StepRecord
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs.fit import branch_out, build_network, continue_steps
 from dmtg_lite.runs.presets import TOY
 
 FACES, CONFIG = data.toy_faces(), TOY["faces"]
 FORMS = ("plain", "stacked")
-Steps = Iterator[StepRecord]
+Steps = Iterator[object]
 
 
 def choose_form(form: str) -> None:
@@ -110,10 +110,8 @@ def compare_memory(rounds: int) -> None:
     mallopt = ctypes.CDLL(None).mallopt
     settings = {"given back": ((-1, 128 * 2**10), (-4, 65536)), "kept": ((-1, 2**30), (-4, 0))}
     os.environ["DMTG_KEEP_MEMORY"] = "0"
-    config = TrainConfig(encoder="resnet", jitter=0.1, steps=10**6)
-    pixels: TaskData = make_data(9, 64)
-    network = branch_out(build_network(pixels, config), 3, config)
-    steps = continue_steps(TrainState(network, config), pixels, 10**6)
+    case = CASES["celeba9_k3"].settle(torch.device("cpu"), is_quick=False)
+    steps = make_steps(case, "ours", make_data(case))
     next(steps)
     spent = {name: [] for name in settings}
     print(f"{'a step, CPU ms':20} {'default':>8} {'kept':>8} {'ratio':>6}")

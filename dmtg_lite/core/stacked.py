@@ -31,11 +31,11 @@ _KNOWN = (*_BY_ELEMENT, nn.Flatten, nn.Dropout, nn.Linear, nn.BatchNorm1d, nn.Co
 
 
 def can_stack(state: TrainState, feature_shape: Sequence[int]) -> bool:
-    """Whether a run's network is small and has a stacked form, and gradients are the usual ones.
+    """Whether a run's network is small, has a stacked form, and its gradients are the usual ones.
 
     Branches are sequences of linear layers, activations, batch norm and dropout. A convolution may
     come first: one behind another would be computed in groups of channels, which costs more than it
-    saves. With DMTG_PLAIN in the environment no network has one.
+    saves; one branch alone gains nothing. With DMTG_PLAIN in the environment no network has one.
     """
     network = state.network
     if os.environ.get("DMTG_PLAIN") or (dist.is_available() and dist.is_initialized()):
@@ -46,7 +46,7 @@ def can_stack(state: TrainState, feature_shape: Sequence[int]) -> bool:
     has_heads = all(type(head) is FlatHeads and head.served for head in network.heads)
     stages = [_list_layers(branch) for branch in network.branches]
     are_alike = len({str(layers) for layers in stages}) == 1
-    suits = is_usual and has_heads and are_alike and _is_known(stages[0])
+    suits = len(stages) > 1 and is_usual and has_heads and are_alike and _is_known(stages[0])
     return suits and is_small(network, feature_shape, config.batch_size)
 
 

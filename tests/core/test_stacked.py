@@ -181,6 +181,8 @@ def test_what_trains_otherwise_keeps_the_plain_form(monkeypatch: pytest.MonkeyPa
     assert not stacks(replace(CONFIG, precision="bfloat16"))
     assert not stacks(replace(CONFIG, cuda_graph=True))
     assert not stacks(replace(CONFIG, batch_size=10**7))  # not small
+    alone = TrainState(build_network(DATA, CONFIG), CONFIG)
+    assert not can_stack(alone, DATA.feature_shape)
     state = TrainState(learned(CONFIG, DATA), CONFIG)
     state.backward = lambda total, loss_matrix: total.backward()
     assert not can_stack(state, DATA.feature_shape)

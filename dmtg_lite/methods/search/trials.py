@@ -88,8 +88,9 @@ def try_groups(
 
 def are_stacked(data: TaskData, config: TrainConfig) -> bool:
     """Whether trials in one walk are one program (`core.stacked`), and so cheaper than apart."""
-    config = replace(config, shared=0)
-    return can_stack(TrainState(build_network(data, config), config), data.feature_shape)
+    config, everybody = replace(config, shared=0), range(len(data.tasks))
+    two = build_network(data, config).branch_out(2, members=[everybody, everybody])
+    return can_stack(TrainState(two, config), data.feature_shape)
 
 
 def _try_twelve(
