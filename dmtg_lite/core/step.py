@@ -100,11 +100,11 @@ def take_steps(
     """
     knobs, split, config = knobs or Knobs(), data.train, state.config
     batches = Batches(split, data.tasks, state.network.device)
-    batches.layout = state.program.layout
     rows_of = Order(len(split), config, state.seed, split.features.device, share=state.share)
     state.network.train()
     with Lookahead(batches, rows_of) as ahead:
         while state.step < n_steps:
+            batches.layout = state.program.layout  # of the form that it has by now
             inputs, targets = ahead.take(state.step)  # (B, ...), and (B, N) or N tensors
             tau, rate = knobs.tau, knobs.lr_assignment  # read once: another thread may turn them
             tau = config.tau_at(state.step / max(n_steps - 1, 1)) if tau is None else tau

@@ -149,12 +149,16 @@ def continue_steps(
     how = {"knobs": knobs, "between": callbacks, "learn": choose_learn(state)}
     steps = take_steps(state, data, n_steps, **how)
     n_threads = choose_threads(state.network, data.feature_shape, state.config.batch_size)
-    is_stacked = can_stack(state, data.feature_shape)
+    opened: list[int] = []
+    is_stacked = False
     if state.network.device.type == "cpu":
         keep_freed_memory()
     rank = world().rank
     while True:
-        if is_stacked and state.program is state.network:  # at first, and where branches closed
+        if opened != state.network.branch_ids:  # at first, and where branches closed
+            opened = list(state.network.branch_ids)
+            is_stacked = can_stack(state, data.feature_shape)
+        if is_stacked and state.program is state.network:
             Stack([state])
         # a step at a time: between two, the caller's settings and random numbers are back
         path = (state.step, rank) if rank else (state.step,)  # ranks drop units of their own rows
