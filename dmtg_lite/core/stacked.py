@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from dmtg_lite.core.arrays import scale_inputs
 from dmtg_lite.core.batches import Targets
 from dmtg_lite.core.heads import FlatHeads
-from dmtg_lite.core.sealed import is_small
+from dmtg_lite.core.sealed import is_small, sealed
 from dmtg_lite.core.state import TrainState, build_optimizer, follow_objective
 
 _BY_ELEMENT = (nn.LeakyReLU, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Tanh, nn.Sigmoid, nn.Identity)
@@ -269,6 +269,7 @@ class Stack:
                 optimizer.state[row.all] = row.gather(memory)
         return optimizer
 
+    @sealed()
     def undo(self) -> None:
         """Back to the plain form: networks and optimisers as if nothing had been."""
         optimizer, memory = self.states[0].optimizers["weights"], {}

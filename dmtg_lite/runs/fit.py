@@ -155,18 +155,18 @@ def continue_steps(
         keep_freed_memory()
     rank = world().rank
     while True:
-        if opened != state.network.branch_ids:  # at first, and where branches closed
-            opened = list(state.network.branch_ids)
-            is_stacked = can_stack(state, data.feature_shape)
-        if is_stacked and state.program is state.network:
-            Stack([state])
         # a step at a time: between two, the caller's settings and random numbers are back
         path = (state.step, rank) if rank else (state.step,)  # ranks drop units of their own rows
         seed = derive_seed(state.seed, Stream.LAYERS, *path)
         with sealed(n_threads), drawing(seed, state.network.device):
+            if opened != state.network.branch_ids:  # at first, and where branches closed
+                opened = list(state.network.branch_ids)
+                is_stacked = can_stack(state, data.feature_shape)
+            if is_stacked and state.program is state.network and state.step < n_steps:
+                Stack([state])
             record = next(steps, None)
-        if state.step >= n_steps:
-            state.unstack()
+            if state.step >= n_steps:
+                state.unstack()
         if record is None:
             return
         yield record

@@ -163,6 +163,7 @@ def test_little_work_gets_one_thread_and_gives_the_others_back(
     monkeypatch.setattr(
         network, "compute_loss_matrix", lambda *_: seen.append(torch.get_num_threads())
     )
+    monkeypatch.setenv("DMTG_PLAIN", "1")  # the form that asks the network itself
     steps = train_steps(network, DATA, CONFIG)
     module._say.cache_clear()  # said once a process
     with caplog.at_level("INFO", logger="dmtg_lite"), pytest.raises(TypeError):
