@@ -110,12 +110,12 @@ class _Layers:
     """The layers at one place of all G branches, K of each of R runs."""
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
-        self.one = layers[0]  # its settings are those of all
+        self.one: Any = layers[0]  # its settings are those of all
         tensors = [*self.one.named_parameters(), *self.one.named_buffers()]
         self.rows = {name: Row(layers, name) for name, _ in tensors}
 
-    def __getattr__(self, name: str) -> Tensor | None:
-        """A weight or a buffer of all branches, (G, ...)."""
+    def __getattr__(self, name: str) -> Any:
+        """A weight or a buffer of all branches, (G, ...); None where layers have no such."""
         return self.rows[name].all if name in self.rows else None
 
     def share(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -150,9 +150,10 @@ class _Layers:
         if self.one.training:
             self.num_batches_tracked.add_(1)
         own = (self.running_mean, self.running_var, self.weight, self.bias)
+        mean, var, weight, bias = (tensor.flatten() for tensor in own)
         wide = x.transpose(0, 1).flatten(1, 2)  # (B, G * C, ...)
-        flat = (tensor.flatten() for tensor in own)
-        wide = F.batch_norm(wide, *flat, self.one.training, self.one.momentum, self.one.eps)
+        how = self.one.training, self.one.momentum, self.one.eps
+        wide = F.batch_norm(wide, mean, var, weight, bias, *how)
         return wide.unflatten(1, (len(x), -1)).transpose(0, 1)
 
 
@@ -298,8 +299,9 @@ class Stack:
     ) -> list[Sequence[Tensor]]:
         """Of each run its loss matrix, (N, K), or both of its `compute_split_losses`."""
         features = self._run_branches(inputs)
+        flat = cast("Sequence[Tensor]", targets)  # heads of whole rows, no pictures
         losses = [
-            heads(features, self._pick(heads, targets), is_split=is_split) for heads in self.heads
+            heads(features, self._pick(heads, flat), is_split=is_split) for heads in self.heads
         ]
         return self._arrange(losses)
 
