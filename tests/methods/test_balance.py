@@ -164,7 +164,7 @@ def test_a_run_is_continued_where_it_stopped(tmp_path: Path) -> None:
     saving = Saving(tmp_path, every=5)
     run = Run(
         FACES, CONFIG, members=[range(9)], from_scratch=True, prepare=prepare,
-        saving=saving.below("balance_pcgrad"),
+        saving=saving.below("balance_pcgrad"), method="balance_pcgrad",
     )  # fmt: skip
     run.train_until(7)
     rest = methods.balance(FACES, 1, CONFIG, aggregator="pcgrad", saving=saving)

@@ -174,7 +174,7 @@ def test_restarts_are_kept_by_training_loss_alone(
     monkeypatch.setattr(FakeRun, "made", [])
 
     def make_result(*given, **_):
-        return SimpleNamespace(network=given[3], warn_unlearned=lambda **_: None)
+        return SimpleNamespace(network=given[3], method="dmtg", warn_unlearned=lambda **_: None)
 
     monkeypatch.setattr(module, "make_result", make_result)
     config = replace(CONFIG, steps=30, restarts=Restarts(n=8, halve_every=halve_every))
@@ -500,7 +500,8 @@ def test_an_interrupted_search_trains_no_pair_twice(
     with pytest.raises(KeyboardInterrupt):
         try_groups(six, groups, config, saving=Saving(tmp_path), label="pairs")
     assert "pairs: 12 of 21 networks trained, a minute left" in caplog.text
-    assert [path.name for path in tmp_path.iterdir()] == ["pairs0_losses.json"]
+    # what they gave, and the run folder of their walk
+    assert {path.name for path in tmp_path.iterdir()} == {"pairs0_losses.json", "pairs0"}
     losses, macs = try_groups(six, groups, config, saving=Saving(tmp_path), label="pairs")
     assert trained == [12, 9, 9]
     torch.testing.assert_close(losses, expected, rtol=0, atol=0, equal_nan=True)
