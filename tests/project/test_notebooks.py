@@ -90,7 +90,7 @@ def run_all(path: Path, folder: Path) -> list[NotebookNode]:
     return code_cells(notebook)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # not "module": other modules' tests may come in between
 def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[NotebookNode]]:
     """`run_all` by a notebook's name, once for all tests."""
     folder = tmp_path_factory.mktemp("notebooks")
