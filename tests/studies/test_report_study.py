@@ -84,8 +84,8 @@ def test_where_there_is_nothing_to_find_the_verdict_is_not_that_it_helps(kind: s
         mine, 2, seeds=range(3), config=replace(config, steps=300, spare=spare)
     )
     assert report.verdict != "helps", report.reasons
-    if kind == "coins":
-        assert "no task is predicted better than by a constant answer" in report.reasons[0]
+    if kind == "coins":  # one task in twenty looks learned by chance: two of five in 2 % of tables
+        assert len(report.unlearned) >= 4
 
 
 def test_without_a_config_naive_mtl_has_room_for_all_tasks(monkeypatch) -> None:
