@@ -293,20 +293,30 @@ def test_an_interrupt_says_how_to_go_on(
     assert said == f"dmtg-lite: interrupted; finished {words.format(tmp_path)}"
 
 
+def _wait_for(folder: Path, pattern: str, timeout: float = 120.0) -> None:
+    """Until there is a file of this kind somewhere below."""
+    end = time.monotonic() + timeout
+    while not any(folder.rglob(pattern)):
+        assert time.monotonic() < end, f"no {pattern} in {timeout:g} s"
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs a group of processes")
-@pytest.mark.parametrize(("to_all", "after"), [(True, 25), (False, 25), (False, 12)])
-def test_an_interrupt_ends_worker_processes_too(to_all: bool, after: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("to_all", "trains"), [(True, True), (False, True), (False, False)])
+def test_an_interrupt_ends_worker_processes_too(to_all: bool, trains: bool, tmp_path: Path) -> None:
     """At once and without a traceback, whether the workers hear of it themselves or not."""
-    command = [*"compare toy_rooms --steps 5000 --pretrain 1 --seeds 4 --jobs 2".split()]
+    command = [*"compare toy_faces --steps 50000 --pretrain 1 --seeds 4 --jobs 2".split()]
+    command += [*"--keep-runs --spare-branches 0 --out".split(), tmp_path]
     # a shell that runs tests in the background has them ignore it, and their children too
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
-        [sys.executable, "-m", "dmtg_lite", *command, "--spare-branches", "0", "--out", tmp_path],
+        [sys.executable, "-m", "dmtg_lite", *command],
         stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     signal.signal(signal.SIGINT, before)
-    time.sleep(after)  # while the workers begin; until they train
+    _wait_for(tmp_path, "*-*.npz" if trains else "cells")  # until steps are recorded
+    time.sleep(0.5)  # or while the workers begin
     (os.killpg if to_all else os.kill)(process.pid, signal.SIGINT)
     try:
         _, said = process.communicate(timeout=60)

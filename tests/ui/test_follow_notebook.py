@@ -23,10 +23,10 @@ from dmtg_lite.runs.folder import RunFolder
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
-N_STEPS = 300
+N_STEPS = 1200  # so that what is turned and pressed has some seconds
 TRAIN = (
     f"train toy_faces --steps {N_STEPS} --pretrain 100 --batch-size 16 --capacity 1 "
-    "--spare-branches 0 --lr-assignment 1.0 --checkpoint-every 10 --out"
+    "--spare-branches 0 --lr-assignment 1.0 --checkpoint-every 50 --out"
 ).split()
 CODE = "from dmtg_lite.views.widgets import Dashboard\nview = Dashboard.follow('run')"
 
