@@ -89,7 +89,7 @@ def trainer():
     trainer.close()
 
 
-N_KILLS = int(os.environ.get("DMTG_KILLS", "12"))
+N_KILLS = int(os.environ.get("DMTG_KILLS", "8"))
 PHASES = {100: "training", 180: "closing", 300: "pruning"}  # up to this step
 
 
@@ -137,7 +137,7 @@ def name_phase(out: Path) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300 + 50 * N_KILLS)  # about a minute on an idle core for twelve
+@pytest.mark.timeout(300 + 50 * N_KILLS)  # about a minute on an idle core for a dozen
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 def test_kills_change_nothing(trainer: Trainer, tmp_path: Path) -> None:
     """SIGKILL at random moments, and readers all the time: every file that is left opens at any
