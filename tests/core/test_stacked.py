@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from dmtg_lite.core.batches import Batches
 from dmtg_lite.core.config import HeadOptions, Spare, TrainConfig
 from dmtg_lite.core.data import Split, TaskData
 from dmtg_lite.core.network import GroupedNetwork
@@ -188,3 +189,26 @@ def test_what_trains_otherwise_keeps_the_plain_form(monkeypatch: pytest.MonkeyPa
     assert not can_stack(state, DATA.feature_shape)
     monkeypatch.setenv("DMTG_PLAIN", "1")
     assert not stacks(CONFIG)
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_two_runs_in_one_stack_lose_what_each_loses_alone(is_split: bool) -> None:
+    """Other weights and other rows in each."""
+    states = []
+    for seed in range(2):
+        network = branch_out(build_network(DATA, CONFIG, seed=seed), 3, CONFIG, seed=seed)
+        states.append(TrainState(network, CONFIG))
+    inputs = [DATA.train.features[:16], DATA.train.features[40:56]]
+    batches = Batches(DATA.train, DATA.tasks, DATA.device)
+    targets = [batches.take(slice(n, n + 16))[1] for n in (0, 40)]
+    name = "compute_split_losses" if is_split else "compute_loss_matrix"
+    pairs = zip(states, inputs, targets, strict=True)
+    alone = [getattr(state.network, name)(x, y) for state, x, y in pairs]
+    together = Stack(states).compute(inputs, targets, is_split=is_split)
+    for one, both in zip(alone, together, strict=True):
+        one = one if is_split else (one,)
+        assert len(one) == len(both)
+        for plain, stacked in zip(one, both, strict=True):
+            torch.testing.assert_close(stacked, plain)
+    states[0].unstack()
+    assert all(state.program is state.network for state in states)
