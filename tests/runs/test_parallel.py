@@ -172,6 +172,9 @@ def test_values_are_those_of_all_rows_and_gradients_are_parts(group_of_one) -> N
 # ---------------------------------------------------------------------- with one
 
 
+in_one_process = pytest.mark.xdist_group("ranks")  # so that the ranks run once
+
+
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what one process told of each scene, and what two did."""
@@ -188,6 +191,7 @@ def read(folder: Path, scene: str, n_ranks: int) -> dict[str, np.ndarray]:
         return dict(file)
 
 
+@in_one_process
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("scene", ["learn_faces", "learn_table", "learn_rooms"])
@@ -208,6 +212,7 @@ def test_two_ranks_are_one_process_with_the_whole_batch(told: Path, scene: str) 
     assert happened[scene]
 
 
+@in_one_process
 @pytest.mark.slow
 def test_what_a_reader_turns_reaches_all_ranks(told: Path) -> None:
     one, two = read(told, "obey", 1), read(told, "obey", 2)
@@ -216,6 +221,7 @@ def test_what_a_reader_turns_reaches_all_ranks(told: Path) -> None:
     assert RunFolder(told / "run_by_2").run["world_size"] == 2
 
 
+@in_one_process
 @pytest.mark.slow
 @pytest.mark.parametrize("n_ranks", [1, 2])
 def test_a_checkpoint_moves_between_numbers_of_ranks(told: Path, n_ranks: int) -> None:
