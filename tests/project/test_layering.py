@@ -37,7 +37,10 @@ ALLOWED: dict[str, set[str]] = {
         "views.watch files schema".split()
     ),
     "__main__": {"cli"},
-    "__init__": {"core", "runs", "methods", "experiments", "data"},  # loaded on first use
+    "course": set(),
+    "__init__": set(  # loaded on first use
+        "core course data encoders experiments methods runs views".split()
+    ),
 }
 
 
