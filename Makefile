@@ -8,7 +8,7 @@ JOBS ?= 2
 BESIDE = -n $(JOBS) --dist loadgroup
 PIP = .venv/bin/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab own pages test fast check demo notebooks students bench clean
+.PHONY: help lab own pages test fast check demo notebooks students solutions assignment bench clean
 
 help:
 	@echo "make lab        set up everything, open JupyterLab on your copies of the notebooks, in $(OWN)/"
@@ -19,6 +19,8 @@ help:
 	@echo "make demo       the whole story without a browser: table, recorded run, replay page in demo/"
 	@echo "make notebooks  write the .ipynb files anew from the .py files, without outputs"
 	@echo "make students   copies of the notebooks without their solutions, in students/"
+	@echo "make solutions  copies with the solutions put in, the key for a teacher, in solutions/"
+	@echo "make assignment the course for nbgrader: source/ and release/, in assignment/"
 	@echo "make bench      do training steps run here, and how fast?   (longer: dmtg-lite bench)"
 	@echo "make clean      remove .venv, caches and demo/ (never prepared/, runs/ or $(OWN)/)"
 
@@ -74,8 +76,8 @@ notebooks: .venv/installed
 	    --ClearMetadataPreprocessor.preserve_nb_metadata_mask=kernelspec
 	@echo "notebooks/*.ipynb written from notebooks/*.py."
 
-students: .venv/installed
-	@.venv/bin/python notebooks/tools/solutions.py --out students
+students solutions assignment: .venv/installed
+	@.venv/bin/python notebooks/tools/solutions.py --as $@ --out $@
 
 bench: .venv/installed
 	@.venv/bin/python -m dmtg_lite bench --quick $(ARGS)

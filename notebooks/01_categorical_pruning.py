@@ -2,7 +2,7 @@
 # # 1 · Choosing a group, with a gradient
 #
 # **Question.** Each task has to pick one of K groups. Picking is all or nothing, but training wants
-# small steps downhill. How can one train a *choice*?
+# small steps downhill. How can you train a *choice*?
 #
 # *15 minutes · CPU · no download · helps to have seen notebook 0*
 
@@ -12,12 +12,8 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-from dmtg_lite import TrainConfig, data, sample_assignment, train_steps
-from dmtg_lite.runs.fit import branch_out
-from dmtg_lite.runs.history import compute_mean_assignment
-from dmtg_lite.runs.run import pretrain
-from dmtg_lite.views import plots
-from dmtg_lite.views.widgets import TauExplorer
+from dmtg_lite import TrainConfig, branch_out, data, pretrain, sample_assignment, train_steps, views
+from dmtg_lite.course import check, show_line
 
 # %% [markdown]
 # ## 1.1 A draw
@@ -32,9 +28,11 @@ logits = torch.tensor([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]])  # S, (N=2 tasks, K=3
 logits.softmax(-1)
 
 # %% [markdown]
-# Now the trick, in three lines. Add **Gumbel noise** to the logits: the largest sum then falls on
-# group k exactly as often as softmax(S) says. Taking that largest entry would kill the gradient, so
-# a softmax with **temperature** tau takes a soft version of it.
+# Now the trick, the paper's equation 5. Add **Gumbel noise** g to the logits: the largest sum then
+# falls on group k exactly as often as softmax(S) says. Taking the largest would kill the gradient,
+# so a softmax with **temperature** tau takes a soft version of it:
+#
+# $$z_{ik} = \frac{\exp((s_{ik} + g_{ik})/\tau)}{\sum_m \exp((s_{im} + g_{im})/\tau)}$$
 #
 # **Predict:** will the second row be uniform?
 
@@ -49,11 +47,26 @@ assignment
 # **What to notice.** Both rows sum to 1, and the second row is *not* uniform. Its probabilities
 # are; this one draw took a side. That restlessness will turn out to be useful.
 #
-# The library does the same in `sample_assignment`. Same noise, same matrix:
+# The library does the same in `sample_assignment`. Same noise, same matrix, and the line that is
+# the equation:
 
 # %%
 from_library = sample_assignment(logits, tau, generator=torch.Generator().manual_seed(0))
 print("largest difference:", (from_library - assignment).abs().max().item())
+show_line("core/assignment.py", "relaxed = ((logits + ", equation=5)
+
+# %% [markdown]
+# A picky reader wants a choice with nothing soft about it. Equation 2 says what that is: each row
+# of Z has a single 1, $\sum_k z_{ik} = 1$ with $z_{ik} \in \{0, 1\}$. Equation 3 says how often
+# group k gets it: $z_{ik} \sim \mathrm{Categorical}(s_{ik})$.
+#
+# (There the paper calls S a probability, in equation 5 it uses S as logits. The library's S are
+# logits; softmax(S) are the probabilities.)
+
+# %%
+show_line("core/assignment.py", "one_hot = torch.zeros_like(relaxed)", equation=2)
+show_line("core/assignment.py", "return self.masked_logits().detach().softmax(-1)", equation=3)
+sample_assignment(logits, tau, estimator="straight_through", generator=rng)  # rounded draws
 
 # %% [markdown]
 # ## 1.2 What tau changes, and what it leaves alone
@@ -75,52 +88,39 @@ for tau in (0.1, 1.0, 10.0):
 # tau changes.
 
 # %%
-TauExplorer(logits, seed=0)
-
-# %%
-# the same as a still picture, at the paper's temperature
-plots.plot_temperature(logits, 2.5, seed=0)
+views.TauExplorer(logits, seed=0)
 
 # %% [markdown]
-# ### Exercise 1.1
+# ### Exercise 1.1 · read
 #
-# Write `win_rate(row)`: the share of draws that each group wins, without drawing anything.
+# No cell has tried tau = 7. Which share of its draws will *group 1* win for task 0 there? A number
+# above says it already. Give it as a share between 0 and 1, with two decimals.
 
-
-# %% tags=["exercise"]
-def win_rate(row):
-    return None  # your turn: one line
-
+# %% tags=["exercise", "read"]
+share = None  # your turn: a number
 
 # %% tags=["check"]
-if win_rate(logits[0]) is None:
-    print("1.1 is still open; the rest of the notebook runs without it")
-else:
-    expected = torch.tensor([0.8438, 0.1142, 0.0420])  # so that the answer is not given away
-    torch.testing.assert_close(win_rate(logits[0]), expected, atol=1e-3, rtol=0)
-    print("1.1 correct")
-
+check("1.1", share, sealed="number:14bf49eab0", digits=2)
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
-def win_rate(row):
-    return row.softmax(-1)
-
+share = logits.softmax(-1)[0, 1]  # tau does not matter
 
 # %% [markdown]
 # ## 1.3 Where the gradient pushes
 #
 # Suppose group 0 serves task 0 badly and group 2 serves it well. The loss of every task in every
-# group is the **loss matrix**. Multiply it by the assignment, add everything up: that is the whole
-# objective of DMTG.
+# group is the **loss matrix** L. Multiply it by the draw, entry by entry, and add up. That is the
+# whole objective of DMTG, equation 6: $L(\theta) \odot \tilde Z(S)$.
 #
-# We leave out the noise for a moment, so that the numbers can be checked by hand.
+# Leave out the noise for a moment, so that you can check the numbers by hand.
 
 # %%
 loss_matrix = torch.tensor([[0.9, 0.6, 0.3], [0.5, 0.5, 0.5]])  # L, (N, K)
 free = torch.zeros(2, 3, requires_grad=True)  # S, no preference yet
 total = (loss_matrix * sample_assignment(free, tau=1.0, estimator="softmax")).sum()
 total.backward()
+show_line("core/objective.py", "total = (loss_matrix * assignment)", equation=6)
 free.grad
 
 # %% [markdown]
@@ -128,23 +128,30 @@ free.grad
 # (positive gradient) and towards group 2 (negative). Task 1 is served equally well everywhere and
 # feels nothing.
 #
-# ### Exercise 1.2
+# ### Exercise 1.2 · invent
 #
-# The gradient has a closed form: probability times (own loss minus the task's mean loss under the
-# probabilities). Write it.
+# Write this gradient without autograd. Start from one entry: what does S[n, k] do to the
+# probabilities of row n? You need the probability, the loss, and the task's *mean* loss under its
+# probabilities.
 
 
-# %% tags=["exercise"]
+# %% tags=["exercise", "invent"]
 def gradient_by_hand(probabilities, loss_matrix):
     return None  # your turn: shapes are (N, K) in, (N, K) out
 
 
 # %% tags=["check"]
-if gradient_by_hand(free.detach().softmax(-1), loss_matrix) is None:
-    print("1.2 is still open; the rest of the notebook runs without it")
-else:
-    torch.testing.assert_close(gradient_by_hand(free.detach().softmax(-1), loss_matrix), free.grad)
-    print("1.2 correct")
+def test(gradient_by_hand):
+    pushed = torch.randn(4, 3, generator=rng).requires_grad_()
+    losses = torch.rand(4, 3, generator=rng)
+    (losses * pushed.softmax(-1)).sum().backward()  # autograd
+    found = gradient_by_hand(pushed.detach().softmax(-1), losses)
+    assert found.shape == (4, 3), "a number for every task and group is asked for"
+    assert found.sum(-1).abs().max() < 1e-5, "adding 1 to a whole row of S changes nothing: sums?"
+    assert torch.allclose(found, pushed.grad, atol=1e-5), "rows sum to 0, but autograd differs"
+
+
+check("1.2", gradient_by_hand, test)
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -153,6 +160,10 @@ def gradient_by_hand(probabilities, loss_matrix):
     mean_loss = (probabilities * loss_matrix).sum(-1, keepdim=True)  # (N, 1)
     return probabilities * (loss_matrix - mean_loss)
 
+
+# hidden test
+even = torch.full((1, 2), 0.5)
+assert gradient_by_hand(even, torch.tensor([[1.0, 0.0]])).tolist() == [[0.25, -0.25]]
 
 # %% [markdown]
 # ## 1.4 Identical branches: who breaks the tie?
@@ -174,7 +185,7 @@ for estimator in ("softmax", "gumbel"):
 # else can it do? It hands the branches different mixtures of tasks to learn from, and so their
 # **weights** part.
 #
-# Let us watch a real, small network: nine tasks on drawn faces, trained for 120 steps.
+# Watch a real, small network: nine tasks on drawn faces, trained for 120 steps.
 
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, size=16, seed=0)
@@ -199,10 +210,14 @@ def watch(estimator):
 
 # %%
 seen = {estimator: watch(estimator) for estimator in ("softmax", "gumbel")}
-for estimator, rows in seen.items():
+fig = go.Figure()
+for (estimator, rows), dash in zip(seen.items(), ("dash", "solid"), strict=True):
     for step in (1, 2, 120):
         apart, spread = rows[step - 1]
         print(f"{estimator:8} step {step:3}: branches apart by {apart:.4f}, S by {spread:.4f}")
+    fig.add_scatter(y=rows[:, 0], name=estimator, line={"dash": dash, "width": 3})
+fig.update_layout(xaxis_title="step", yaxis_title="distance between two branches")
+views.plots.apply_style(fig, height=320)
 
 # %% [markdown]
 # **What to notice.** Without noise nothing happens: the branches stay equal to the last bit. With
@@ -212,55 +227,51 @@ for estimator, rows in seen.items():
 #
 # The noise that breaks the tie also decides *which* branch gets which tasks.
 
-# %%
-fig = go.Figure()
-for (estimator, rows), dash in zip(seen.items(), ("dash", "solid"), strict=True):
-    fig.add_scatter(y=rows[:, 0], name=estimator, line={"dash": dash, "width": 3})
-fig.update_layout(template="plotly_white", height=320, margin_t=30)
-fig.update_layout(xaxis_title="step", yaxis_title="distance between two branches")
-
 # %% [markdown]
 # ## 1.5 Settled is not pruned
 #
 # At the end of training a task may have probability 0.99 for its group. Does the group then carry
-# 99 % of the task's loss? `compute_mean_assignment` averages many draws.
+# 99 % of the task's loss? Average many draws: that is E[Z].
 #
 # **Predict:** at tau = 2.5, is the winner's mean weight above or below its probability?
 
+
 # %%
-gaps, taus = (3, 5, 10), (1.0, 2.5, 4.0)
-table = pd.DataFrame(index=pd.Index(gaps, name="lead of the winner in S"))
-rows = torch.tensor([[[gap, 0.0, 0.0]] for gap in gaps]).softmax(-1).numpy()  # (3, N=1, K=3)
-table["softmax(S)"] = rows[:, 0, 0]
-for tau in taus:
-    table[f"E[Z], tau {tau}"] = compute_mean_assignment(rows, tau, n_draws=20_000)[:, 0, 0]
+def mean_weight(lead, tau):
+    """E[Z] of a winner that leads by so much in S, over 20,000 draws."""
+    row, same = torch.tensor([[lead, 0.0, 0.0]]), torch.Generator().manual_seed(0)
+    return sample_assignment(row.repeat(20_000, 1), tau, generator=same)[:, 0].mean().item()
+
+
+leads = pd.Index([3, 5, 10], name="lead of the winner in S")
+table = pd.DataFrame({"softmax(S)": [np.exp(x) / (np.exp(x) + 2) for x in leads]}, index=leads)
+for tau in (1.0, 2.5, 4.0):
+    table[f"E[Z], tau {tau}"] = [mean_weight(lead, tau) for lead in leads]
 table.round(2)
 
 # %% [markdown]
 # **What to notice.** A lead of 5 means probability 0.99, but at tau 2.5 only about three quarters
 # of the weight: the rest still trains the other branches. Softmax(S) says who *wins* a draw, E[Z]
-# says who gets *trained*. The live view of notebook 0 can show either.
+# who gets *trained*. The live view shows either.
 #
-# ### Exercise 1.3
+# ### Exercise 1.3 · change
 #
-# Which whole-number lead gives the winner at least 0.9 of the weight at tau = 2.5? Try values.
+# Alter the first line and run: which is the smallest whole-number lead that gives the winner 0.9 of
+# the weight at tau = 2.5?
 
-# %% tags=["exercise"]
-lead = None  # your turn: a whole number
+# %% tags=["exercise", "change"]
+lead = 5  # your turn: alter this number
+print(f"the winner has {mean_weight(lead, tau=2.5):.3f} of the weight")
 
 
 # %% tags=["check"]
-def weight(lead):
-    row = torch.tensor([[lead, 0.0, 0.0]]).softmax(-1).numpy()
-    return compute_mean_assignment(row, 2.5, n_draws=20_000)[0, 0]
+def test(lead):
+    assert lead == int(lead), "a whole number is asked for"
+    assert mean_weight(lead, 2.5) >= 0.9, f"a lead of {lead} is not enough"
+    assert mean_weight(lead - 1, 2.5) < 0.9, f"a lead of {lead} is enough, and so is a smaller one"
 
 
-if lead is None:
-    print("1.3 is still open; the rest of the notebook runs without it")
-else:
-    own = weight(lead)
-    assert own >= 0.9 > weight(lead - 1), f"a lead of {lead} gives {own:.2f}: try on"
-    print("1.3 correct")
+check("1.3", lead, test, given=5)
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
@@ -296,25 +307,21 @@ for lr in (8e-4, 3e-2):
     print(f"lr {lr}: at least {needed / (2 * lr):.0f} steps by the rule, {count_steps(lr)} counted")
 
 # %% [markdown]
-# **What to notice.** Even with losses that never waver, the paper's rate needs thousands of steps.
-# In a run of 900 steps, S could not settle; so our small presets give S its own rate,
-# `lr_assignment`.
+# **What to notice.** Even with losses that never waver, the paper's rate needs thousands of steps:
+# in 900, S cannot settle. So the small presets give S its own rate, `lr_assignment`.
 #
 # **The budget rule:** learning rate of S times steps must be far above ln((K-1) p / (1-p)).
 #
-# ### Exercise 1.4
+# ### Exercise 1.4 · read
 #
-# The paper trains 100 epochs over 162,770 images in batches of 256. Compute its lr x steps.
+# The paper trains 100 epochs over 162,770 images in batches of 256. What is its budget, to the
+# nearest whole number?
 
-# %% tags=["exercise"]
-budget = None  # your turn: learning rate 8e-4 times the number of steps
+# %% tags=["exercise", "read"]
+budget = None  # your turn: a number
 
 # %% tags=["check"]
-if budget is None:
-    print("1.4 is still open; the rest of the notebook runs without it")
-else:
-    assert abs(budget - 50.8) < 0.2, f"got {budget}; an epoch is 162,770 / 256 steps"
-    print(f"1.4 correct: a budget of {budget:.0f} against a lead of {needed:.1f}")
+check("1.4", budget, sealed="number:0711bab3ef", note="Compare it with the lead.")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
