@@ -30,12 +30,13 @@ _LATER = (nn.BatchNorm1d, nn.Dropout)  # each branch has its own, once it has nu
 _KNOWN = (*_BY_ELEMENT, nn.Flatten, nn.Dropout, nn.Linear, nn.BatchNorm1d, nn.Conv2d)
 
 
-def can_stack(state: TrainState, feature_shape: Sequence[int]) -> bool:
+def can_stack(state: TrainState, feature_shape: Sequence[int], *, n_runs: int = 1) -> bool:
     """Whether a run's network is small, has a stacked form, and its gradients are the usual ones.
 
     Branches are sequences of linear layers, activations, batch norm and dropout. A convolution may
     come first: one behind another would be computed in groups of channels, which costs more than it
-    saves; one branch alone gains nothing. With DMTG_PLAIN in the environment no network has one.
+    saves; one branch of a single run gains nothing. With DMTG_PLAIN in the environment no network
+    has one.
     """
     network = state.network
     if os.environ.get("DMTG_PLAIN") or (dist.is_available() and dist.is_initialized()):
@@ -46,7 +47,9 @@ def can_stack(state: TrainState, feature_shape: Sequence[int]) -> bool:
     has_heads = all(type(head) is FlatHeads and head.served for head in network.heads)
     stages = [_list_layers(branch) for branch in network.branches]
     are_alike = len({str(layers) for layers in stages}) == 1
-    suits = len(stages) > 1 and is_usual and has_heads and are_alike and _is_known(stages[0])
+    suits = (
+        len(stages) * n_runs > 1 and is_usual and has_heads and are_alike and _is_known(stages[0])
+    )
     return suits and is_small(network, feature_shape, config.batch_size)
 
 
@@ -76,7 +79,7 @@ class Row:
     def __init__(self, modules: Sequence[nn.Module], name: str) -> None:
         self.owns = [cast("Tensor", getattr(module, name)) for module in modules]
         self._before = [own.data for own in self.owns]
-        self.all = torch.stack(self._before)
+        self.all = _stack(self._before)
         if isinstance(self.owns[0], nn.Parameter):
             self.all = nn.Parameter(self.all, self.owns[0].requires_grad)
         for own, part in zip(self.owns, self.all.data, strict=True):
@@ -91,7 +94,7 @@ class Row:
         """What an optimiser remembers of the K tensors, as of one."""
         entries = [memory[own] for own in self.owns]
         return {
-            name: torch.stack([entry[name] for entry in entries]) if first.ndim else first.clone()
+            name: _stack([entry[name] for entry in entries]) if first.ndim else first.clone()
             for name, first in entries[0].items()
         }
 
@@ -106,6 +109,12 @@ class Row:
         }
 
 
+def _stack(tensors: Sequence[Tensor]) -> Tensor:
+    """(K, ...), row by row: kernels laid out by channels would give pictures laid out so, which
+    the layer after would have to copy."""
+    return torch.stack(list(tensors)).contiguous()
+
+
 class _Layers:
     """The layers at one place of all G branches, K of each of R runs."""
 
@@ -118,12 +127,14 @@ class _Layers:
         """A weight or a buffer of all branches, (G, ...); None where layers have no such."""
         return self.rows[name].all if name in self.rows else None
 
-    def share(self, inputs: Sequence[Tensor]) -> Tensor:
-        """From what the K branches of each run all see: R times (B, ...) -> (G, B, ...)."""
-        weights = _split(self.weight, len(inputs))
+    def share(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """From what the K branches of each run all see: R times (B, ...) -> R times (K, B, ...).
+
+        Where they lie as rows of B, K: what comes next reads them so, and nothing is copied.
+        """
         biases = [None] * len(inputs) if self.bias is None else _split(self.bias, len(inputs))
         parts = []
-        for x, weight, bias in zip(inputs, weights, biases, strict=True):
+        for x, weight, bias in zip(inputs, _split(self.weight, len(inputs)), biases, strict=True):
             n_groups, weight = len(weight), weight.flatten(0, 1)  # as one layer, K times as wide
             bias = None if bias is None else bias.flatten()
             if isinstance(self.one, nn.Linear):
@@ -132,7 +143,12 @@ class _Layers:
                 how = self.one.stride, self.one.padding, self.one.dilation
                 y = F.conv2d(x.contiguous(), weight, bias, *how)
                 parts.append(y.unflatten(1, (n_groups, -1)).movedim(1, 0))
-        return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts).contiguous()
+        return parts
+
+    def multiply(self, parts: Sequence[Tensor]) -> list[Tensor]:
+        """The linear layers of each run by themselves: large features stay near the processor."""
+        weights, biases = (_split(each, len(parts)) for each in (self.weight, self.bias))
+        return [multiply(*each) for each in zip(parts, weights, biases, strict=True)]
 
     def __call__(self, x: Tensor) -> Tensor:
         """(G, B, ...) -> (G, B, ...)."""
@@ -227,6 +243,15 @@ def _group_heads(heads: Sequence[FlatHeads]) -> list[_LikeHeads]:
     return [_LikeHeads([heads[k] for k in block], block[0]) for block in blocks]
 
 
+def _find_joints(layers: Sequence[nn.Module]) -> tuple[int, int]:
+    """The layer that all branches of a run see the same of, the first with weights, and that from
+    which all runs are one: large features come before, which stay near the processor run by run."""
+    weighted = [n for n, layer in enumerate(layers) if list(layer.parameters())]
+    after = weighted[1] if len(weighted) > 1 else len(layers)
+    is_linear = after < len(layers) and isinstance(layers[after], nn.Linear)
+    return weighted[0], after + 1 if is_linear else after
+
+
 class Stack:
     """R runs' networks of one form, K branches each, in place of `GroupedNetwork` in their steps.
 
@@ -241,6 +266,7 @@ class Stack:
         networks = [state.network for state in states]
         branches = [_list_layers(branch) for each in networks for branch in each.branches]
         self.layers = [_Layers(each) for each in zip(*branches, strict=True)]
+        self._first, self._joint = _find_joints([layer.one for layer in self.layers])
         self.heads = _group_heads([cast("FlatHeads", h) for each in networks for h in each.heads])
         self.n_tasks, self.n_groups = len(networks[0].tasks), networks[0].n_groups
         places = [heads.find_places(self.n_groups).flatten() for heads in self.heads]
@@ -308,16 +334,16 @@ class Stack:
     def _run_branches(self, inputs: Sequence[Tensor]) -> Tensor:
         """Features of every branch of every run: R times (B, ...) -> (G, B, D)."""
         runs = zip(self.states, inputs, strict=True)
-        shared = [state.network.stem(scale_inputs(x)) for state, x in runs]
-        is_shared, x = True, torch.empty(0)
-        for layer in self.layers:
-            if not is_shared:
-                x = layer(x)
-            elif layer.rows:
-                x, is_shared = layer.share(shared), False
-            else:
-                shared = [layer.one(each) for each in shared]
-        return x
+        parts = [state.network.stem(scale_inputs(x)) for state, x in runs]
+        for layer in self.layers[: self._first]:
+            parts = [layer.one(x) for x in parts]
+        parts = self.layers[self._first].share(parts)
+        for layer in self.layers[self._first + 1 : self._joint]:
+            parts = layer.multiply(parts) if layer.rows else [layer(x) for x in parts]
+        features = parts[0] if len(parts) == 1 else torch.cat(parts)
+        for layer in self.layers[self._joint :]:
+            features = layer(features)
+        return features
 
     def _pick(self, heads: _LikeHeads, targets: Sequence[Tensor]) -> Tensor:
         """Targets of the tasks of these heads: (G', B, n)."""

@@ -18,6 +18,7 @@ from dmtg_lite.runs.parallel import world
 from dmtg_lite.runs.result import MethodResult, Stopwatch, make_result
 from dmtg_lite.runs.run import Run
 from dmtg_lite.runs.saving import UNSAVED, Saving
+from dmtg_lite.runs.together import train_together
 from dmtg_lite.schema import AnyFloat, read_json
 
 _KEEP_ONE_OF = 4  # successive halving, with quarters: 8 restarts become 2, then 1
@@ -36,7 +37,8 @@ def dmtg(
     With ``config.restarts.n`` > 1 all is repeated, pretraining included, and the run with the
     lowest total loss on the *training* rows is kept: neither test rows nor planted groups take
     part in the choice. ``halve_every`` ends the worse restarts early. The cost of all of
-    them is in ``encoder_cost``.
+    them is in ``encoder_cost``. Where nothing is saved on the way, restarts of a small network
+    train as one program (`runs.together`): what each gives alone, but for rounding.
 
     Args:
         data: The tasks and their data.
@@ -70,6 +72,8 @@ def dmtg(
         for stop_at in [*range(every, n_steps, every), n_steps]:
             if is_spread:
                 _spread(running, stop_at, workers, saving.progress)
+            else:
+                train_together([restart.run for restart in running], stop_at)
             for restart in running:
                 restart.train_until(stop_at)
             running = sorted(running, key=lambda restart: restart.train_loss)

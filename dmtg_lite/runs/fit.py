@@ -338,7 +338,7 @@ def continue_fit(
             recorder.flush()
             log.tell(history, state.encoder_macs)
 
-        for step in _with_progress(
+        for step in with_progress(
             range(state.step + 1, stop_at + 1), progress, state.step, stop_at
         ):
             while not watch.may_step(step):
@@ -438,7 +438,7 @@ def _check_finite(record: StepRecord, losses: np.ndarray, task_names: Sequence[s
         )
 
 
-def _with_progress(
+def with_progress(
     steps: Iterable[int], label: str | None, start: int, n_steps: int
 ) -> Iterable[int]:
     if label is None:

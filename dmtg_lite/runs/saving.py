@@ -36,7 +36,8 @@ class Saving:
         runs: The run folder itself (see `runs.folder`), and result in the end; runs that a method
             makes on the way have theirs below. ``None``: the method's own in ``folder``.
         jobs: Workers for the runs that a method is made of, restarts and trial networks, where they
-            do not wait for each other: processes, or `Workers`. The result is the same.
+            do not wait for each other: processes, or `Workers`. The result is the same; of restarts
+            of a small network, which one process trains at once, but for rounding.
         loggers: Functions that hear of records as they reach a history; see `runs.loggers`. Of a
             worker a copy hears, so that they must be of a file that it can import.
     """

@@ -171,6 +171,7 @@ def test_restarts_are_kept_by_training_loss_alone(
     """To the end: the lowest of eight. Halving: 3 and 1 go on after 10 steps, 1 after 20."""
     module = sys.modules["dmtg_lite.methods.dmtg"]
     monkeypatch.setattr(module, "_Restart", FakeRun)
+    monkeypatch.setattr(module, "train_together", lambda runs, step: False)
     monkeypatch.setattr(FakeRun, "made", [])
 
     def make_result(*given, **_):
@@ -513,8 +514,15 @@ def test_an_interrupted_search_trains_no_pair_twice(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_learners")
-def test_parts_of_a_method_in_two_processes_give_what_one_gives() -> None:
-    """MTG-Net's trials, and five restarts of which three end early: bit for bit."""
+def test_parts_of_a_method_in_two_processes_give_what_one_gives(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """MTG-Net's trials, and five restarts of which three end early: bit for bit.
+
+    In one process restarts train as one program, which rounds otherwise: see test_together.
+    """
+    module = sys.modules["dmtg_lite.methods.dmtg"]
+    monkeypatch.setattr(module, "train_together", lambda runs, step: False)
     faces = data.toy_faces(n_tasks=4, n_groups=2, n_train=100, n_val=40, n_test=40)
     config = TrainConfig(encoder="toy", steps=6, pretrain=3, batch_size=16)
     several = replace(config, restarts=Restarts(n=5, halve_every=3))
