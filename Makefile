@@ -5,14 +5,16 @@ PYTHON ?= python3
 QUIET ?= -qq
 OWN ?= my_notebooks
 JOBS ?= 2
+SITE_RUN ?= all
 BESIDE = -n $(JOBS) --dist loadgroup
 PIP = .venv/bin/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab own pages test fast check demo notebooks students solutions assignment bench clean
+.PHONY: help lab own pages site test fast check demo notebooks students solutions assignment bench clean
 
 help:
 	@echo "make lab        set up everything, open JupyterLab on your copies of the notebooks, in $(OWN)/"
 	@echo "make pages      your notebooks, as they were saved, as HTML without solutions, in pages/"
+	@echo "make site       course, docs and API as pages, in build/site/html   (some notebooks: SITE_RUN='00 01')"
 	@echo "make test       set up everything, run all tests          (some: ARGS='tests/runs/test_history.py')"
 	@echo "make fast       the tests that take less than ten seconds each, without a browser"
 	@echo "make check      what needs no run: lint, format, types, layering, notebooks in step"
@@ -40,6 +42,10 @@ pages: .venv/installed own
 	    --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=solution \
 	    "$(OWN)"/[0-9]*.ipynb
 	@echo "pages/*.html written from $(OWN)/*.ipynb."
+
+# Notebooks are executed once, and again when their code or the library changes. SITE_RUN=none: none is.
+site: .venv/installed
+	@.venv/bin/python docs/site/build.py --run $(SITE_RUN)
 
 lab: .venv/installed own
 	@echo "Starting JupyterLab on 127.0.0.1; the address below carries your token. Ctrl-C stops it."

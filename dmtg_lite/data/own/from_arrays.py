@@ -69,7 +69,7 @@ def from_arrays(
             numbers of classes, real numbers; None and nan: no label.
         tasks: Names, of columns or of those to take; or ``{name: kind}``, ``"yes/no"``,
             ``"classes"`` or ``"number"`` where the rule (`kinds.is_class_like`) would be wrong; or
-            `Task`s.
+            `Task` objects.
         splits: See `splits.split_rows`. ``None``: 60, 20 and 20 % by ``seed``, every class in the
             training split; a mapped file is cut in the order of its rows, since shuffling would
             copy it. A name: that column of the features.
