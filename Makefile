@@ -9,7 +9,7 @@ SITE_RUN ?= all
 BESIDE = -n $(JOBS) --dist loadgroup
 PIP = .venv/bin/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab own pages site test fast check demo notebooks students solutions assignment bench clean
+.PHONY: help lab own pages site test fast check demo notebooks pictures students solutions assignment bench clean
 
 help:
 	@echo "make lab        set up everything, open JupyterLab on your copies of the notebooks, in $(OWN)/"
@@ -20,6 +20,7 @@ help:
 	@echo "make check      what needs no run: lint, format, types, layering, notebooks in step"
 	@echo "make demo       the whole story without a browser: table, recorded run, replay page in demo/"
 	@echo "make notebooks  write the .ipynb files anew from the .py files, without outputs"
+	@echo "make pictures   the picture at the top of each notebook, from a run  (then: make notebooks)"
 	@echo "make students   copies of the notebooks without their solutions, in students/"
 	@echo "make solutions  copies with the solutions put in, the key for a teacher, in solutions/"
 	@echo "make assignment the course for nbgrader: source/ and release/, in assignment/"
@@ -28,7 +29,7 @@ help:
 
 # Lab saves outputs by itself, so it works on copies. A copy is somebody's work: it is never overwritten.
 own:
-	@mkdir -p "$(OWN)"
+	@mkdir -p "$(OWN)/img" && cp notebooks/img/* "$(OWN)/img"
 	@for one in notebooks/[0-9]*.ipynb; do \
 	    copy="$(OWN)/$${one##*/}"; \
 	    if [ ! -e "$$copy" ]; then cp "$$one" "$$copy"; \
@@ -38,7 +39,7 @@ own:
 	done
 
 pages: .venv/installed own
-	@.venv/bin/jupyter nbconvert --log-level=WARN --to html --output-dir=pages \
+	@.venv/bin/jupyter nbconvert --log-level=WARN --to html --output-dir=pages --embed-images \
 	    --TagRemovePreprocessor.enabled=True --TagRemovePreprocessor.remove_input_tags=solution \
 	    "$(OWN)"/[0-9]*.ipynb
 	@echo "pages/*.html written from $(OWN)/*.ipynb."
@@ -81,6 +82,9 @@ notebooks: .venv/installed
 	    --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.clear_cell_metadata=False \
 	    --ClearMetadataPreprocessor.preserve_nb_metadata_mask=kernelspec
 	@echo "notebooks/*.ipynb written from notebooks/*.py."
+
+pictures: .venv/installed
+	@.venv/bin/python notebooks/tools/pictures.py
 
 students solutions assignment: .venv/installed
 	@.venv/bin/python notebooks/tools/solutions.py --as $@ --out $@

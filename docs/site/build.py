@@ -34,7 +34,7 @@ from dmtg_lite.views.replay import write_replay  # noqa: E402
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
 # what the side bar holds, by caption; a page of docs/ that is not named here comes under the last
 CONTENTS = {
-    "See and learn": ["course", "gallery", "docs/teaching"],
+    "See and learn": ["Try it <self>", "course", "gallery", "docs/teaching"],
     "Use": [
         "docs/own_data",
         "docs/preparing",
@@ -106,7 +106,7 @@ def _list_contents(source: Path) -> str:
     rest = sorted(f"docs/{path.stem}" for path in (source / "docs").glob("*.md"))
     text = ""
     for caption, pages in CONTENTS.items():
-        there = [page for page in pages if (source / f"{page}.md").exists()]
+        there = [page for page in pages if "<" in page or (source / f"{page}.md").exists()]
         there += [page for page in rest if page not in named] if not pages else []
         listed = "\n".join(there)
         text += f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{listed}\n```\n\n"
@@ -173,7 +173,7 @@ def build(source: Path, html: Path, *, is_strict: bool = True) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the site into build/site/html.")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "site", metavar="FOLDER")
-    numbers = [path.stem[:2] for path in NOTEBOOKS]
+    numbers = sorted({path.stem[:2] for path in NOTEBOOKS})
     parser.add_argument(
         "--run", nargs="+", default=["all"], metavar="NN", help="notebooks to execute; or none, all"
     )

@@ -28,7 +28,7 @@ extensions = [
     "sphinx_copybutton",
     "sphinx_design",
 ]
-exclude_patterns = ["**/.ipynb_checkpoints"]
+exclude_patterns = ["notebooks/img/*.md"]  # where a notebook's "how it looks" leads elsewhere
 
 # notebooks are executed by `executed.py`, and come here with their outputs
 nb_execution_mode = "off"

@@ -72,7 +72,10 @@ def execute(path: Path, cache: Any, say: Callable[[str], None] = print) -> Noteb
         with tempfile.TemporaryDirectory() as folder:  # what a notebook writes is not kept
             leave_out = shutil.ignore_patterns(".*", "*.ipynb", "prepared", "runs")
             shutil.copytree(path.parent, folder, ignore=leave_out, dirs_exist_ok=True)
-            done = single_nb_execution(notebook, folder, TIMEOUT, allow_errors=False)
+            quiet = ["--IPKernelApp.log_level=40"]  # ipykernel 7.4 warns of TCP at every start
+            done = single_nb_execution(
+                notebook, folder, TIMEOUT, allow_errors=False, extra_arguments=quiet
+            )
         if done.err is not None:
             raise RuntimeError(f"{path.name} does not run: {done.exc_string}") from done.err
         known = {"seconds": done.time, "on": date.today().isoformat()}
@@ -90,6 +93,8 @@ def dress(notebook: NotebookNode, version: str) -> NotebookNode:
     if ran:  # then it shows more than the picture that stands for it elsewhere
         copy.cells = [cell for cell in copy.cells if "picture" not in _tags(cell)]
     for cell in copy.cells:
+        if "picture" in _tags(cell):  # its line leads to this very page
+            cell.source = cell.source.partition("\n\n")[0]
         if cell.cell_type != "code":
             continue
         if "solution" in _tags(cell):

@@ -278,7 +278,9 @@ def test_lab_works_on_copies_that_are_never_overwritten(tmp_path: Path) -> None:
         return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
     assert copy() == ""
-    copies = sorted(tmp_path.iterdir())
+    copies = sorted(tmp_path.glob("*.ipynb"))
+    pictures = {one.name for one in (ROOT / "notebooks" / "img").iterdir()}
+    assert {one.name for one in (tmp_path / "img").iterdir()} == pictures
     assert [one.stem for one in copies] == [path.stem for path in NOTEBOOKS]
     copies[0].write_text("mine")
     assert copy() == ""

@@ -1,0 +1,117 @@
+"""One picture for each notebook, of what it shows when run, and the lines at its top that show it.
+
+    make pictures                                   # notebooks run, as `make site` runs them
+    python notebooks/tools/pictures.py --only 00    # one of them
+    python notebooks/tools/pictures.py --cells      # only the lines, e.g. after the site has moved
+
+A picture is a screenshot that Chromium makes of a figure. `make notebooks` must follow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+import plotly
+from nbformat import NotebookNode
+from playwright.sync_api import sync_playwright
+
+SOURCES = Path(__file__).resolve().parent.parent
+ROOT = SOURCES.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "site")]
+
+import executed  # noqa: E402
+
+CACHE = ROOT / "build" / "site" / "cache"  # that of `make site`
+CHOSEN: dict[str, int] = {}  # which figure of a notebook, counted from 0; else the last
+WIDTH = 860
+PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+PAGE = """<!doctype html><meta charset="utf-8"><title>x</title>
+<style>body { margin: 0; width: %(width)dpx; background: #fff; }</style>
+%(figure)s<script src="%(plotly)s"></script><script>
+const place = document.querySelector(".dmtg-figure");
+const { data, layout } = JSON.parse(place.nextElementSibling.textContent);
+Object.assign(layout, { width: %(width)d, paper_bgcolor: "#fff", plot_bgcolor: "#fff" });
+layout.font = { ...layout.font, color: "#333" };
+Plotly.newPlot(place, data, layout, { staticPlot: true }).then(() => { document.title = "drawn"; });
+</script>"""
+CELL = """ [markdown] tags=["picture"]
+# ![{alt}](img/{stem}.png)
+#
+# *From a real run. [How it looks when run]({link})*
+"""
+
+
+def find_figures(notebook: NotebookNode) -> list[dict]:
+    """The figures of an executed notebook, in order."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    bundles = [output.get("data", {}) for cell in code for output in cell.outputs]
+    return [bundle[executed.FIGURE] for bundle in bundles if executed.FIGURE in bundle]
+
+
+def choose_figure(path: Path, notebook: NotebookNode) -> dict:
+    figures = find_figures(notebook)
+    number = CHOSEN.get(path.stem[:2], -1)
+    if not figures or number >= len(figures):
+        raise SystemExit(f"{path.name} has {len(figures)} figures; CHOSEN asks for {number}.")
+    return figures[number]
+
+
+def photograph(figure: dict, path: Path) -> None:
+    """Write a figure as a PNG on white, which is readable on a dark page too."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    words = {"width": WIDTH, "figure": executed.draw(figure), "plotly": PLOTLY.as_uri()}
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        page_file = Path(folder) / "figure.html"
+        page_file.write_text(PAGE % words, encoding="utf-8")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": 400})
+        page.goto(page_file.as_uri())
+        page.wait_for_function("document.title === 'drawn'")
+        page.locator(".dmtg-figure").screenshot(path=path)
+        browser.close()
+
+
+def find_link(stem: str) -> str:
+    """Where the notebook is shown as it looks when run: on the site, once that has an address."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    address = project.get("urls", {}).get("site")
+    return f"{address.rstrip('/')}/notebooks/{stem}.html" if address else "img/README.md"
+
+
+def write_cell(path: Path) -> None:
+    """The picture and its line as the second cell of a source; one that is there is replaced."""
+    first, *rest = path.read_text(encoding="utf-8").split("\n# %%")
+    if rest[0].startswith(' [markdown] tags=["picture"]'):
+        del rest[0]
+    title = re.search(r"^# # (.+)", first, re.MULTILINE)[1]
+    cell = CELL.format(alt=f"A picture of {title}", stem=path.stem, link=find_link(path.stem))
+    path.write_text("\n# %%".join([first, cell, *rest]), encoding="utf-8")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Draw the pictures at the top of the notebooks.")
+    parser.add_argument("--only", nargs="+", metavar="NN", help="notebooks (all)")
+    parser.add_argument("--cells", action="store_true", help="write the cells, draw nothing")
+    told = parser.parse_args(arguments)
+    os.environ |= {"DMTG_HEADLESS": "1", "PYTHONPATH": str(ROOT)}
+    cache = None if told.cells else executed.open_cache(CACHE, ROOT / "dmtg_lite")
+    for path in sorted(SOURCES.glob("[0-9]*.py")):
+        if told.only and path.stem[:2] not in told.only:
+            continue
+        if not told.cells:
+            picture = SOURCES / "img" / f"{path.stem}.png"
+            photograph(choose_figure(path, executed.execute(path, cache)), picture)
+            print(f"{picture.name}: {picture.stat().st_size / 1000:.0f} kB")
+        write_cell(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
