@@ -26,7 +26,7 @@ SOURCES = Path(__file__).resolve().parent.parent
 ROOT = SOURCES.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "site")]
 
-import executed  # noqa: E402
+import executed
 
 CACHE = ROOT / "build" / "site" / "cache"  # that of `make site`
 CHOSEN: dict[str, int] = {}  # which figure of a notebook, counted from 0; else the last
