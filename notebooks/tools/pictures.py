@@ -4,7 +4,8 @@
     python notebooks/tools/pictures.py --only 00    # one of them
     python notebooks/tools/pictures.py --cells      # only the lines, e.g. after the site has moved
 
-A picture is a screenshot that Chromium makes of a figure. `make notebooks` must follow.
+A picture is a screenshot of a figure of the run; where the notebook is about the live view, of a
+recorded run. `make notebooks` must follow.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import shutil
 import sys
 import tempfile
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import plotly
 from nbformat import NotebookNode
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 SOURCES = Path(__file__).resolve().parent.parent
 ROOT = SOURCES.parent
@@ -28,8 +32,14 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "site")]
 
 import executed
 
+from dmtg_lite.views import recordings
+from dmtg_lite.views.replay import render_replay
+
 CACHE = ROOT / "build" / "site" / "cache"  # that of `make site`
-CHOSEN: dict[str, int] = {}  # which figure of a notebook, counted from 0; else the last
+# which figure of a notebook, counted from 0; or which recording, at which part of its run
+CHOSEN: dict[str, int | tuple[str, float]] = {
+    "00": ("good", 0.1), "02": ("good", 0.05), "08": ("spare", 0.55),
+}  # fmt: skip
 WIDTH = 860
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PAGE = """<!doctype html><meta charset="utf-8"><title>x</title>
@@ -55,27 +65,48 @@ def find_figures(notebook: NotebookNode) -> list[dict]:
     return [bundle[executed.FIGURE] for bundle in bundles if executed.FIGURE in bundle]
 
 
-def choose_figure(path: Path, notebook: NotebookNode) -> dict:
-    figures = find_figures(notebook)
-    number = CHOSEN.get(path.stem[:2], -1)
-    if not figures or number >= len(figures):
-        raise SystemExit(f"{path.name} has {len(figures)} figures; CHOSEN asks for {number}.")
-    return figures[number]
+@contextmanager
+def open_page(text: str) -> Iterator[Page]:
+    """A page in Chromium."""
+    chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        file = Path(folder) / "page.html"
+        file.write_text(text, encoding="utf-8")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
+        page.goto(file.as_uri())
+        yield page
+        browser.close()
 
 
 def photograph(figure: dict, path: Path) -> None:
     """Write a figure as a PNG on white, which is readable on a dark page too."""
-    chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     words = {"width": WIDTH, "figure": executed.draw(figure), "plotly": PLOTLY.as_uri()}
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        page_file = Path(folder) / "figure.html"
-        page_file.write_text(PAGE % words, encoding="utf-8")
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": 400})
-        page.goto(page_file.as_uri())
+    with open_page(PAGE % words) as page:
         page.wait_for_function("document.title === 'drawn'")
         page.locator(".dmtg-figure").screenshot(path=path)
-        browser.close()
+
+
+def photograph_recording(name: str, part: float, path: Path) -> None:
+    """Write what the replay page of a recording shows at a part of its run (0 to 1)."""
+    with open_page(render_replay(recordings.load(name))) as page:
+        page.evaluate(
+            "part => { scrub.value = part * scrub.max; scrub.dispatchEvent(new Event('input')) }",
+            part,
+        )
+        page.wait_for_timeout(1500)  # the order of the tasks moves into place
+        page.locator("main").screenshot(path=path)
+
+
+def draw(path: Path, cache: Any, picture: Path) -> None:
+    """Write the picture of a notebook."""
+    chosen = CHOSEN.get(path.stem[:2], -1)
+    if isinstance(chosen, tuple):
+        return photograph_recording(*chosen, picture)
+    figures = find_figures(executed.execute(path, cache))
+    if not figures or chosen >= len(figures):
+        raise SystemExit(f"{path.name} has {len(figures)} figures; CHOSEN asks for {chosen}.")
+    photograph(figures[chosen], picture)
 
 
 def find_link(stem: str) -> str:
@@ -107,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
             continue
         if not told.cells:
             picture = SOURCES / "img" / f"{path.stem}.png"
-            photograph(choose_figure(path, executed.execute(path, cache)), picture)
+            draw(path, cache, picture)
             print(f"{picture.name}: {picture.stat().st_size / 1000:.0f} kB")
         write_cell(path)
     return 0
