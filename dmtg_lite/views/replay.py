@@ -16,10 +16,11 @@ import numpy as np
 
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.history import About, History, compute_entropy
+from dmtg_lite.views.page import fill_page
 from dmtg_lite.views.plots.curves import check_records, decimate, running_mean
 from dmtg_lite.views.plots.matrix import compute_loss_range, compute_matrix
 
-HERE = Path(__file__).parent
+TEMPLATE = Path(__file__).with_name("replay_template.html")
 _MAX_BYTES = 80_000  # of all films: what keeps a page of 40 tasks under 200 kB
 
 
@@ -51,29 +52,10 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
         "TITLE": html.escape(history.about.title or "A recorded run"),
         "ABOUT": _describe(history.about, blew_up),
         "GROUPS": _list_groups(history),
-        "CSS": _read("widgets/widgets.css"),
-        "MODULES": _read("widgets/common.js")
-        + _wrap("headGraph", "head_graph.js")
-        + _wrap("matrix", "matrix.js")
-        + _wrap("curvesOf", "curves.js"),
         # "<" would let a task name end the script element
         "RUN": json.dumps(_film(history, max_frames), allow_nan=False).replace("<", "\\u003c"),
     }
-    # text, name, text, name, ...: what is put in is not searched again
-    first, *rest = _read("replay_template.html").split("@@")
-    return first + "".join(
-        parts[name] + text for name, text in zip(rest[::2], rest[1::2], strict=True)
-    )
-
-
-def _read(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
-
-
-def _wrap(name: str, file: str) -> str:
-    """A module cannot be imported from a file, so its text becomes a function with names inside."""
-    body = _read(f"widgets/{file}").replace("export default { render };", "return { render };")
-    return f"const {name} = (() => {{\n{body}}})();\n"
+    return fill_page(TEMPLATE.read_text(encoding="utf-8"), parts)
 
 
 def _film(history: History, max_frames: int) -> dict[str, Any]:
