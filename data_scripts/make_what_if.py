@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import base64
+import html
+import io
 import json
 import subprocess
 import time
@@ -25,10 +27,13 @@ import numpy as np
 from dmtg_lite import data, methods
 from dmtg_lite.core.config import TrainConfig
 from dmtg_lite.core.data import TaskData
+from dmtg_lite.core.groups import groups_from_labels
 from dmtg_lite.experiments import TOY
 from dmtg_lite.files import check_is_file, write_atomically
 from dmtg_lite.runs.history import History, compute_entropy
+from dmtg_lite.runs.metrics import compute_interval, compute_mutual_agreement
 from dmtg_lite.schema import FieldError, parse_json
+from dmtg_lite.views.page import fill_page
 from dmtg_lite.views.plots.curves import running_mean
 
 ROOT = Path(__file__).parents[1]
@@ -130,13 +135,17 @@ def plan_cells() -> Iterator[tuple[Setting, int]]:
 
 
 def _list_settings(name: str, n_knobs: int) -> list[Setting]:
-    """Those that differ from the recipe in so many knobs, with and without spare branches."""
+    """Those that differ from the recipe in so many knobs, with and without spare branches.
+
+    With K = 1 there is nothing to choose, so the other knobs are left alone.
+    """
     recipe = asdict(Setting())
     return [
         Setting(data=name, spare=spare, **dict(zip(knobs, values, strict=True)))
         for knobs in combinations(KNOBS, n_knobs)
         for values in product(*([v for v in KNOBS[knob] if v != recipe[knob]] for knob in knobs))
         for spare in ("none", "double")
+        if n_knobs < 2 or values[0] != 1
     ]
 
 
@@ -295,6 +304,106 @@ def record_runs(
     return n_new
 
 
+# ------------------------------------------------------------------------------ the page
+def write_page(
+    path: Path, head: Head, runs: Sequence[Recorded], *, suites: Mapping[str, Suite] = SUITES
+) -> Path:
+    """Write all recorded runs as one page, atomically.
+
+    Raises:
+        ValueError: If it would be larger than `MAX_PAGE`.
+    """
+    here, described = Path(__file__).parent, {}
+    for name, suite in head["suites"].items():
+        images = suites[name].make(0).test.features[:6]
+        size = f"{images.shape[-1]} x {images.shape[-2]} pixels"
+        described[name] = suite | {"picture": _draw_strip(images), "seen": f"as seen: {size}"}
+    grid = {
+        "knobs": {"data": list(head["suites"]), "spare": ["none", "double"]} | KNOBS,
+        "suites": described,
+        "cells": {_name(s): _sum_up(own) for s, own in _gather(runs).items()},
+        "runs": [{k: v for k, v in r.items() if k not in ("group_of", "commit")} for r in runs],
+    }
+    parts = {
+        "ABOUT": _describe_grid(head, runs),
+        # "<" would let text end the script element
+        "GRID": json.dumps(grid, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        "PROGRAM": (here / "what_if.js").read_text("utf-8"),
+    }
+    page = fill_page((here / "what_if_template.html").read_text("utf-8"), parts).encode()
+    if len(page) > MAX_PAGE:
+        raise ValueError(
+            f"{path} would have {len(page):,} bytes, and {MAX_PAGE:,} are the most that a page may "
+            f"have: {len(runs)} runs are too many. Give fewer frames or fewer seeds."
+        )
+    return write_atomically(path, page)
+
+
+def _gather(runs: Sequence[Recorded]) -> dict[Setting, list[Recorded]]:
+    gathered: dict[Setting, list[Recorded]] = {}
+    for run in runs:
+        gathered.setdefault(name_cell(run)[0], []).append(run)
+    return gathered
+
+
+def _name(setting: Setting) -> str:
+    """As `nameOf` in what_if.js."""
+    return " ".join(f"{v:g}" if isinstance(v, float) else str(v) for v in asdict(setting).values())
+
+
+def _sum_up(runs: Sequence[Recorded]) -> dict[str, float | None]:
+    """The outcome over all seeds: how many found the groups, and how alike their groups are."""
+    found = np.array([run["agreement"] == 1 for run in runs])
+    groupings = [groups_from_labels(r["group_of"], [f"{n}" for n in range(len(r["group_of"]))])
+                 for r in runs]  # fmt: skip
+    _, low, high = compute_interval(found)
+    alike = float(compute_mutual_agreement(groupings).mean()) if len(runs) > 1 else None
+    error = fmean(run["error"] for run in runs)
+    return {"found": int(found.sum()), "low": low, "high": high, "alike": alike, "error": error}
+
+
+def _draw_strip(images: Any) -> str:
+    """Pictures uint8 (n, 3, H, W) side by side, as an address that holds them."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    strip = np.concatenate(list(np.asarray(images.cpu()).transpose(0, 2, 3, 1)), axis=1)
+    Image.fromarray(strip).save(content, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(content.getvalue()).decode()}"
+
+
+def _describe_grid(head: Head, runs: Sequence[Recorded]) -> str:
+    """What was run and what was not, as HTML."""
+    settings = _gather(runs)
+    n_all = sum(len(_list_settings("faces", n)) for n in range(len(KNOBS) + 1)) // 2
+    lines = []
+    for name, spare in product(head["suites"], ("none", "double")):
+        own = {s: r for s, r in settings.items() if (s.data, s.spare) == (name, spare)}
+        seeds = sorted({run["seed"] for one in own.values() for run in one})
+        cells = (
+            name, "as many as K" if spare == "double" else "none", f"{len(own)} of {n_all}",
+            sum(map(len, own.values())), f"{seeds[0]} to {seeds[-1]}" if seeds else "none",
+            f"<code>{html.escape(head['suites'][name]['recipes'][spare])}</code>",
+        )  # fmt: skip
+        lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    titles = "data,spare branches,settings run,runs,seeds,recipe".split(",")
+    heads = "".join(f'<th scope="col">{title}</th>' for title in titles)
+    commits = ", ".join(sorted({html.escape(run["commit"]) for run in runs})) or "none"
+    return f"""<p>{len(runs)} runs in {len(settings)} of {4 * n_all} settings (K x tau x rate of S x
+spare branches x data); the others were not run, and the page says so where you choose one. Each run
+is <code>methods.dmtg(data, K, replace(recipe, tau=tau, lr_assignment=rate, seed=seed))</code> on
+<code>data.toy_faces(size=16, seed=seed)</code> or <code>data.digits(seed=seed)</code>: the seed
+draws the pictures, too. Code of commit {commits}.</p>
+<p>A film keeps {MAX_FRAMES} steps of a run or so, more of them where probabilities move: it is slow
+where something happens. The groups are found if they are exactly the planted ones; the interval is
+Clopper and Pearson's. In the digits nothing is planted: their groups are compared with those of the
+other seeds (mean adjusted Rand index). Errors are of the 600 test pictures.</p>
+<div class="scroll" tabindex="0" role="region" aria-label="what was run"><table>
+<thead><tr>{heads}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>
+<p>More: <code>python data_scripts/make_what_if.py --minutes 60</code> goes on where the last one
+ended.</p>"""
+
+
 def find_commit() -> str:
     """The last commit that touched what trains: what a run depends on beside its setting."""
     rooms = [f"dmtg_lite/{room}" for room in "core runs encoders methods data".split()]
@@ -310,9 +419,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60, help="0: only write the page")
     parser.add_argument("--store", type=Path, default=STORE)
+    parser.add_argument("--page", type=Path, default=PAGE)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
     record_runs(args.store, args.minutes, commit=find_commit())
+    head, runs = read_store(args.store, describe_suites(SUITES))
+    path = write_page(args.page, head, runs)
+    print(f"{path}: {len(runs)} runs, {path.stat().st_size:,} bytes")
 
 
 if __name__ == "__main__":
