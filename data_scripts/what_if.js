@@ -14,9 +14,9 @@ const DATA = { faces: "drawn faces", digits: "real digits" };
 const IDEAS = [
   ["K is too small", "k=2&spare=double&b.k=3"],
   ["K is too large", "k=6&b.k=3"],
-  ["all share one branch", "k=1&b.k=3"],
+  ["all share one", "k=1&b.k=3"],
   ["luck changes", "seed=1&b.seed=0"],
-  ["spare branches open", "spare=none&seed=1&b.spare=double"],
+  ["spares open", "spare=none&seed=1&b.spare=double"],
   ["tau is low", "tau=0.25&b.tau=2.5"],
   ["S is slow", "rate=0.1&b.rate=1"],
   ["S is fast", "rate=10&b.rate=1"],

@@ -47,8 +47,10 @@ def test_no_file_names_a_folder_of_this_machine() -> None:
 
 
 def test_no_large_file() -> None:
-    """The clone stays small: no file above 400 KiB, so no data and no checkpoints."""
-    assert not [name(path) for path in FILES if path.stat().st_size > 400 * 1024]
+    """The clone stays small: no file above 400 KiB, so no data and no checkpoints. The recorded runs
+    of the what-if page may grow."""
+    most = {"docs/what_if.html": 3_000_000, "docs/what_if_runs.jsonl": 3_000_000}
+    assert not [name(p) for p in FILES if p.stat().st_size > most.get(name(p), 400 * 1024)]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
