@@ -47,8 +47,8 @@ def test_no_file_names_a_folder_of_this_machine() -> None:
 
 
 def test_no_large_file() -> None:
-    """The clone stays small: no file above 400 KiB, so no data and no checkpoints. The recorded runs
-    of the what-if page may grow."""
+    """The clone stays small: no file above 400 KiB, so no data and no checkpoints. Only the runs
+    that the what-if page plays may grow."""
     most = {"docs/what_if.html": 3_000_000, "docs/what_if_runs.jsonl": 3_000_000}
     assert not [name(p) for p in FILES if p.stat().st_size > most.get(name(p), 400 * 1024)]
 
