@@ -2,7 +2,8 @@
 // the clock that moves it. It comes after the pictures (headGraph, matrix, curvesOf); see page.py.
 //
 // A run is {tasks, n_groups, steps, tau, loss, entropy, films, closings, finished} with T frames: films.probabilities,
-// and where there are any "E[Z]" and loss, are flat arrays (T, N, K) of numbers from 0 to `full`.
+// and where there are any "E[Z]" and loss, are flat arrays (T, N, K) of numbers from 0 to `full`. It may have more:
+// `changed`, tasks with a new winner, in each frame; `validation`; `loss_range`.
 
 /** What a notebook's widgets have, on a page of its own. */
 function makeModel(values) {
@@ -31,6 +32,16 @@ function rowsAt(run, t, film) {
 function closedAt(run, t) {
   const rows = rowsAt(run, t, "probabilities");
   return rows[0].map((_, k) => k).filter((k) => rows.every((row) => !row[k]));
+}
+
+/** In each frame the tasks whose winner is another one than at some time of the last 20 steps. */
+function findChanged(run) {
+  const { steps } = run, winners = steps.map((_, t) => rowsAt(run, t, "probabilities").map(argmax));
+  return winners.map((now, t) => {
+    const since = steps.findLastIndex((step, i) => i < t && step <= steps[t] - 20);
+    const before = winners.slice(Math.max(0, since), t);
+    return now.map((_, n) => n).filter((n) => before.some((then) => then[n] !== now[n]));
+  });
 }
 
 /** What a frame is, in words. */
@@ -65,7 +76,7 @@ function makeScreen({ graph, heat, curves }) {
     has_choice: true, has_losses: true, shown: {},
   });
   const lines = makeModel({ shown: {} }); // the curves have a `shown` of their own
-  let run = null, charts = [], at = 0;
+  let run = null, charts = [], changed = [], at = 0;
 
   function show(t) {
     const film = model.get("value"), closed = closedAt(run, t), { tasks, steps, closings } = run;
@@ -76,6 +87,7 @@ function makeScreen({ graph, heat, curves }) {
     model.set("shown", {
       tasks, closed, is_loss: film === "loss", loss_range: run.loss_range,
       numbers: rowsAt(run, t, film).map((row) => row.map((number, k) => (closed.includes(k) ? null : number))),
+      weights: model.get("probabilities"), changed: changed[t],
     });
     lines.set("shown", { charts, steps, at: steps[t], end: steps.at(-1) || 1, closings });
   }
@@ -83,6 +95,7 @@ function makeScreen({ graph, heat, curves }) {
   function load(next, most) {
     run = next;
     charts = chartsOf(run, most);
+    changed = run.changed ?? findChanged(run);
     model.set("tasks", run.tasks, true);
     model.set("has_choice", "E[Z]" in run.films, true);
     model.set("has_losses", "loss" in run.films);
