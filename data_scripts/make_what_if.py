@@ -126,9 +126,9 @@ def plan_cells() -> Iterator[tuple[Setting, int]]:
     """Every cell of the grid once, the most telling ones first."""
     seen = set()
     for name, n_knobs, n_seeds in (
-        ("faces", 0, 10), ("digits", 0, 3), ("faces", 1, 3), ("digits", 1, 3), ("faces", 1, 5),
-        ("faces", 2, 3), ("digits", 1, 5), ("faces", 1, 10), ("faces", 2, 5), ("digits", 0, 10),
-        ("digits", 2, 5), ("faces", 3, 5), ("digits", 3, 5),
+        ("faces", 0, 10), ("digits", 0, 3), ("faces", 1, 1), ("digits", 1, 1), ("faces", 1, 3),
+        ("digits", 1, 3), ("faces", 1, 5), ("faces", 2, 3), ("digits", 1, 5), ("faces", 1, 10),
+        ("faces", 2, 5), ("digits", 0, 10), ("digits", 2, 5), ("faces", 3, 5), ("digits", 3, 5),
     ):  # fmt: skip
         for setting, seed in product(_list_settings(name, n_knobs), range(n_seeds)):
             if (setting, seed) not in seen:
