@@ -210,17 +210,19 @@ function sayVerdict(box, setting, own, run) {
   const error = own.reduce((sum, one) => sum + one.error, 0) / n, naive = cells[nameOf({ ...DEFAULT, data: setting.data, spare: setting.spare, k: 1 })];
   const seeds = `${n} ${n === 1 ? "seed" : "seeds"}`;
   const answer = add(box, "p", { class: "answer" }), more = add(box, "p");
-  if (setting.k === 1) answer.textContent = `One branch for all tasks: Naive MTL, with no groups to find. ${n} seeds.`;
+  if (setting.k === 1) answer.textContent = `One branch for all tasks: Naive MTL, with no groups to find (${seeds}).`;
   else if (planted) answer.textContent = `These settings found the groups in ${cell.found} of ${seeds}.`;
-  else answer.textContent = `Nobody knows the right groups here. ${n} seeds agree by ${cell.alike.toFixed(2)} with one another.`;
+  else if (n === 1) answer.textContent = "Nobody knows the right groups here, and one seed has none to agree with.";
+  else answer.textContent = `Nobody knows the right groups here. ${seeds} agree by ${cell.alike.toFixed(2)} with one another.`;
   const facts = [];
   if (setting.k > 1 && planted) {
     facts.push(`95 % interval: ${percent(cell.low)} to ${percent(cell.high)}`);
     if (setting.k < planted.length) facts.push(`with K = ${setting.k} they cannot: ${planted.length} are planted`);
-  } else if (setting.k > 1) facts.push("1 would be the same groups, 0 is chance");
+  } else if (setting.k > 1 && n > 1) facts.push("1 would be the same groups, 0 is chance");
   const versus = naive && setting.k > 1 ? ` (one branch for all: ${naive.error.toFixed(1)} %)` : "";
   facts.push(`mean test error of a task ${error.toFixed(1)} %${versus}`);
-  more.textContent = `${facts.join("; ")}.`;
+  const said = facts.join("; ");
+  more.textContent = `${said[0].toUpperCase()}${said.slice(1)}.`;
   const lacks = run.seed === setting.seed ? "" : `Seed ${setting.seed} was not run with these settings. `;
   const ends = !planted || setting.k === 1 ? "" : run.agreement === 1 ? " ✓ It finds the three groups." : " ✗ It does not find them.";
   add(box, "p", { class: "faint" }, `${lacks}Now playing: seed ${run.seed}.${ends}`);
@@ -245,7 +247,7 @@ function listSeeds(box, own, playing, index) {
   const had = box.contains(document.activeElement), planted = suites[playing.data].planted && playing.k > 1;
   const most = Math.max(...runs.filter(({ data }) => data === playing.data).map((run) => run.train_loss));
   box.replaceChildren();
-  add(box, "h2", {}, `The ${own.length} recorded seeds: click one to play it`);
+  add(box, "h2", {}, `Recorded seeds: ${own.length}. Click one to play it`);
   const table = add(box, "table"), head = add(add(table, "thead"), "tr"), body = add(table, "tbody");
   for (const name of ["seed", planted ? "groups" : "", "training loss", "error %"]) {
     add(head, name ? "th" : "td", name ? { scope: "col" } : {}, name);
