@@ -2,7 +2,7 @@
 # # 2 · One network, K branches
 #
 # **Question.** Nine tasks, three encoders, and nobody knows which task belongs to which encoder.
-# How does one train all of it in a single loop, and what does it cost?
+# How do you train all of it in a single loop, and what does it cost?
 #
 # *20 minutes · CPU · no download · needs notebook 1*
 
@@ -11,23 +11,18 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 
-from dmtg_lite import CELEBA_9, GroupedNetwork, TrainConfig, data, fit, methods, norm_gain
+from dmtg_lite import CELEBA_9, GroupedNetwork, TrainConfig, data, methods, views
 
 # %% tags=["setup"]
-from dmtg_lite.core.assignment import sample_assignment
-from dmtg_lite.core.groups import compute_agreement
-from dmtg_lite.core.macs import count_macs
+from dmtg_lite import branch_out, compute_agreement, count_macs, evaluate, fit, norm_gain, pretrain
+from dmtg_lite import sample_assignment
+from dmtg_lite.course import check, show_line
 from dmtg_lite.encoders import resnet, toy
-from dmtg_lite.runs.evaluate import evaluate
-from dmtg_lite.runs.fit import branch_out
-from dmtg_lite.runs.run import pretrain
-from dmtg_lite.views import recordings
-from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
 # ## 2.1 From image to answer
 #
-# We use drawn faces with nine yes/no tasks. A **stem** is shared by all tasks (possibly empty), a
+# Drawn faces again, with nine yes/no tasks. A **stem** is shared by all tasks (possibly empty), a
 # **branch** turns its output into features, a **head** turns features into one task's answer.
 #
 # With one branch this is **Naive MTL**: every task shares everything.
@@ -58,13 +53,15 @@ pd.Series(naive_errors).round(1).to_frame("error % on test images")
 # %% [markdown]
 # ## 2.2 Branch out
 #
-# `branch_out(naive, 3, ...)` copies the branch *and its nine heads* three times.
+# `branch_out(naive, 3, ...)` copies the branch *and its nine heads* three times. S begins at 1/K in
+# every entry (section 3.4 of the paper): no task prefers any group.
 #
 # **Predict:** how many heads are there now, and what will the losses of one task look like across
 # the groups?
 
 # %%
 network = branch_out(naive, 3, config)
+show_line("core/assignment.py", "torch.full((n_tasks, n_groups), 1.0 / n_groups)")
 columns = [faces.train.targets[name][:64] for name in faces.task_names]
 targets = torch.stack(columns, dim=1)  # (B, N)
 loss_matrix = network.compute_loss_matrix(images, targets)  # L, (N, K)
@@ -82,18 +79,18 @@ for k in range(3):
     for n, task in enumerate(faces.task_names):
         by_hand[n, k] = F.cross_entropy(logits[task], targets[:, n])
 print("largest difference:", f"{(by_hand - loss_matrix).abs().max().item():.0e}")
+network.heads[0].linear
 
 # %% [markdown]
-# The two loops make 27 separate losses. The library fuses a branch's nine heads into one matrix
-# product and one cross-entropy: the same numbers, up to rounding, for the price of one.
-
-# %%
-network.heads[0].linear
+# The two loops make 27 separate losses. The library fuses a branch's nine heads into the one matrix
+# product above and one cross-entropy: the same numbers, up to rounding, for the price of one.
 
 # %% [markdown]
 # ## 2.3 The line that is the method
 #
-# Weigh each loss with the drawn assignment and add up:
+# The paper's equation 4 makes the draw a selector, $L^{task}(\theta, S) = L(\theta) \odot Z(S)$: a
+# task trains the branch where its row of Z has the 1. In equation 6 the relaxed draw stands for Z,
+# and gradients reach S. What is minimised is the sum of the entries.
 
 # %%
 rng = torch.Generator().manual_seed(0)
@@ -106,32 +103,34 @@ for n in range(9):
     for k in range(3):
         by_hand += assignment[n, k].item() * loss_matrix[n, k].item()
 print(f"by hand:  {by_hand:.5f}")
+show_line("core/objective.py", "weighed = (loss_matrix * assignment)", equation=4)
+show_line("core/objective.py", "total = (loss_matrix * assignment)", equation=6)
 
 # %% [markdown]
 # One backward pass through this sum trains everything: branch weights, heads and S.
 #
-# ### Exercise 2.1
+# ### Exercise 2.1 · invent
 #
 # Write one training step: losses, draw, total, gradients, update. Return the total.
 
 
-# %% tags=["exercise"]
+# %% tags=["exercise", "invent"]
 def training_step(network, optimiser, images, targets):
     return None  # your turn: about five lines
 
 
 # %% tags=["check"]
-trial = branch_out(naive, 3, config)
-optimiser = torch.optim.Adam(trial.parameters(), lr=3e-3)
-totals = [training_step(trial, optimiser, images, targets) for _ in range(60)]
-if totals[0] is None:
-    print("2.1 is still open; the rest of the notebook runs without it")
-else:
-    first, last = totals[0], totals[-1]
+def test(training_step):
+    trial = branch_out(naive, 3, config)
+    optimiser = torch.optim.Adam(trial.parameters(), lr=3e-3)
+    totals = [training_step(trial, optimiser, images, targets) for _ in range(60)]
+    first, last = float(totals[0]), float(totals[-1])
     assert last < first, f"the total went from {first:.2f} to {last:.2f}; it should fall"
     moved = trial.assignment.logits.std(-1).max()
     assert moved > 0.01, "S has not moved: does your total depend on the draw?"
-    print("2.1 correct")
+
+
+check("2.1", training_step, test)
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -149,7 +148,7 @@ def training_step(network, optimiser, images, targets):
 # %% [markdown]
 # ## 2.4 A fixed assignment is a baseline
 #
-# Nothing forces us to *learn* the assignment. Fix it, and the same network is another method: one
+# Nothing forces you to *learn* the assignment. Fix it, and the same network is another method: one
 # group is Naive MTL, nine groups are **STL** (single-task learning), anything else is a grouping
 # somebody thought of.
 #
@@ -159,7 +158,7 @@ def training_step(network, optimiser, images, targets):
 fixed = {
     "Naive MTL": naive.branch_out(1, group_of=[0] * 9),
     "STL": naive.branch_out(9, group_of=range(9)),
-    "by threes": naive.branch_out(3, group_of=[0, 0, 0, 1, 1, 1, 2, 2, 2]),
+    "in turn": naive.branch_out(3, group_of=[0, 1, 2, 0, 1, 2, 0, 1, 2]),
     "DMTG, learning": network,
 }
 rows = {name: (net.n_groups, int(net.assignment.active.sum())) for name, net in fixed.items()}
@@ -176,24 +175,36 @@ print("STL's loss matrix is zero off the diagonal:", torch.equal(alone, alone.di
 # **What to notice.** Bit for bit the same. Every method of this library is a grouping run by one
 # training loop, so a comparison compares groupings and nothing else.
 #
-# ### Exercise 2.2
-#
-# The faces were made with three planted groups. Write them as `group_of`: nine numbers, one per
-# task.
+# Equation 1 says what a grouping is: $\mathcal{T} = \cup_k \mathcal{G}_k$ with $\mathcal{G}_i \cap
+# \mathcal{G}_j = \emptyset$. Every task is in exactly one group; a group may be empty. One number a
+# task cannot break that, lists of names can.
 
 # %%
+show_line("core/groups.py", "if sorted(name for group in groups for name in group)", equation=1)
 faces.planted_groups
 
-# %% tags=["exercise"]
-group_of = None  # your turn: a list of nine group numbers, in the order of faces.task_names
+# %% [markdown]
+# ### Exercise 2.2 · change
+#
+# Those are the groups that the faces were made with. Alter the first line, one group number for
+# each of `faces.task_names`, until the agreement is 1. **Predict:** does it matter which group is
+# called 0?
+
+# %% tags=["exercise", "change"]
+group_of = [0, 1, 2, 0, 1, 2, 0, 1, 2]  # your turn: alter this line
+mine = naive.branch_out(3, group_of=group_of).assignment.groups(faces.task_names)
+print(*mine, f"agreement: {compute_agreement(mine, faces.planted_groups):.2f}", sep="\n")
+
 
 # %% tags=["check"]
-if group_of is None:
-    print("2.2 is still open; the rest of the notebook runs without it")
-else:
+def test(group_of):
+    assert len(group_of) == 9, "nine tasks need nine numbers"
     groups = naive.branch_out(3, group_of=group_of).assignment.groups(faces.task_names)
-    assert compute_agreement(groups, faces.planted_groups) == 1, f"this gives {groups}"
-    print("2.2 correct")
+    agreement = compute_agreement(groups, faces.planted_groups)
+    assert agreement == 1, f"agreement {agreement:.2f}, where 1 is perfect and 0 is chance"
+
+
+check("2.2", group_of, test, given=[0, 1, 2] * 3, note="The names of groups are free.")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
@@ -210,10 +221,10 @@ history, _ = fit(network, faces, config)
 agreement = compute_agreement(history.groups(), faces.planted_groups)
 print(*history.groups(), sep="\n")
 print(f"agreement with the planted groups: {agreement:.2f} (1 identical, about 0 chance)")
-Dashboard(history)  # a recording: press play, or drag the step
+views.Dashboard(history)  # a recording: press play, or drag the step
 
 # %% [markdown]
-# This is *one* run with a seed we picked. Single runs often miss the planted groups; notebook 0
+# This is *one* run with a seed picked for it. Single runs often miss the planted groups; notebook 0
 # shows one that does. Choose **loss** in the view: the loss matrix of each step, all 27 heads. But
 # a task needs only its most probable one.
 #
@@ -230,7 +241,10 @@ print(f"largest change of a prediction: {change:.0e}")
 # **What to notice.** Nothing that matters. Pruning drops what is never asked, so no retraining is
 # needed.
 #
-# Did it help? **NormGain** is the mean relative improvement over Naive MTL, in percent.
+# Did it help? **NormGain** is the mean relative improvement over Naive MTL, in percent: equation 8
+# with errors, equation 7 with losses.
+#
+# $$\frac{1}{N} \sum_n \frac{E_{Naive}^n - E_{method}^n}{E_{Naive}^n}$$
 #
 # **Predict:** who has the lowest errors, one encoder, three or nine?
 
@@ -240,6 +254,8 @@ errors["STL, 9 encoders"] = methods.stl(faces, 9, config).task_errors  # the sam
 errors["DMTG, 3 encoders"] = evaluate(network, faces.test).errors
 for name in errors.columns[1:]:
     print(f"{name}: NormGain in error {norm_gain(errors[name], errors['Naive MTL']):+.0f} %")
+show_line("runs/result.py", "return fmean(self.loss_gains(reference)", equation=7)
+show_line("runs/result.py", "return fmean(self.error_gains(reference)", equation=8)
 errors.round(1)
 
 # %% [markdown]
@@ -266,7 +282,7 @@ columns = ["capacity", "Naive error %", "NormGain of planted %"]
 pd.DataFrame(rows, columns=columns).round(1)
 
 # %%
-roomy = recordings.load("roomy")  # a recorded DMTG run with capacity 4
+roomy = views.recordings.load("roomy")  # a recorded DMTG run with capacity 4
 agreement = compute_agreement(roomy.groups(), roomy.about.planted_groups)
 least = roomy.probabilities[-1].max(1).min()
 print(f"capacity 4: least settled row {least:.2f}, agreement {agreement:.2f}")
@@ -294,7 +310,8 @@ def giga(n_groups, shared):
     return count_macs(naive.branch_out(n_groups), (3, 64, 64))["total"] / 1e9
 
 
-costs = pd.DataFrame({"paper, Table A1": [0.15, 0.22, 0.29]}, index=pd.Index([2, 3, 4], name="K"))
+costs = pd.DataFrame(index=pd.Index([1, 2, 3, 4, 9], name="K"))  # 1: Naive MTL, 9: STL
+costs["paper, Table A1"] = [None, 0.15, 0.22, 0.29, None]
 for shared in (0, 1):
     costs[f"counted, {shared} shared"] = [giga(k, shared) for k in costs.index]
 costs.round(3)
@@ -304,27 +321,20 @@ costs.round(3)
 # table's heading says FLOPs (usually twice as many). K groups cost about K encoders, whatever N is;
 # STL costs N.
 #
-# ### Exercise 2.3
+# ### Exercise 2.3 · read
 #
-# With one shared stage, how many times Naive MTL's encoder work does STL need for these nine tasks?
-# `count_macs(...)["encoder"]` counts it.
+# With one shared stage, how many times the work of Naive MTL does STL need for these nine tasks?
+# One decimal is enough.
 
-# %% tags=["exercise"]
-ratio = None  # your turn: STL's encoder multiply-adds divided by Naive MTL's
+# %% tags=["exercise", "read"]
+ratio = None  # your turn: a number
 
 # %% tags=["check"]
-if ratio is None:
-    print("2.3 is still open; the rest of the notebook runs without it")
-else:
-    hint = "the stem is counted once, the branch nine times"
-    assert abs(ratio - 8.27) < 0.01, f"got {ratio:.2f}; {hint}"
-    print("2.3 correct")
+check("2.3", ratio, sealed="number:2804184006", digits=1, note="The stem counts once.")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
-together = GroupedNetwork.naive(CELEBA_9, resnet((3, 64, 64)), shared=1)
-apart = together.branch_out(9, group_of=range(9))
-ratio = count_macs(apart, (3, 64, 64))["encoder"] / count_macs(together, (3, 64, 64))["encoder"]
+ratio = 0.647 / 0.078
 
 # %% [markdown]
 # ## You can now

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 3 · Nine attributes of CelebA
 #
-# **Question.** Toy faces have groups because we planted them. What does DMTG find among nine
-# attributes of real photographs, and what may we say about it?
+# **Question.** Toy faces have groups because somebody planted them. What does DMTG find among nine
+# attributes of real photographs, and what may you say about it?
 #
 # *20 minutes · CPU is enough; a GPU and CelebA for the paper's setting · needs notebook 2*
 
@@ -18,19 +18,13 @@ import plotly.graph_objects as go
 import torch
 
 # %% tags=["setup"]
-from dmtg_lite import TrainConfig, data, experiments, methods, train_steps
-from dmtg_lite.core.groups import compute_agreement
-from dmtg_lite.data.celeba.prepare import prepare_celeba
-from dmtg_lite.data.stand_ins.celeba_files import make_fake_celeba
-from dmtg_lite.runs.fit import build_network
-from dmtg_lite.runs.load import load_result
+from dmtg_lite import TrainConfig, build_network, compute_agreement, data, experiments, load_result
+from dmtg_lite import methods, train_steps, views
+from dmtg_lite.course import check
 from dmtg_lite.views import plots
-from dmtg_lite.views.background import train_in_background
-from dmtg_lite.views.live import LiveSession
-from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
-# ## 3.1 Which data are we looking at?
+# ## 3.1 Which data are you looking at?
 #
 # CelebA may be used for research only and cannot be shipped. If you have prepared it, this notebook
 # uses it: from the folder in `DMTG_CELEBA`, or from `prepared/celeba` here or one folder up.
@@ -51,8 +45,8 @@ print("prepared CelebA found" if prepared else "no prepared CelebA: a fake one w
 temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # gone when the kernel stops
 if prepared is None:
     work = Path(temporary.name)
-    official = make_fake_celeba(work / "fake", n=900)  # 178 x 218 JPEGs and two lists
-    prepared = prepare_celeba(official, work / "prepared", progress=False)  # 64 x 64, one array
+    official = data.make_fake_celeba(work / "fake", n=900)  # 178 x 218 JPEGs and two lists
+    prepared = data.prepare_celeba(official, work / "prepared", progress=False)  # 64 x 64
     print("list_attr_celeba.txt begins:")
     print((official / "celeba" / "list_attr_celeba.txt").read_text()[:100], "...")
 
@@ -69,7 +63,7 @@ print({split: len(getattr(celeba, split)) for split in ("train", "val", "test")}
 # **What to notice.** The lines above say which of the two you have. Keep them in mind at every
 # number below.
 #
-# Now the faces. The caption lists the attributes that are present, among our nine.
+# Now the faces. The caption lists the attributes that are present, among the nine.
 
 # %%
 answers = {name: celeba.train.targets[name][:12] for name in celeba.task_names}
@@ -92,25 +86,41 @@ labels.round(1)
 # **What to notice.** Rare attributes: saying "no" every time is already mostly right. An error of a
 # few percent means little until it is compared with this column.
 #
-# ### Exercise 3.1
+# ### Exercise 3.1 · invent
 #
-# The paper adds the nine errors up: the **total error**, in points. What is it for the constant
-# answers?
+# The paper adds the nine errors up: the **total error**, in points. Write a function that gives it
+# for the constant answers: the more frequent label of each attribute, wrong on all other faces.
 
-# %% tags=["exercise"]
-constant_error = None  # your turn: one line from the table above
+
+# %% tags=["exercise", "invent"]
+def constant_error(targets):
+    return None  # your turn: from {name: tensor of 0 and 1} to a number of points
+
 
 # %% tags=["check"]
-if constant_error is None:
-    print("3.1 is still open; the rest of the notebook runs without it")
-else:
-    wrong = [min(y.float().mean(), 1 - y.float().mean()) for y in celeba.test.targets.values()]
-    assert abs(constant_error - 100 * float(sum(wrong))) < 0.1, f"got {constant_error}"
-    print(f"3.1 correct: {constant_error:.1f} points")
+def test(constant_error):
+    targets, one = celeba.test.targets, torch.tensor([1, 0, 0, 0])
+    swapped = {name: 1 - y for name, y in targets.items()}
+    single, both = constant_error({"a": one}), constant_error({"a": one, "b": one})
+    assert constant_error({"a": one * 0}) == 0, "where all faces are alike, nothing is wrong"
+    assert single > 1, "points are percent, not shares"
+    assert abs(single - 100 * (one != 0).float().mean()) < 0.01, "say no to (1, 0, 0, 0): wrong?"
+    assert abs(both - 2 * single) < 0.01, "the attributes' errors are added up"
+    assert abs(constant_error(swapped) - constant_error(targets)) < 0.01, "yes and no swapped?"
+
+
+check("3.1", constant_error, test)
+
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
-constant_error = labels["error % of the constant answer"].sum()
+def constant_error(targets):
+    present = [y.float().mean().item() for y in targets.values()]
+    return 100 * sum(min(share, 1 - share) for share in present)
+
+
+# hidden test
+assert abs(constant_error(celeba.test.targets) - labels.iloc[:, 1].sum()) < 0.1
 
 # %% [markdown]
 # Which attributes go together in the *labels*? Correlation needs no network at all.
@@ -145,7 +155,7 @@ print(f"on this machine: about {images * per_image / 3600:,.0f} hours for all of
 
 # %% [markdown]
 # A rough guess from three small steps; the paper reports 1.27 hours for K = 3 on one RTX 4090. So:
-# with a GPU *and* real images we take the paper's preset. Otherwise a stand-in: a tiny encoder
+# with a GPU *and* real images you get the paper's preset. Otherwise a stand-in: a tiny encoder
 # whose branches pass on one number, a few hundred steps, and a larger learning rate for S (notebook
 # 1 says why).
 
@@ -173,11 +183,11 @@ folder = Path("runs/celeba9")
 if in_earnest:
     for method, k in (("naive", "1"), ("dmtg", "3")):
         how = ("celeba9", "--data", str(prepared), "--device", "cuda", "--groups", k)
-        print(train_in_background(folder / method, *how, "--method", method))
-    view = Dashboard.follow(folder)  # two runs: a click on a name opens one
+        print(views.train_in_background(folder / method, *how, "--method", method))
+    view = views.Dashboard.follow(folder)  # two runs: a click on a name opens one
 else:
-    session = LiveSession(celeba, 3, config=config)
-    view = Dashboard(session)
+    session = views.LiveSession(celeba, 3, config=config)
+    view = views.Dashboard(session)
 view
 
 # %% [markdown]
@@ -195,12 +205,8 @@ else:
     naive = methods.naive(celeba, 1, config)
     is_done = session.state == "finished"  # else the same run once more, with no knob turned
     found = session.result() if is_done else methods.dmtg(celeba, 3, config)
-found.groups
+print(*found.groups, sep="\n")
 
-# %% [markdown]
-# Now the errors on the test images, task by task.
-
-# %%
 errors = pd.DataFrame({"Naive MTL": naive.task_errors, "DMTG, K=3": found.task_errors})
 errors["constant answer"] = labels["error % of the constant answer"]
 errors.loc["total"] = errors.sum()
@@ -208,10 +214,36 @@ errors.round(1)
 
 # %% [markdown]
 # **What to notice.** A task whose error equals its constant answer has not been learned at all. And
-# one test image is worth 100 / (number of test images) points: look back at how many there are
-# before trusting a decimal.
+# errors are counted on finitely many faces: one face is worth 100 / n points.
 #
-# ## 3.5 The paper's Table 3 beside ours
+# ### Exercise 3.2 · change
+#
+# An error of 10 % on n test images wavers by two standard errors from sample to sample. Alter the
+# first line: how many hundreds of images keep that within 1 point?
+
+# %% tags=["exercise", "change"]
+n_images = 100  # your turn: alter this number
+print(f"10 % on {n_images} images: give or take {200 * (0.1 * 0.9 / n_images) ** 0.5:.2f} points")
+
+
+# %% tags=["check"]
+def test(n_images):
+    def waver(n):
+        return 200 * (0.1 * 0.9 / n) ** 0.5 - 1e-9
+
+    assert n_images % 100 == 0, "full hundreds are enough"
+    assert waver(n_images) <= 1, f"{n_images} images are too few"
+    assert waver(n_images - 100) > 1, f"{n_images} images are enough, and so are fewer"
+
+
+check("3.2", n_images, test, given=100, note="How many test images has this notebook?")
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
+n_images = 3600
+
+# %% [markdown]
+# ## 3.5 The paper's Table 3 beside yours
 
 # %%
 published = [
@@ -228,7 +260,7 @@ columns = ["method", "n_groups", "total_error", "norm_gain_error"]
 ours = experiments.tabulate([naive, found])[columns]
 ours.columns = paper.columns
 comparable = is_real and in_earnest
-verdict = "COMPARABLE with care: same data, our reading of the setting, one seed"
+verdict = "COMPARABLE with care: same data, the library's reading of the setting, one seed"
 if not comparable:
     what = "encoder, images and steps" if is_real else "DATA, encoder, images and steps"
     verdict = f"NOT COMPARABLE with the paper: other {what}"
@@ -245,29 +277,27 @@ for method, pattern in (("RG", "/"), ("HOA", "x"), ("TAG", "."), ("DMTG", "")):
     rows = paper[paper.method == method]
     gains = rows["NormGain_E %"]
     fig.add_bar(x=rows.K, y=gains, text=gains, name=method, marker_pattern_shape=pattern)
-fig.update_traces(textposition="outside")
-fig.update_xaxes(title="groups K", tickvals=[2, 3, 4]).update_yaxes(title="NormGain in error, %")
-fig.update_layout(template="plotly_white", height=380, title="as published, Table 3")
+fig.update_traces(textposition="outside", cliponaxis=False)
+fig.update_xaxes(title="groups K", tickvals=[2, 3, 4])
+fig.update_yaxes(title="NormGain in error, %", range=[0, 6.5])  # room for the numbers on top
+plots.apply_style(fig, "as published, Table 3", 380).update_layout(legend=plots.style.BESIDE)
 
 # %% [markdown]
 # **What to notice.** DMTG gains most at K = 2 and gains less with more groups. STL is *worse* than
 # Naive MTL: these attributes help each other. The table has one number per cell, no spread over
-# seeds (and RG prints the same row for K = 3 and 4).
+# seeds (RG prints one row twice).
 #
-# ### Exercise 3.2
+# ### Exercise 3.3 · read
 #
-# NormGain is the mean of the tasks' relative gains. For DMTG at K = 2, compute the relative gain of
-# the *total* error instead, in percent.
+# NormGain averages the tasks' relative gains. For DMTG at K = 2, what is the relative gain of the
+# *total* error, in percent? The table has what it takes; give two decimals.
 
-# %% tags=["exercise"]
-gain_of_total = None  # your turn: Naive MTL has 56.13 points, DMTG 52.97
+# %% tags=["exercise", "read"]
+gain_of_total = None  # your turn: a number
 
 # %% tags=["check"]
-if gain_of_total is None:
-    print("3.2 is still open; the rest of the notebook runs without it")
-else:
-    assert abs(gain_of_total - 5.63) < 0.01, f"got {gain_of_total:.2f}"
-    print("3.2 correct: close to 5.75, not the same. There a rare attribute counts like any other.")
+note = "Close to its NormGain, not the same: there a rare attribute counts like any other."
+check("3.3", gain_of_total, sealed="number:5d61a6916a", digits=2, note=note)
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
