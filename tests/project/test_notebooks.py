@@ -14,6 +14,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -46,12 +48,21 @@ each_exercised = pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem
 PUBLIC = {"", *("." + name for name in "course data encoders experiments methods views".split())}
 
 
+@cache
 def read(path: Path) -> NotebookNode:
-    return jupytext.read(path)
+    """The same object for all tests: whoever changes it takes a copy. Without the picture that a
+    tool puts at the top."""
+    notebook = jupytext.read(path)
+    notebook.cells = [cell for cell in notebook.cells if not solutions.has_tag(cell, "picture")]
+    return notebook
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def list_constants(tree: ast.AST) -> set[str]:
+    return {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
 
 
 def prose_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -73,7 +84,7 @@ def run_all(path: Path, folder: Path) -> list[NotebookNode]:
     """
     leave_out = shutil.ignore_patterns("prepared", ".*", "*.ipynb")
     shutil.copytree(ROOT / "notebooks", folder, ignore=leave_out, dirs_exist_ok=True)
-    notebook, cells = read(path), []
+    notebook, cells = deepcopy(read(path)), []
     for cell in notebook.cells:
         if solutions.has_tag(cell, "solution"):
             exercise, check = cells[-2:]
@@ -208,6 +219,19 @@ def test_exercises_are_numbered_and_of_three_kinds(path: Path) -> None:
     for cell in code_cells(notebook):
         if solutions.has_tag(cell, "solution"):
             assert cell.metadata["jupyter"]["source_hidden"]
+
+
+@each_exercised
+def test_a_check_does_not_hold_its_answer(path: Path) -> None:
+    """No name and no number of two digits or more that the solution consists of."""
+    for exercise in solutions.list_exercises(read(path)):
+        told = set()
+        for node in ast.parse(exercise.solved).body:
+            with suppress(ValueError, AttributeError):  # a function, or computed: it is no literal
+                ast.literal_eval(node.value)
+                told |= list_constants(node)
+        told = {word for word in told if len(word) > 1}
+        assert not told & list_constants(ast.parse(exercise.check.source)), exercise.number
 
 
 @each_notebook
