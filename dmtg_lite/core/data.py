@@ -7,7 +7,7 @@ sequences. No DataLoader, no worker processes.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -186,7 +186,8 @@ class TaskData:
         Pictures are many, and may lie in a file: of those the first 16 of each task and split must
         do. Of floats, such as a table, every number counts.
         """
-        content = repr(self.tasks).encode()
+        weights = {t.name: t.weight for t in self.tasks if t.weight != 1}
+        content = repr(self.tasks).encode() + (repr(weights).encode() if weights else b"")
         for split in (self.train, self.val, self.test):
             n_targets = 16 if self.tasks[0].is_dense else len(split)
             parts = [split.targets[name][:n_targets] for name in self.task_names]
@@ -209,19 +210,33 @@ class TaskData:
     def select(self, names: Sequence[str] | str) -> TaskData:
         """The same rows with only the named tasks, in the order given."""
         names = [names] if isinstance(names, str) else names
-        unknown = [name for name in names if name not in self.task_names]
-        if unknown:
-            raise ValueError(f"unknown tasks {unknown}; {self.name!r} has {self.task_names}.")
+        self._check_names(names)
         by_name = {task.name: task for task in self.tasks}
         planted = self.planted_groups and [
             kept for group in self.planted_groups if (kept := [n for n in group if n in names])
         ]
         return replace(self, tasks=tuple(by_name[name] for name in names), planted_groups=planted)
 
+    def _check_names(self, names: Iterable[str]) -> None:
+        if unknown := [name for name in names if name not in self.task_names]:
+            raise ValueError(f"unknown tasks {unknown}; {self.name!r} has {self.task_names}.")
+
     @property
     def device(self) -> torch.device:
         """Where networks are trained: where the features lie, or are streamed to."""
         return self.streamed_to or self.train.features.device
+
+    def weigh(self, weights: Mapping[str, float]) -> TaskData:
+        """The same data with other weights of these tasks' losses, ``{task name: weight}``.
+
+        A loss of 100 times the size is what a number is that nobody standardised.
+
+        Raises:
+            ValueError: If there is no such task, or a weight is not > 0.
+        """
+        self._check_names(weights)
+        tasks = tuple(replace(t, weight=weights.get(t.name, t.weight)) for t in self.tasks)
+        return replace(self, tasks=tasks)
 
     def stream_to(self, device: torch.device | str) -> TaskData:
         """The same data for training on a device that cannot hold it: only batches are copied

@@ -77,7 +77,7 @@ class FlatHeads(Heads):
 
     is_fused = True
     _place_of: Tensor  # of each output: the place of the head that it belongs to
-    _units: Tensor  # (2, tasks): center and spread of what a loss of numbers sees
+    _units: Tensor  # (3, tasks): center and spread of what a loss of numbers sees; its weight
 
     def __init__(self, in_features: int, tasks: Sequence[Task], *, hidden: int = 0) -> None:
         super().__init__()
@@ -101,8 +101,8 @@ class FlatHeads(Heads):
         place_of = torch.arange(len(tasks)).repeat_interleave(torch.tensor(self.sizes).long())
         device = self.linear.weight.device
         self.register_buffer("_place_of", place_of.to(device), persistent=False)
-        units = [(t.center, t.spread) if t.is_number else (0.0, 1.0) for t in tasks]
-        units = torch.tensor(units, device=device).view(-1, 2).T
+        units = [(*((t.center, t.spread) if t.is_number else (0.0, 1.0)), t.weight) for t in tasks]
+        units = torch.tensor(units, device=device).view(-1, 3).T
         self.register_buffer("_units", units, persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class FlatHeads(Heads):
         else:
             parts = zip(self.tasks, outputs.split(self.sizes, -1), targets.unbind(-1), strict=True)
             losses = torch.stack([compute_each(t.loss, p, own) for t, p, own in parts], dim=-1)
-        return losses.sum(-2) / n_labels
+        return losses.sum(-2) / n_labels * self._units[2]
 
     @torch.no_grad()
     def keep(self, places: Sequence[int]) -> Self:

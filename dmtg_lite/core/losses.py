@@ -19,7 +19,7 @@ def sum_loss(task: Task, prediction: Tensor, target: Tensor) -> tuple[Tensor, Te
     labelled.
 
     Args:
-        task: Says which loss; an l1 loss is in units of the task's ``spread``.
+        task: Says which loss, and its weight; an l1 loss is in units of the task's ``spread``.
         prediction: Logits (B, n_outputs) or (B, n_outputs, H, W), or numbers in the task's own
             unit, (B, 1) or (B, C, H, W).
         target: Class numbers (B,) or (B, H, W) with -1 where there is no label; or numbers (B,) or
@@ -34,6 +34,11 @@ def sum_loss(task: Task, prediction: Tensor, target: Tensor) -> tuple[Tensor, Te
         pixels, labelled or not, so that a picture with a large window counts less; here every
         labelled pixel counts the same. ``"tolerant_l1"`` is the released code's "rotate" option.
     """
+    total, count = _sum_unweighted(task, prediction, target)
+    return total * task.weight, count
+
+
+def _sum_unweighted(task: Task, prediction: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     if task.loss == "cross_entropy":
         total = F.cross_entropy(prediction, target, ignore_index=-1, reduction="sum")
         return total, (target >= 0).sum()

@@ -232,12 +232,13 @@ def answer(one: FlatHeads, x: Tensor, weights: Sequence[Tensor]) -> Tensor:
 
 
 def _group_heads(heads: Sequence[FlatHeads]) -> list[_LikeHeads]:
-    """Consecutive ones of the same form; those of numbers, which have units, of the same tasks."""
+    """Consecutive ones of the same form; those with units or weights, of the same tasks."""
 
     def describe(index: int) -> Any:
         tasks = heads[index].tasks
         kinds = [(task.loss, task.n_outputs) for task in tasks]
-        return kinds, tasks if any(task.is_number for task in tasks) else None
+        is_own = any(task.is_number or task.weight != 1 for task in tasks)
+        return kinds, tasks if is_own else None
 
     blocks = [list(block) for _, block in groupby(range(len(heads)), describe)]
     return [_LikeHeads([heads[k] for k in block], block[0]) for block in blocks]

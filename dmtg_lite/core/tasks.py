@@ -45,10 +45,13 @@ class Task:
             keep their unit.
         classes: What the classes are called where the data come from, in the order of their
             numbers: text, numbers or booleans. Empty: not told.
+        weight: Times its loss, wherever that is computed; 1 in the paper. Errors know nothing of
+            it. Set it with `TaskData.weigh`.
 
     Raises:
-        ValueError: If the name is empty, ``n_outputs`` < 1, ``spread`` is not positive, or loss or
-            metric is unknown, or the names of the classes are not ``n_outputs`` different ones.
+        ValueError: If the name is empty, ``n_outputs`` < 1, ``spread`` or ``weight`` is not
+            positive, or loss or metric is unknown, or the names of the classes are not
+            ``n_outputs`` different ones.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Task:
     center: float = 0.0
     spread: float = 1.0
     classes: tuple[Any, ...] = field(default=(), repr=False)
+    weight: float = field(default=1.0, repr=False)  # see `TaskData.fingerprint`
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -73,17 +77,18 @@ class Task:
             raise ValueError(
                 f"`metric` of task {self.name!r} must be one of {METRICS}, got {self.metric!r}."
             )
-        center, spread = as_number(self.center), as_number(self.spread)
+        center = as_number(self.center)
         if center is None:
             raise ValueError(
                 f"`center` of task {self.name!r} must be a number, got {describe(self.center)}."
             )
-        if spread is None or spread <= 0:
-            raise ValueError(
-                f"`spread` of task {self.name!r} must be > 0, got {describe(self.spread)}."
-            )
         object.__setattr__(self, "center", center)
-        object.__setattr__(self, "spread", spread)
+        for scale in ("spread", "weight"):
+            given = as_number(getattr(self, scale))
+            if given is None or given <= 0:
+                found = describe(getattr(self, scale))
+                raise ValueError(f"`{scale}` of task {self.name!r} must be > 0, got {found}.")
+            object.__setattr__(self, scale, given)
         object.__setattr__(self, "classes", _as_classes(self))
 
     @property

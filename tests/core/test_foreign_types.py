@@ -231,6 +231,7 @@ def test_a_device_that_is_none_here_is_refused(device: Any) -> None:
         ({"name": 3}, "`name` of a task must be a text"),
         ({"n_outputs": 2.0}, "`n_outputs` of task `a` must be a whole number >= 1"),
         ({"spread": "1"}, "`spread` of task 'a' must be > 0"),
+        ({"weight": 0}, "`weight` of task 'a' must be > 0, got 0"),
         ({"center": np.nan}, "`center` of task 'a' must be a number"),
     ],
 )

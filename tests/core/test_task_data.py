@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from dmtg_lite import data
+from dmtg_lite import Task, TrainConfig, data
+from dmtg_lite.core.batches import Batches
+from dmtg_lite.core.losses import sum_loss
 from dmtg_lite.data import Split
+from dmtg_lite.runs.fit import build_network
 
 FACES = data.toy_faces(n_train=8, n_val=4, n_test=4)
 NAME = FACES.task_names[0]
@@ -50,3 +54,26 @@ def test_a_look_at_data_is_one_line() -> None:
     assert len(repr(FACES).splitlines()) == 1
     assert "9 tasks" in repr(FACES)
     assert len(repr(FACES.train)) < 100
+
+
+def test_a_weight_is_times_the_loss_of_its_task_and_of_no_other() -> None:
+    """In the loss matrix and where losses are evaluated; a run on such data is another run."""
+    heavy = FACES.weigh({NAME: 100.0})
+    network = build_network(FACES, TrainConfig(encoder="toy", steps=1))
+    weighed = build_network(heavy, TrainConfig(encoder="toy", steps=1))
+    weighed.load_state_dict(network.state_dict())
+    features, targets = Batches(FACES.train, FACES.tasks, torch.device("cpu")).take(slice(0, 8))
+    before, after = (one.compute_loss_matrix(features, targets) for one in (network, weighed))
+    expected = before * torch.tensor([100.0] + [1.0] * 8)[:, None]
+    torch.testing.assert_close(after, expected)
+    assert sum_loss(Task("a", weight=3.0), torch.zeros(2, 2), torch.tensor([0, 1]))[0] == (
+        pytest.approx(3 * 2 * math.log(2))
+    )
+    assert heavy.fingerprint() != FACES.fingerprint() == heavy.weigh({NAME: 1}).fingerprint()
+    assert heavy.tasks[0] == replace(FACES.tasks[0], weight=100)
+
+
+def test_only_tasks_that_are_there_have_a_weight() -> None:
+    """A name that is misspelt would leave its loss as it was, unseen."""
+    with pytest.raises(ValueError, match=r"unknown tasks \['hair'\]; 'toy_faces' has"):
+        FACES.weigh({"hair": 2.0})
