@@ -8,11 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__all__ = ["Dashboard", "HeadGraph", "TauExplorer", "write_replay"]
+__all__ = ["Dashboard", "HeadGraph", "Playground", "TauExplorer", "write_replay"]
 
 _HOME = {
     "Dashboard": "widgets.dashboard",
     "HeadGraph": "widgets.anywidgets",
+    "Playground": "widgets.playground",
     "TauExplorer": "widgets.tau_explorer",
     "write_replay": "replay",
 }
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from dmtg_lite.views.replay import write_replay
     from dmtg_lite.views.widgets.anywidgets import HeadGraph
     from dmtg_lite.views.widgets.dashboard import Dashboard
+    from dmtg_lite.views.widgets.playground import Playground
     from dmtg_lite.views.widgets.tau_explorer import TauExplorer
 
 
