@@ -264,7 +264,7 @@ class Playground(Shown):
         self.start.button_style = "success"
         self.pause = self._button("Pause", "pause", "after the step in progress", self._pause)
         self.reset = self._button("Reset", "undo", "both to step 0", self._reset)
-        self.form = self._make("form", Form, layout={"flex": "1 1 420px", "max_width": "520px"})
+        self.form = self._make("form", Form, layout={"flex": "1 1 380px", "max_width": "480px"})
         self._observe(self.form, lambda c: self._do(lambda: self._take_form(c["new"])), "values")
         wide = {"layout": {"width": "100%"}, "style": {"description_width": "90px"}}
         late = {"continuous_update": False}
@@ -282,7 +282,7 @@ class Playground(Shown):
 
     def _make_views(self) -> None:
         self.matrices = {
-            run: self._make(f"matrix {run}", Matrix, has_choice=False, layout={"flex": "1 1 300px"})
+            run: self._make(f"matrix {run}", Matrix, has_choice=False, layout={"flex": "1 1 290px"})
             for run in RUNS
         }
         self.curves = self._make("curves", Lines, layout={"width": "100%"})
@@ -301,7 +301,9 @@ class Playground(Shown):
         commands = [self.preset, self.start, self.pause, self.reset, self.state]
         top = box("top", commands, wrap | {"align_items": "center"})
         matrices = box("matrices", list(self.matrices.values()), wrap)
-        stacked = {"flex": "2 1 560px", "flex_flow": "column", "min_width": "0"}
+        matrices.add_class("dmtg-pair")
+        stacked = {"flex": "2 1 600px", "flex_flow": "column", "min_width": "0"}
+        stacked["overflow"] = "visible"
         right = box("right", [matrices, self.curves, self.outcome], stacked)
         middle = box("middle", [self.form, right], wrap | {"align_items": "flex-start"})
         below = [self.lines, self.link, self.lacking]
