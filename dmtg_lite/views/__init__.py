@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 _HOME = {  # public name -> the module that defines it; the names not listed are modules themselves
     "WATCHABLE": "live",
     "LiveSession": "live",
+    "Playground": "widgets",
     "Dashboard": "widgets",
     "TauExplorer": "widgets",
     "train_in_background": "background",
@@ -18,8 +19,8 @@ _HOME = {  # public name -> the module that defines it; the names not listed are
 }
 
 __all__ = [
-    "WATCHABLE", "Dashboard", "LiveSession", "TauExplorer", "live", "plots", "recordings",
-    "train_in_background", "widgets", "write_replay",
+    "WATCHABLE", "Dashboard", "LiveSession", "Playground", "TauExplorer", "live", "plots",
+    "recordings", "train_in_background", "widgets", "write_replay",
 ]  # fmt: skip
 
 if TYPE_CHECKING:  # what `__getattr__` does, for editors and type checkers
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # what `__getattr__` does, for editors and type checkers
     from dmtg_lite.views.background import train_in_background
     from dmtg_lite.views.live import WATCHABLE, LiveSession
     from dmtg_lite.views.replay import write_replay
-    from dmtg_lite.views.widgets import Dashboard, TauExplorer
+    from dmtg_lite.views.widgets import Dashboard, Playground, TauExplorer
 
 
 def __getattr__(name: str) -> object:

@@ -167,7 +167,18 @@ class Playground(Shown):
         Raises:
             ValueError: If it is neither; the message says what in it.
         """
-        self._change(self._understand(text))
+        self._change(self.understand(text))
+
+    def understand(self, text: str) -> dict[str, Settings]:
+        """What `read` would restore, by run."""
+        if "methods.dmtg" not in text:
+            return from_link(text)
+        found: dict[str, Settings] = {}
+        for line in filter(None, map(str.strip, text.splitlines())):
+            target = line.partition("=")[0].strip().upper()
+            run = target if target in RUNS else RUNS[min(len(found), 1)]
+            found[run] = from_line(line, self.settings[run], self.own)
+        return found
 
     def tell(self) -> dict[str, dict[str, Any]]:
         """What one sees below the pictures, by run: a table's columns by name."""
@@ -242,16 +253,6 @@ class Playground(Shown):
     def _take_preset(self, preset: Preset) -> None:
         self._preset = preset
         self._change(preset.settings)
-
-    def _understand(self, text: str) -> dict[str, Settings]:
-        if "methods.dmtg" not in text:
-            return from_link(text)
-        found: dict[str, Settings] = {}
-        for line in filter(None, map(str.strip, text.splitlines())):
-            target = line.partition("=")[0].strip().upper()
-            run = target if target in RUNS else RUNS[min(len(found), 1)]
-            found[run] = from_line(line, self.settings[run], self.own)
-        return found
 
     # ------------------------------------------------------------------ made once
     def _make_controls(self) -> None:
