@@ -3,6 +3,7 @@ run."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -38,9 +39,15 @@ def derive_seed(seed: int, stream: Stream, *path: int) -> int:
     return int(np.random.SeedSequence([seed, int(stream), *path]).generate_state(1)[0])
 
 
+_alone = threading.RLock()  # torch's own generators are the same for all threads of a process
+
+
 @contextmanager
 def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
     """A block whose draws from torch's own generators come from a seed; the caller's go on after.
+
+    Two threads that train take turns, a step or a network each: at the same time each would draw
+    from the other's seed.
 
     Args:
         seed: See `derive_seed`.
@@ -50,11 +57,12 @@ def drawing(seed: int, device: torch.device | None = None) -> Iterator[None]:
     generators = [torch.default_generator]
     if device is not None and device.type == "cuda":
         generators.append(torch.cuda.default_generators[device.index or 0])
-    before = [generator.get_state() for generator in generators]
-    try:
-        for generator in generators:
-            generator.manual_seed(seed)
-        yield
-    finally:
-        for generator, state in zip(generators, before, strict=True):
-            generator.set_state(state)
+    with _alone:
+        before = [generator.get_state() for generator in generators]
+        try:
+            for generator in generators:
+                generator.manual_seed(seed)
+            yield
+        finally:
+            for generator, state in zip(generators, before, strict=True):
+                generator.set_state(state)
