@@ -291,39 +291,83 @@ class Preset:
     Args:
         title: Ends "what happens if".
         expect: A question to answer before Start.
-        seen: What we saw of it, in how many runs.
-        changes: Of the usual run, what run B has otherwise.
+        seen: What we saw of it, in which seeds.
+        changes: What run B has otherwise than run A.
+        usual: Run A.
     """
 
     title: str
     expect: str
     seen: str
     changes: dict[str, Any]
+    usual: Settings = Settings()
 
     @property
     def settings(self) -> dict[str, Settings]:
-        return {"A": Settings(), "B": Settings().change(self.changes)}
+        return {"A": self.usual, "B": self.usual.change(self.changes)}
 
     def is_meant(self, settings: Mapping[str, Settings]) -> bool:
-        """Whether these are its settings, whatever the seed, which both runs share."""
-        seeds = {one.config.seed for one in settings.values()}
-        seed = {"seed": min(seeds)}
-        return len(seeds) == 1 and all(
-            settings[run] == one.change(seed) for run, one in self.settings.items()
-        )
+        """Whether these are its settings, whatever the seed that both share."""
+        seed = {"seed": settings["A"].config.seed}
+        return all(settings[run] == one.change(seed) for run, one in self.settings.items())
 
 
+_PLAIN_RUN = Settings(config=TOY["faces_plain"])  # the paper's optimiser, no spare branches
 PRESETS = (
-    Preset(title="K is too small", expect="TBD", seen="TBD", changes={"n_groups": 2}),
-    Preset(title="capacity is too large", expect="?", seen="TBD", changes={"capacity": 4}),
-    Preset(title="there is no noise", expect="?", seen="TBD", changes={"estimator": "softmax"}),
-    Preset(title="S is too fast", expect="?", seen="TBD", changes={"lr_assignment": 600.0}),
+    Preset(
+        title="K is too small",
+        expect="Three parts of the face, two branches of one number each. Will tasks stay "
+        "undecided, and who pays?",
+        seen="All nine tasks are as decided as in run A, yet tasks of one part are torn apart: "
+        "agreement 0.35 and 0.50 in place of 1, mean error 14 and 15 % in place of 5 and 6 "
+        "(seeds 0 and 1).",
+        changes={"n_groups": 2},
+    ),
+    Preset(
+        title="capacity is too large",
+        expect="A branch of run B passes on four numbers, enough for all three parts. Will the "
+        "groups be the same, and will errors fall?",
+        seen="Run B is as decided, and need not find the parts: agreement 0.64 in seed 0, and no "
+        "more errors for it, 5 % in both runs. With room for all, groups mean little. In seed 1 run "
+        "B finds them, run A does not: 6 and 25 %.",
+        changes={"capacity": 4},
+        usual=_PLAIN_RUN,
+    ),
+    Preset(
+        title="there is no noise",
+        expect="All branches begin as copies and are asked exactly alike. What will S do in the "
+        "first hundred steps?",
+        seen="Nothing moves for a hundred steps; then roundings grow, and two of nine tasks are "
+        "undecided at the end. Agreement 0.23 and 0.35, mean error 15 and 16 % in place of 5 and "
+        "6 (seeds 0 and 1).",
+        changes={"estimator": "softmax"},
+    ),
+    Preset(
+        title="S is too fast",
+        expect="The paper's optimiser, and in run B a hundred times its rate of S. After how many "
+        "steps is the entropy 0, and are the groups the same?",
+        seen="All tasks are decided, on chance: in seed 0 agreement 0.50 in place of 1, mean error "
+        "15 % in place of 5. In seed 1 both runs fail, 0.64 and 15 % beside 0 and 25 %: a plain run "
+        "often does, at any rate.",
+        changes={"lr_assignment": 3.0},
+        usual=_PLAIN_RUN,
+    ),
     Preset(
         title="one loss is a hundred times larger",
-        expect="?",
-        seen="TBD",
+        expect="The first task is loud in run B. Which tasks will suffer: its neighbours, the "
+        "others, or itself?",
+        seen="The others pay: mean error 8 and 15 % in place of 5 and 6 (seeds 0 and 1), and in "
+        "seed 1 the groups are lost, agreement 0.48. With normalised losses both seeds are as run "
+        "A again: agreement 1, error 5 and 6 %.",
         changes={"weight": 100.0},
     ),
-    Preset(title="labels are flipped", expect="?", seen="TBD", changes={"label_noise": 0.3}),
+    Preset(
+        title="labels are flipped",
+        expect="Three of ten training labels are wrong in run B. Are the groups lost, or only "
+        "accuracy?",
+        seen="The groups are found all the same, agreement 1 in seeds 0 and 1; the mean error "
+        "on clean pictures is 14 and 11 % in place of 5 and 6.",
+        changes={"label_noise": 0.3},
+    ),
 )
-"""What happens if ..."""
+"""What happens if ... Each was run as it stands; a single number is of one processor."""

@@ -271,7 +271,8 @@ class Playground(Shown):
         late = {"continuous_update": False}
         self.lines = self._make("lines", widgets.Textarea, description="as Python", **late, **wide)
         self.link = self._make("link", widgets.Text, description="as a link", **late, **wide)
-        self.lines.rows = 2
+        self.lines.rows = 3  # one for the bar below two long lines
+        self.lines.add_class("dmtg-line")
         for field in (self.lines, self.link):
             self._observe(field, lambda c: self._do(lambda: self._take_text(c["new"])))
 

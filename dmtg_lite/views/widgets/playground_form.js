@@ -1,7 +1,9 @@
 // The settings of two runs as a table: a row a control, a column a run, and ≠ where the two differ.
 
 function render({ model, el }) {
-  const table = add(el, "table", { class: "dmtg-form", "aria-label": "settings of run A and run B" });
+  // in Lab an arrow key on a list would go to the next cell of the notebook
+  const words = { "aria-label": "settings of run A and run B", "data-lm-suppress-shortcuts": "true" };
+  const table = add(el, "table", { class: "dmtg-form", ...words });
   const tag = Math.random().toString(36).slice(2);
   let inputs = {}, built = "";
 
