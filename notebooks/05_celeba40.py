@@ -2,7 +2,7 @@
 # # 5 · Forty tasks
 #
 # **Question.** Nine tasks fit on one hand and a thumb. What changes with all forty attributes of
-# CelebA: can one still see the grouping, which tasks gain, and what do N and K cost?
+# CelebA: can you still see the grouping, which tasks gain, and what do N and K cost?
 #
 # *25 minutes · CPU is enough; a GPU and CelebA for the paper's setting · needs notebook 3*
 
@@ -19,18 +19,12 @@ import plotly.graph_objects as go
 import torch
 
 # %% tags=["setup"]
-from dmtg_lite import CELEBA_40, GroupedNetwork, TrainConfig, data, experiments, methods
-from dmtg_lite.core.groups import compute_agreement
-from dmtg_lite.core.macs import count_macs
-from dmtg_lite.data.celeba.prepare import prepare_celeba
-from dmtg_lite.data.stand_ins.celeba_files import make_fake_celeba
+from dmtg_lite import GroupedNetwork, TrainConfig, compute_agreement, count_macs, data, train_steps
+from dmtg_lite.course import check
 from dmtg_lite.encoders import resnet
-from dmtg_lite.methods.search import affinity
-from dmtg_lite.runs.fit import branch_out, build_network, train_steps
-from dmtg_lite.views import plots
-from dmtg_lite.views.background import train_in_background
-from dmtg_lite.views.live import LiveSession
-from dmtg_lite.views.widgets import Dashboard
+from dmtg_lite.experiments import run_all, summarise, tabulate, tabulate_tasks
+from dmtg_lite.methods import affinity, train_groups
+from dmtg_lite.views import Dashboard, LiveSession, plots, train_in_background
 
 # %% [markdown]
 # ## 5.1 The data
@@ -53,10 +47,10 @@ print("prepared CelebA-40 found" if prepared else "no prepared CelebA-40: a fake
 
 # %%
 temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # gone when the kernel stops
-if prepared is None:  # ten seconds
+if prepared is None:  # ten seconds or so
     work = Path(temporary.name)
-    official = make_fake_celeba(work / "fake", n=2400)  # drawn faces in the official file formats
-    prepared = prepare_celeba(official, work / "prepared", attributes=40, progress=False)
+    official = data.make_fake_celeba(work / "fake", n=1200)  # drawn faces, official formats
+    prepared = data.prepare_celeba(official, work / "prepared", attributes=40, progress=False)
 celeba = data.celeba(prepared, "celeba40", limit=3000)
 is_real = not celeba.name.startswith("fake")
 stamp = "CelebA" if is_real else "FAKE DATA"  # stands at every result from here on
@@ -76,7 +70,7 @@ plots.plot_images(celeba.train.images[:5], captions, columns=5)
 # CelebA, trust your numbers.) A **constant answer** gives every face the more frequent label, as in
 # notebook 3.
 #
-# **Predict:** how many of 100 answers are right if one never looks at the picture?
+# **Predict:** how many of 100 answers are right if you never look at the picture?
 
 # %%
 present = 100 * pd.DataFrame(celeba.test.targets).mean()
@@ -96,21 +90,23 @@ print(f"one test image is worth {100 / len(celeba.test):.2f} points of error in 
 # **What to notice.** About 80 % accuracy means that *nothing was learned*. And for a rare attribute
 # a handful of test images decide.
 #
-# ### Exercise 5.1
+# ### Exercise 5.1 · read
 #
 # A network reports 90 % mean accuracy over the forty tasks. What share of the constant answers'
 # errors did it remove, in percent?
 
-# %% tags=["exercise"]
+# %% tags=["exercise", "read"]
 share_removed = None  # your turn: from constant.mean() and the 90 %
 
+
 # %% tags=["check"]
-if share_removed is None:
-    print("5.1 is still open; the rest of the notebook runs without it")
-else:
-    expected = 100 - 1000 / constant.mean()  # 10 points of error are left
-    assert abs(share_removed - expected) < 0.1, f"got {share_removed}"
-    print(f"5.1 correct: {share_removed:.0f} %. Most of the 90 % was free.")
+def test(share_removed):
+    assert 1 < share_removed < 99, "in percent: 0 is nothing removed, 100 all of it"
+    left = constant.mean() * (1 - share_removed / 100)  # points of error
+    assert abs(left - 10) < 0.1, f"then {left:.1f} points of error are left, where 90 % leave 10"
+
+
+check("5.1", share_removed, test, note="Most of the 90 % was free.")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
@@ -141,56 +137,26 @@ show_correlation(label_groups, "correlation, in the order of the labels' cluster
 # **What to notice.** A few small blocks: beards, make-up, smiling. Most pairs are pale, that is
 # hardly linked. So for most tasks the labels do not say where they belong, and there is no right
 # answer to look up.
-#
-# ## 5.3 Watch forty tasks
-#
-# Press **Start**. Forty rows, five branches, 200 heads. Then turn one knob at a time and Reset: **K
-# = 8**, **tau = 0.25**, another **seed**.
-#
-# **Predict:** will all forty settle?
-
-# %%
-config = TrainConfig(
-    encoder="toy", lr=3e-3, lr_assignment=3e-2, pretrain=200, steps=400, batch_size=40, capacity=3
-)
-session = LiveSession(celeba, n_groups=5, config=config)
-print(f"{stamp}, a tiny encoder whose branches pass on {config.capacity} numbers")
-Dashboard(session)
-
-
-# %%
-def read_out(history):
-    if not len(history):
-        print("nothing to read yet: press Start above, then run this cell again")
-        return
-    settled = (history.probabilities[-1].max(1) > 0.9).sum()  # probability above 0.9
-    print(f"{stamp}, step {history.steps[-1]}: {settled} of 40 tasks settled")
-    for group in history.groups():
-        print(f"{len(group):2} together: {', '.join(group)}")
-
-
-read_out(session.history)
 
 # %% [markdown]
-# **What to notice.** The picture stays readable if one looks at columns, not at lines: who lights
-# up together? Nearly all tasks settle. Does a group make sense to you? Remember it for section 5.5.
-#
-# ## 5.4 Who gains?
+# ## 5.3 Who gains?
 #
 # One run is one outcome, so: three seeds of Naive MTL, of random groups (**RG**, balanced) and of
-# DMTG. And the sober opponent: the labels' clusters of section 5.2, trained as they are.
+# DMTG. And the sober opponent: the labels' clusters of section 5.2, trained as they are. A tiny
+# encoder, whose branches pass on three numbers; half a minute.
 #
 # **Predict:** what do *random* groups gain?
 
 # %%
+config = TrainConfig(
+    encoder="toy", lr=3e-3, lr_assignment=6e-2, pretrain=100, steps=200, batch_size=40, capacity=3
+)
 compared = ["naive", "random", "dmtg"]
-results = experiments.run_all(celeba, compared, 5, config, range(3))  # half a minute
-
-# %%
+results = run_all(celeba, compared, 5, config, range(3))
 for seed in range(3):
     own = replace(config, seed=seed)
-    results.append(methods.train_groups(celeba, label_groups, own, method="labels' clusters"))
-summary = experiments.summarise(experiments.tabulate(results))
+    results.append(train_groups(celeba, label_groups, own, method="labels' clusters"))
+summary = summarise(tabulate(results))
 columns = [f"{what}{std}" for what in ("total_error", "norm_gain_error") for std in ("", "_std")]
 summary[[*columns, "encoder_cost"]].T.round(1).rename_axis(f"{stamp}, 3 seeds", axis=1)
 
@@ -204,7 +170,7 @@ summary[[*columns, "encoder_cost"]].T.round(1).rename_axis(f"{stamp}, 3 seeds", 
 # **Predict:** does every task gain?
 
 # %%
-tasks = experiments.tabulate_tasks(results)
+tasks = tabulate_tasks(results)
 shown = tasks[tasks.method != "labels' clusters"]
 plots.plot_task_gains(shown, title=f"{stamp}: gain of every task over Naive MTL, 3 seeds")
 
@@ -219,39 +185,11 @@ for method, rows in tasks.groupby("method"):
 signs.groupby("method").sum().rename_axis(f"{stamp}, tasks that ...")
 
 # %% [markdown]
-# **What to notice.** (Whiskers: the spread over seeds.) A task that Naive MTL learned well can lose
+# **What to notice.** A task that Naive MTL learned well can lose
 # its place when its branch works for others. For many tasks the *sign* changes with the seed: one
 # run would be an anecdote. And gains are relative: small errors make large percentages.
 #
-# ### Exercise 5.2
-#
-# Turn K to 8 and tau to 1, once, with seed 0: `methods.dmtg(data, n_groups, config)`. **Predict**:
-# are all eight used, and is the total error lower?
-
-# %% tags=["exercise"]
-eight = None  # your turn: one line; replace(config, tau=...) turns a knob
-
-# %% tags=["check"]
-if eight is None:
-    print("5.2 is still open; the rest of the notebook runs without it")
-else:
-    assert eight.history.n_groups == 8, f"K is {eight.history.n_groups}"
-    assert eight.config == replace(config, tau=1.0), f"one knob only: tau; got {eight.config}"
-    five = next(result for result in results if result.method == "dmtg")
-    for result in (five, eight):
-        print(f"{stamp}: sizes {[len(group) for group in result.groups]},", end=" ")
-        print(f"total error {result.total_error:.0f}, cost {result.encoder_cost:.1f}")
-    print("5.2 correct")
-
-# %% tags=["solution"] jupyter={"source_hidden": true}
-# solution
-eight = methods.dmtg(celeba, 8, replace(config, tau=1.0))
-
-# %% [markdown]
-# K changed *and* tau changed, so this one run cannot say which of them did it. And we picked
-# `capacity=3` after trying others: with 8 numbers per branch, do random groups still lose?
-#
-# ## 5.5 Who shares a group?
+# ## 5.4 Who shares a group?
 #
 # Agreement is 1 for identical groupings and about 0 for chance. **Predict:** how alike are three
 # seeds of DMTG? And is DMTG close to the clusters of the labels?
@@ -271,6 +209,69 @@ show_correlation(groupings["DMTG, seed 0"], "the same correlations, in the order
 # **What to notice.** The blocks of the labels are torn apart, and two seeds of DMTG agree hardly
 # better than chance. Settled, useful, and different every time: with forty tasks many groupings are
 # apparently about equally good. So *which* tasks share a group in one run is no finding.
+#
+# ### Exercise 5.2 · invent
+#
+# Why "0 is chance"? Write the plain share: of all pairs of tasks, on how many do two groupings
+# agree, together in both or apart in both?
+
+
+# %% tags=["exercise", "invent"]
+def same_pairs(a, b):
+    return None  # your turn: two lists of groups, which are lists of names; a share from 0 to 1
+
+
+# %% tags=["check"]
+def test(same_pairs):
+    a, b = [["x", "y"], ["z", "w"]], [["x", "z"], ["y", "w"]]
+    assert same_pairs(a, a) == 1, "a grouping agrees with itself on every pair"
+    assert abs(same_pairs(a, b) - 1 / 3) < 1e-6, "pairs that are apart in both count too"
+    assert same_pairs(a, [["w", "z"], ["y", "x"]]) == 1, "order of groups or names is nothing"
+
+
+first, second = groupings["DMTG, seed 0"], groupings["random, seed 0"]
+check("5.2", same_pairs, test, note="Try `first` and `second`: chance is far from 0.")
+
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
+def same_pairs(a, b):
+    of_a, of_b = ({name: k for k, group in enumerate(g) for name in group} for g in (a, b))
+    pairs = [(x, y) for x in of_a for y in of_a if x < y]
+    return sum((of_a[x] == of_a[y]) == (of_b[x] == of_b[y]) for x, y in pairs) / len(pairs)
+
+
+# %% [markdown]
+# ## 5.5 Watch forty tasks
+#
+# Press **Start**. Forty rows, five branches, 200 heads. Then turn one knob at a time and Reset: **K
+# = 8**, **tau = 0.25**, another **seed**.
+#
+# **Predict:** will all forty settle?
+
+# %%
+session = LiveSession(celeba, n_groups=5, config=config)
+print(f"{stamp}, a tiny encoder whose branches pass on {config.capacity} numbers")
+Dashboard(session)
+
+
+# %%
+def read_out(history):
+    if not len(history):
+        print("nothing to read yet: press Start above, then run this cell again")
+        return
+    settled = (history.probabilities[-1].max(1) > 0.9).sum()  # probability above 0.9
+    print(f"{stamp}, step {history.steps[-1]}: {settled} of 40 tasks settled")
+    for group in history.groups():
+        print(f"{len(group):2} together: {', '.join(group)}")
+
+
+read_out(session.history)
+
+# %% [markdown]
+# **What to notice.** The picture stays readable if you look at columns, not at lines: who lights
+# up together? Nearly all tasks settle. Does a group make sense to you? Then hold it against section
+# 5.4. And with `capacity=8` instead of the 3 that we picked, do random groups still lose?
 
 # %% [markdown]
 # ## 5.6 What do N and K cost?
@@ -282,7 +283,7 @@ show_correlation(groupings["DMTG, seed 0"], "the same correlations, in the order
 
 # %%
 def build(n_tasks, n_groups):
-    return GroupedNetwork.naive(CELEBA_40[:n_tasks], resnet((3, 64, 64))).branch_out(n_groups)
+    return GroupedNetwork.naive(celeba.tasks[:n_tasks], resnet((3, 64, 64))).branch_out(n_groups)
 
 
 macs = {n: {k: count_macs(build(n, k), (3, 64, 64)) for k in range(1, 6)} for n in (9, 20, 40)}
@@ -297,15 +298,42 @@ costs.rename_axis("K (giga multiply-adds)").round(3)
 # **What to notice.** Down a column the cost grows with K; along a row it hardly moves, because a
 # head is one small matrix product. (Forty *dense* tasks, with decoders, would be another story.)
 #
+# ### Exercise 5.3 · change
+#
+# You may spend 0.24 giga multiply-adds an image. Alter both numbers: as many groups as fit, and
+# with them as many of the forty tasks.
+
+# %% tags=["exercise", "change"]
+n_tasks, n_groups = 9, 1  # your turn: two other numbers
+cost = count_macs(build(n_tasks, n_groups), (3, 64, 64))["total"] / 1e9
+print(f"{n_tasks} tasks, {n_groups} groups: {cost:.3f} giga multiply-adds")
+
+
+# %% tags=["check"]
+def test(size):
+    assert 1 <= size[0] <= 40, "there are forty attributes"
+    costs = [count_macs(build(n, k), (3, 64, 64))["total"] for n, k in (size, (1, size[1] + 1))]
+    assert costs[0] < 0.24e9, "too dear"
+    assert costs[1] > 0.24e9, "one more group fits, even if with fewer tasks"
+    assert size[0] == 40, "with these groups more tasks fit"
+
+
+check("5.3", (n_tasks, n_groups), test, given=(9, 1))
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
+n_tasks, n_groups = 40, 3
+
+# %% [markdown]
 # Counting is not timing. **Predict:** how much longer does a training step take with 40 tasks than
 # with 9, at K = 2?
 
 # %%
-probe = replace(config, encoder="resnet", pretrain=0, steps=6, batch_size=32)
+probe = replace(config, encoder="resnet", pretrain=0, steps=5, batch_size=16)
 both = [data.celeba(prepared, "celeba9", limit=3000), celeba]
-runs = [train_steps(branch_out(build_network(each, probe), 2, probe), each, probe) for each in both]
+runs = [train_steps(build(len(each.tasks), 2), each, probe) for each in both]
 ratios = []
-for _ in range(6):  # in turns, so that a slow moment hits both; the first only warms up
+for _ in range(5):  # in turns, so that a slow moment hits both; the first only warms up
     seconds = []
     for run in runs:
         begin = time.process_time()  # CPU seconds: other programs count less
@@ -315,32 +343,13 @@ for _ in range(6):  # in turns, so that a slow moment hits both; the first only 
 print("step with 40 tasks / with 9:", sorted(round(ratio, 2) for ratio in ratios[1:]))
 
 # %% [markdown]
-# Measured here, now; on a busy machine it wobbles, so look at the middle one. The paper reports 1.7
-# hours for nine tasks and 2.9 for forty, at K = 5 on one RTX 4090 (Appendix D).
+# Measured here, now: look at the middle one. The paper reports 1.7 hours for nine tasks, 2.9 for
+# forty (Appendix D).
 #
 # **What to notice.** The published hours grow far more than the count. The paper does not say why;
 # its released code computes N x K losses one by one, which takes time though little arithmetic.
-# Here they are one product per branch.
-
-# %% [markdown]
-# ### Exercise 5.3
-#
-# HOA, an earlier method, first trains a network for every *pair* of tasks. For 9 tasks that is 36.
-# For 40?
-
-# %% tags=["exercise"]
-pairs = None  # your turn: a number
-
-# %% tags=["check"]
-if pairs is None:
-    print("5.3 is still open; the rest of the notebook runs without it")
-else:
-    assert pairs == sum(range(40)), f"got {pairs}; every task with every other one, each pair once"
-    print(f"5.3 correct: {pairs} networks before the first group is chosen; DMTG trains K")
-
-# %% tags=["solution"] jupyter={"source_hidden": true}
-# solution
-pairs = 40 * 39 // 2
+# Here they are one product per branch. (HOA would first train a network for each of the
+# 780 *pairs* of forty tasks.)
 
 # %% [markdown]
 # ## 5.7 What the paper shows, and how to run it

@@ -15,15 +15,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import torch
 
-# %% tags=["setup"]
-from dmtg_lite import GroupedNetwork, HeadOptions, data, experiments, methods
-from dmtg_lite.core.encoder import Encoder
-from dmtg_lite.core.tasks import Task
-from dmtg_lite.methods.hoa import measure_pairs
-from dmtg_lite.methods.search import affinity, meta_learner
-from dmtg_lite.methods.search.trials import try_groups
-from dmtg_lite.views import plots
-from dmtg_lite.views.widgets import Dashboard
+from dmtg_lite import GroupedNetwork, HeadOptions, Task, data, experiments, methods, views
+from dmtg_lite.course import check
+from dmtg_lite.encoders import Encoder
+from dmtg_lite.methods import affinity, measure_pairs, meta_learner, try_groups
 
 # %% [markdown]
 # ## 6.1 Choosing, on paper
@@ -31,52 +26,46 @@ from dmtg_lite.views.widgets import Dashboard
 # Three tasks and invented losses: a row is a task, a column its only partner; on the diagonal the
 # task is alone.
 #
-# In a group of three, a task's loss is *estimated* as the mean over its two partners. We can afford
-# two encoders, that is two groups. They may overlap; a task in both is served by the better one.
+# In a group of three, a task's loss is *estimated* as the mean over its two partners. You can
+# afford two encoders, that is two groups. They may overlap; a task in both is served by the better
+# one.
 
 # %%
 names = ["hair", "moustache", "hat"]
 values = np.array([[0.30, 0.20, 0.50], [0.60, 0.40, 0.25], [0.45, 0.35, 0.20]])
+candidates = methods.pairwise_candidates(values, names, singles="diagonal")  # all 7 groups
 pd.DataFrame(values, index=names, columns=[f"with {name}" for name in names])
 
 # %% [markdown]
-# ### Exercise 6.1
+# ### Exercise 6.1 · change
 #
-# Which two groups make the sum of the three losses smallest? Hint: being good company need not be
-# mutual.
+# Alter the two groups until the sum of the three losses is as small as it gets. Hint: being good
+# company need not be mutual.
 
-# %% tags=["exercise"]
-my_groups = None  # your turn: a list of two lists of names
+# %% tags=["exercise", "change"]
+my_groups = [["hair", "moustache"], ["hat"]]  # your turn: two other groups
+mine = [one for one in candidates if set(one.tasks) in map(set, my_groups)]
+print(f"the losses add up to {methods.select_groups(mine, budget=2).total:.2f}")
+
 
 # %% tags=["check"]
-candidates = methods.pairwise_candidates(values, names, singles="diagonal")  # all 7 groups
-best = methods.select_groups(candidates, budget=2)
-if my_groups is None:
-    print("6.1 is still open; the rest of the notebook runs without it")
-else:
+def test(my_groups):
     mine = [group for group in candidates if set(group.tasks) in map(set, my_groups)]
-    sums = sum(min(group.scores.get(name, np.inf) for group in mine) for name in names)
-    assert len(mine) == 2, "two different groups, please"
-    assert sums < best.total + 1e-9, f"these sum to {sums:.3f}; there is better"
-    print(f"6.1 correct: the sum is {sums:.2f}")
+    assert len(mine) == 2, "two different groups of hair, moustache and hat, please"
+    assert set().union(*my_groups) == set(names), "somebody is served by no group"
+    best = methods.select_groups(candidates, budget=2).total
+    assert methods.select_groups(mine, budget=2).total < best + 1e-9, "there is better"
+
+
+note = "Moustache trains twice: once for itself, once only to help hair."
+check("6.1", my_groups, test, given=[["hair", "moustache"], ["hat"]], note=note)
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
 my_groups = [["hair", "moustache"], ["moustache", "hat"]]
 
 # %% [markdown]
-# `select_groups` makes this choice exactly. **Predict:** what does it choose for a budget of one
-# group, and of three?
-
-# %%
-for budget in (1, 2, 3):
-    chosen = methods.select_groups(candidates, budget)
-    served = {name: "+".join(group) for name, group in chosen.served_by.items()}
-    print(f"{budget} encoders, sum of losses {chosen.total:.3f}, served by {served}")
-
-# %% [markdown]
-# **What to notice.** With two encoders, moustache trains twice: once for itself, once only to help
-# hair.
+# `select_groups` makes this choice exactly, for any number of tasks.
 #
 # ## 6.2 Three ways to look before choosing
 #
@@ -89,17 +78,14 @@ for budget in (1, 2, 3):
 
 
 # %%
-def look(faces, title, values, *, maximise, singles="never"):
-    """Print the best groups for K = 2, 3, 4 and draw the matrix; bright is good company."""
+def look(faces, title, values, *, is_loss=False):
+    """Print the best groups for K = 2, 3, 4 and draw the matrix."""
+    singles = "diagonal" if is_loss else "never"
     candidates = methods.pairwise_candidates(values.double().numpy(), faces.task_names, singles)
     for k in (2, 3, 4):
-        groups = methods.select_groups(candidates, k, maximise=maximise).groups
+        groups = methods.select_groups(candidates, k, maximise=not is_loss).groups
         print(f"K = {k}:", " | ".join(", ".join(group) for group in groups))
-    heat = {"colorscale": "Cividis", "reversescale": not maximise, "texttemplate": "%{z:.2f}"}
-    names = faces.task_names
-    fig = go.Figure(go.Heatmap(z=values, x=names, y=names, xgap=2, ygap=2, **heat))
-    fig.update_yaxes(autorange="reversed", ticksuffix="  ")
-    return plots.apply_style(fig, title, height=400)
+    return views.plots.plot_affinity(values, faces.task_names, title=title, is_loss=is_loss)
 
 
 # %%
@@ -109,7 +95,7 @@ print("planted:", " | ".join(", ".join(group) for group in faces.planted_groups)
 by_labels = affinity.label_correlation(faces)  # (N, N)
 candidates = methods.pairwise_candidates(by_labels.numpy(), faces.task_names, singles="diagonal")
 print("K = 4, alone if it likes:", methods.select_groups(candidates, 4, maximise=True).groups)
-look(faces, "|correlation| of the labels", by_labels, maximise=True)
+look(faces, "|correlation| of the labels", by_labels)
 
 # %% [markdown]
 # **What to notice.** K = 3 gives the planted groups, K = 4 no fourth: nobody would gain. A label
@@ -124,12 +110,12 @@ look(faces, "|correlation| of the labels", by_labels, maximise=True)
 # %%
 cosine = affinity.gradient_cosine(faces, config)
 title = "cosine of two tasks' gradients: 1 same direction, -1 opposite"
-look(faces, title, cosine.matrix, maximise=True)
+look(faces, title, cosine.matrix)
 
 # %%
 tag = affinity.tag_affinity(faces, config)
 title = "TAG: loss of the row saved by a step of the column, %"
-look(faces, title, 100 * tag.matrix.T, maximise=True)
+look(faces, title, 100 * tag.matrix.T)
 
 # %% [markdown]
 # **What to notice.** Compare with the planted groups. Both look at one *shared* network, which here
@@ -142,7 +128,7 @@ look(faces, title, 100 * tag.matrix.T, maximise=True)
 
 # %%
 pairs, _ = measure_pairs(faces, config)  # (N, N), validation losses
-look(faces, "HOA: loss of the row beside the column", pairs, maximise=False, singles="diagonal")
+look(faces, "HOA: loss of the row beside the column", pairs, is_loss=True)
 
 # %% [markdown]
 # **What to notice.** Beside a stranger, often one of the two keeps a low loss and the other pays.
@@ -160,12 +146,12 @@ triple = ["dark_hair", "full_moustache", "pale_cheeks"]
 trained, _ = try_groups(faces, [triple, faces.task_names], config)  # (N, 2)
 off_diagonal = pairs.clone().fill_diagonal_(0)
 rows = [faces.task_names.index(name) for name in triple]
-check = pd.DataFrame(index=faces.task_names)
-check.loc[triple, "triple, estimated"] = off_diagonal[rows][:, rows].sum(1).numpy() / 2
-check["triple, trained"] = trained[:, 0]
-check["all six, estimated"] = off_diagonal.sum(1) / 5
-check["all six, trained"] = trained[:, 1]
-check.round(2)
+held = pd.DataFrame(index=faces.task_names)
+held.loc[triple, "triple, estimated"] = off_diagonal[rows][:, rows].sum(1).numpy() / 2
+held["triple, trained"] = trained[:, 0]
+held["all six, estimated"] = off_diagonal.sum(1) / 5
+held["all six, trained"] = trained[:, 1]
+held.round(2)
 
 # %% [markdown]
 # **What to notice.** Tasks that won most pairs now fight for one number. A mean of pairs cannot see
@@ -188,9 +174,25 @@ for told_by, groups in choices.items():
     print(f"{told_by:>15}: {total:.3f} on test,", " | ".join(", ".join(g) for g in groups))
 
 # %% [markdown]
-# **What to notice.** Half a percent: pairs told nearly all about these tasks. One encoder for all
-# five loses eleven.
+# **What to notice.** Pairs told nearly all about these tasks.
 #
+# ### Exercise 6.2 · read
+#
+# One encoder for all five, instead of the best two: by how many percent is the sum on test larger?
+# To the nearest whole number.
+
+# %% tags=["exercise", "read"]
+price_of_one = None  # your turn: a number
+
+# %% tags=["check"]
+note = "Choosing from pairs alone loses half a percent."
+check("6.2", price_of_one, sealed="number:0d7a128db6", note=note)
+
+# %% tags=["solution"] jupyter={"source_hidden": true}
+# solution
+price_of_one = 100 * (0.503 / 0.452 - 1)
+
+# %% [markdown]
 # ## 6.4 TAG by hand
 #
 # The smallest network: an image of one pixel, a linear encoder to one number, two tasks. Then three
@@ -224,7 +226,7 @@ print("library, step of is_bright:", [f"{z:+.5f}" for z in lookahead[0].tolist()
 # ## 6.5 MTG-Net: learn to predict gains
 #
 # Train *some* groups and let a small network predict the rest. A **gain** is the share of a task's
-# loss alone that its group saves. For five tasks we can afford the truth about all 31.
+# loss alone that its group saves. For five tasks you can afford the truth about all 31.
 
 # %%
 five = faces.select(faces.task_names[:5])
@@ -265,44 +267,32 @@ off, guess = (predicted - measured).abs().mean(), (measured - known.median()).ab
 print(f"{len(asked)} groups trained, {int(groups_left.sum())} predicted; mean error {off:.2f};")
 print(f"of guessing their median each time: {guess:.2f}")
 fig = go.Figure(go.Scatter(x=measured, y=predicted, mode="markers", name="a task in a group"))
-fig.add_scatter(x=[-3, 0.5], y=[-3, 0.5], mode="lines", name="perfect", line={"color": plots.GREY})
+fig.add_scatter(x=[-3, 0.5], y=[-3, 0.5], mode="lines", name="perfect", line_color="#767676")
 fig.update_xaxes(title="gain, measured").update_yaxes(title="gain, predicted")
-plots.apply_style(fig, "gains that MTG-Net never measured", height=420)
+views.plots.apply_style(fig, "gains that MTG-Net never measured", height=420)
 
 # %% [markdown]
-# **What to notice.** Hold the error against the guess: six groups teach a little.
+# **What to notice.** Hold the error against the guess.
 #
 # ## 6.6 Price and quality
 #
-# All of them with K = 3, and the label groups of 6.2. The price is *counted*: 1 is one encoder
-# trained as long as Naive MTL; the search is included. A task that was trained twice is served by
-# the encoder that does better on *validation* images.
+# All of them with K = 3, and the label groups of 6.2; recorded, since HOA and MTG-Net train dozens
+# of networks. The price is *counted*: 1 is one encoder trained as long as Naive MTL; the search is
+# included. A task that was trained twice is served by the encoder that does better on *validation*
+# images.
 #
 # **Predict:** who is cheap, who is good?
 
 # %%
-compared = ["naive", "stl", "random", "tag", "cosine", "dmtg", "hoa"]
-results = experiments.run_all(faces, compared, 3, config, seeds=range(2))
-hoa = next(result for result in results if result.method == "hoa")
-print("HOA trained:", *hoa.trained_groups, sep="\n  ")
-print("and keeps, by validation:", *hoa.groups, sep="\n  ")
-for seed in range(2):  # MTG-Net, each task asks once
-    results.append(methods.mtg_net(faces, 3, replace(config, seed=seed), n_rounds=6))
-
-# %%
-candidates = methods.pairwise_candidates(by_labels.numpy(), faces.task_names, singles="never")
-label_groups = methods.select_groups(candidates, 3, maximise=True).groups
-for seed in range(2):
-    own = replace(config, seed=seed)
-    results.append(methods.train_groups(faces, label_groups, own, method="labels"))
-runs = experiments.tabulate(results)
+runs = views.recordings.load_table("baselines")
+print("two seeds of each, by:", runs.attrs["command"])
 columns = ["total_error", "agreement", "encoder_cost"]
 runs.pivot(index="method", columns="seed", values=columns).round(2)
 
 # %%
 fig = go.Figure()
 for n, (method, own) in enumerate(runs.groupby("method", sort=False)):
-    cost, error, colour = own.encoder_cost, own.total_error, plots.GROUP_COLOURS[n % 8]
+    cost, error, colour = own.encoder_cost, own.total_error, views.plots.GROUP_COLOURS[n % 8]
     ring = {"color": colour, "symbol": "circle-open"}
     fig.add_scatter(x=cost, y=error, mode="markers", marker=ring, name=method)
     dot = {"color": colour, "symbol": "diamond", "size": 13}
@@ -311,30 +301,34 @@ for n, (method, own) in enumerate(runs.groupby("method", sort=False)):
 fig.update_xaxes(title="encoder cost, counted", type="log", tickvals=[1, 2, 4, 8, 16, 32])
 fig.update_xaxes(range=[-0.2, 1.6]).update_layout(showlegend=False)
 fig.update_yaxes(title="total error, points", rangemode="tozero")
-plots.apply_style(fig, "price and quality; circles: one run, diamonds: mean of two", height=520)
+views.plots.apply_style(fig, "price and quality; circles: runs, diamonds: means", height=520)
 
 # %% [markdown]
 # **What to notice.** Lower left is good. Two runs of one method can lie further apart than two
 # methods, even with the right groups: ten seeds are in `docs/evidence.md`. STL is good here, and
 # cheaper than all pairs; searching can pay where only three encoders fit in the end.
 #
-# ### Exercise 6.2
+# ### Exercise 6.3 · invent
 #
 # How many encoders does HOA train for N tasks, if it chooses K groups?
 
 
-# %% tags=["exercise"]
+# %% tags=["exercise", "invent"]
 def hoa_cost(n_tasks, n_groups):
     return None  # your turn: singles, pairs, and the groups at last
 
 
 # %% tags=["check"]
-if hoa_cost(6, 3) is None:
-    print("6.2 is still open; the rest of the notebook runs without it")
-else:
-    assert hoa_cost(6, 3) == 24, f"six tasks, three groups: got {hoa_cost(6, 3)}"
-    assert hoa_cost(9, 2) == 47, f"nine tasks, two groups: got {hoa_cost(9, 2)}"
-    print(f"6.2 correct; forty tasks in five groups: {hoa_cost(40, 5)}, and STL has 40")
+def test(hoa_cost):
+    for n_tasks, n_groups in ((1, 1), (2, 1), (6, 3), (9, 2)):
+        pairs = sum(1 for a in range(n_tasks) for b in range(a))
+        cost, where = hoa_cost(n_tasks, n_groups), f"{n_tasks} tasks in {n_groups} groups"
+        assert cost != n_tasks + pairs, f"{where}: what it chose is trained, too"
+        assert cost <= n_tasks + pairs + n_groups, f"{where}: too many; each pair once"
+        assert cost == n_tasks + pairs + n_groups, f"{where}: {cost} are too few"
+
+
+check("6.3", hoa_cost, test, note="Now ask it for forty tasks in five groups; STL trains 40.")
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -344,14 +338,14 @@ def hoa_cost(n_tasks, n_groups):
 
 
 # %% [markdown]
-# DMTG looks *while* it trains: K encoders, and one for the pretraining. Here is its run with seed
-# 1; for seed 0 write `dmtg[0]`. A single run may settle on wrong groups; notebook 8 is about that.
+# DMTG looks *while* it trains: K encoders, and one for the pretraining. Here is one such run. A
+# single run may settle on wrong groups; notebook 8 is about that.
 #
-# **Predict:** from the table above, does it end with the planted groups?
+# **Predict:** from the table above, does seed 1 end with the planted groups?
 
 # %%
-dmtg = [result for result in results if result.method == "dmtg"]
-Dashboard(dmtg[1].history)
+seen = methods.dmtg(faces, 3, replace(config, seed=1))
+views.Dashboard(seen.history)
 
 # %% [markdown]
 # ## 6.7 Where labels cannot tell
@@ -366,13 +360,13 @@ Dashboard(dmtg[1].history)
 hidden = data.toy_faces(n_tasks=6, n_groups=3, labels="independent", size=16, seed=0)
 print("planted:", " | ".join(", ".join(group) for group in hidden.planted_groups))
 by_labels = affinity.label_correlation(hidden)
-look(hidden, "|correlation| of independent labels", by_labels, maximise=True)
+look(hidden, "|correlation| of independent labels", by_labels)
 
 # %%
 bent = replace(config, heads=HeadOptions(hidden=32))  # "medium" is no straight cut
 hidden_pairs, _ = measure_pairs(hidden, bent)
 title = "HOA: loss of the row beside the column"
-look(hidden, title, hidden_pairs, maximise=False, singles="diagonal")
+look(hidden, title, hidden_pairs, is_loss=True)
 
 # %% [markdown]
 # **What to notice.** Off the diagonal only noise is left, and the labels' choice is arbitrary.

@@ -13,29 +13,32 @@ import pandas as pd
 import torch
 from plotly.subplots import make_subplots
 
-from dmtg_lite import Restarts, data, experiments
-from dmtg_lite.experiments import TOY
-from dmtg_lite.runs.history import compute_mean_assignment
+from dmtg_lite import compute_mean_assignment, data, views
+from dmtg_lite.course import check
+from dmtg_lite.experiments import TOY, run_method
 from dmtg_lite.views import plots
-from dmtg_lite.views.widgets import Dashboard
 
 # %% [markdown]
 # ## 7.1 How to take something away
 #
 # An **ablation** changes one choice, leaves the others alone and looks at the result. It needs a
-# starting point, several seeds and the spread between them. Ours: drawn faces with three planted
+# starting point, several seeds and the spread between them. Here: drawn faces with three planted
 # groups, and the paper's optimiser in a shortened run.
+#
+# Twenty-one settings with three seeds each train for minutes, so they are *recorded*. Whatever you
+# want to see from inside, you train yourself: seed 0, two seconds a run.
 
 # %%
 faces = data.toy_faces(n_tasks=9, n_groups=3, size=16, seed=0)
 quick = replace(TOY["faces_plain"], pretrain=100, steps=400)
-SEEDS = (0, 1, 2)  # of weights, batches and noise; the faces stay the same
-runs = {"Naive MTL": experiments.run_all(faces, ["naive"], 1, quick, SEEDS)}
+recorded = views.recordings.load_table("ablations")  # a row per run
+print("recorded by:", recorded.attrs["command"])
+seen = {}  # histories of the runs that you train
 
 
-def ablate(setting, method="dmtg", **changes):
-    """Train with these changes, once per seed."""
-    runs[setting] = experiments.run_all(faces, [method], 3, replace(quick, **changes), SEEDS)
+def ablate(setting, **changes):
+    """Train one run with these changes, and remember its history."""
+    seen[setting] = run_method(faces, "dmtg", 3, replace(quick, **changes)).history
 
 
 # %%
@@ -45,12 +48,10 @@ def ring(k):
 
 def collect(*settings):
     """One row per run; `cost` counts encoder passes, in multiples of Naive MTL's."""
-    naive, tables = runs["Naive MTL"], []
-    for name in settings:
-        table = experiments.tabulate([*naive, *runs[name]]).tail(len(runs[name]))
-        cost = [run.encoder_passes / naive[0].encoder_passes for run in runs[name]]
-        tables.append(table.assign(method=name, cost=cost))
-    return pd.concat(tables, ignore_index=True)
+    passes = recorded[recorded.method == "Naive MTL"].encoder_passes.mean()
+    tables = [recorded[recorded.method == setting] for setting in settings]
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(cost=table.encoder_passes / passes)
 
 
 # %%
@@ -76,8 +77,6 @@ def show(*settings):
 # **Predict:** three seeds of one recipe. How far apart will they be?
 
 # %%
-ablate("DMTG")
-ablate("planted groups", "planted")
 show("Naive MTL", "DMTG", "planted groups")
 
 # %% [markdown]
@@ -87,59 +86,59 @@ show("Naive MTL", "DMTG", "planted groups")
 # ## 7.2 One shot or two?
 #
 # **Two-shot** takes only DMTG's groups and trains them again: from scratch, or from the pretrained
-# Naive MTL weights. A third way trains each pruned branch on for a while.
+# Naive MTL weights. A third way trains each pruned branch on for a while, a fourth just takes more
+# steps.
 #
 # **Predict:** is a network better that knew its groups from the first step?
 
 # %%
-ablate("retrained from scratch", "two_shot")
-ablate("retrained, pretrained", "two_shot_pretrained")
-ablate("fine-tuned branches", "prune_finetune")
-show("DMTG", "retrained from scratch", "retrained, pretrained", "fine-tuned branches")
+again = ("retrained from scratch", "retrained, pretrained", "fine-tuned branches")
+show("DMTG", *again, "DMTG, longer")
 
 # %% [markdown]
-# **What to notice.** On the right each symbol stands still: a second shot keeps the groups, with
-# their mistakes. On the left, compare symbol with symbol, and read the brackets: who trains twice
-# trains longer. That must be made fair before anybody wins.
+# **What to notice.** On the right the symbols of a second shot stand still: it keeps the groups,
+# with their mistakes. On the left, compare symbol with symbol, and read the brackets: who trains
+# twice trains longer.
 #
-# ### Exercise 7.1
+# ### Exercise 7.1 · change
 #
 # Retraining from scratch runs pretraining and main steps again, with three branches from the first
-# step on (if three groups were found). How many main steps may DMTG take for the same passes?
+# step on (if three groups were found). Alter the number of main steps of DMTG until it takes as
+# many passes.
 
-# %% tags=["exercise"]
-fair_steps = None  # your turn: a whole number, from quick.pretrain and quick.steps
+# %% tags=["exercise", "change"]
+fair_steps = quick.steps  # your turn: another number
+passes = quick.pretrain + 3 * fair_steps  # one branch first, then three
+print(f"DMTG: {passes} passes; a first and a second training: more")
+
 
 # %% tags=["check"]
-if fair_steps is None:
-    print("7.1 is still open; the rest of the notebook runs without it")
-else:
+def test(fair_steps):
     first, second = quick.pretrain + 3 * quick.steps, 3 * (quick.pretrain + quick.steps)
     passes = quick.pretrain + 3 * fair_steps
-    assert passes == first + second, f"{fair_steps} steps are {passes} passes, not {first + second}"
-    ablate("DMTG, longer", steps=fair_steps)
-    for name in ("retrained from scratch", "DMTG, longer"):
-        print(f"{name:22} total error by seed", collect(name).total_error.round().tolist())
-    print("7.1 correct; above: the fair comparison")
+    assert passes >= first, "fewer than DMTG took before: does a second training cost nothing?"
+    assert passes != first + second - 2 * quick.pretrain, "three branches pretrain, too"
+    assert passes == first + second, "too few" if passes < first + second else "too many"
+
+
+check("7.1", fair_steps, test, given=quick.steps, note="That is `DMTG, longer` above.")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
 fair_steps = 2 * quick.steps + quick.pretrain
 
 # %% [markdown]
-# Then compare seed with seed: what is left of a lead, if there was one? (On faces, whose groups are
-# sharp. It says nothing on vague ones.)
+# **What to notice.** Compare it with retraining, seed with seed: for the same passes, is a lead
+# left? (On faces, whose groups are sharp. It says nothing on vague ones.)
 #
 # ## 7.3 Sharing the first layers
 #
-# Our encoder has three **stages**: patches, hidden units, and a last layer with one output.
+# The encoder has three **stages**: patches, hidden units, and a last layer with one output.
 # `shared` puts the first of them into a stem that all groups use.
 #
 # **Predict:** what happens to the cost, and what to the error?
 
 # %%
-ablate("1 stage shared", shared=1)
-ablate("2 stages shared", shared=2)
 show("Naive MTL", "DMTG", "1 stage shared", "2 stages shared")
 
 # %% [markdown]
@@ -155,21 +154,22 @@ show("Naive MTL", "DMTG", "1 stage shared", "2 stages shared")
 
 
 # %%
-def plot_paths(*settings, seed=0):
-    """The largest probability of each task over time, one picture a setting."""
-    part_of = {name: k for k, part in enumerate(faces.planted_groups) for name in part}
+def plot_paths(*settings):  # the largest probability of each task over time
     fig = make_subplots(1, len(settings), subplot_titles=settings, shared_yaxes=True)
     for column, setting in enumerate(settings, 1):
-        history = runs[setting][seed].history
-        for name, path in zip(faces.task_names, history.probabilities.max(-1).T, strict=True):
-            line = {"color": plots.GROUP_COLOURS[part_of[name]], "width": 1.5}
-            fig.add_scatter(x=history.steps, y=path, name=name, line=line, row=1, col=column)
-    fig.update_xaxes(title="step").update_yaxes(range=[0.3, 1.02]).update_traces(showlegend=False)
-    title = "largest probability of each task; colour: planted group"
-    return plots.apply_style(fig, title, height=330)
+        paths = seen[setting].probabilities.max(-1)  # (T, N)
+        for n, name in enumerate(faces.task_names):
+            k = next(k for k, part in enumerate(faces.planted_groups) if name in part)
+            colour, dash = plots.group_style(k)
+            own = {"line": {"color": colour, "dash": dash, "width": 1.5}, "legendgroup": k}
+            own["showlegend"] = (column, name) == (1, faces.planted_groups[k][0])
+            fig.add_scatter(y=paths[:, n], name=f"like {name}", row=1, col=column, **own)
+    plots.apply_style(fig.update_xaxes(title="step").update_yaxes(range=[0.3, 1.02]), height=350)
+    return fig.update_layout(legend={"y": -0.25, "yanchor": "top"}, margin_t=40)
 
 
 # %%
+ablate("DMTG")
 ablate("tau 0.5", tau=0.5)
 ablate("tau 10", tau=10.0)
 ablate("tau 10 to 0.5", tau=(10.0, 0.5))
@@ -178,30 +178,22 @@ plot_paths("tau 0.5", "DMTG", "tau 10", "tau 10 to 0.5")
 # %%
 rows = {}
 for setting, tau in (("tau 0.5", 0.5), ("DMTG", 2.5), ("tau 10", 10.0), ("tau 10 to 0.5", 0.5)):
-    probabilities = runs[setting][0].history.probabilities[-1]  # (N, K)
+    probabilities = seen[setting].probabilities[-1]  # (N, K)
     weights = compute_mean_assignment(probabilities, tau, n_draws=2_000)  # E[Z], (N, K)
     rows[setting] = [probabilities.max(1).mean(), weights.max(1).mean()]
 columns = ["winner's probability", "winner's weight E[Z]"]
 pd.DataFrame.from_dict(rows, orient="index", columns=columns).round(2)
 
 # %% [markdown]
-# **What to notice.** Softmax(S) is who wins, E[Z] is who gets trained. At tau 0.5 the two agree. At
-# tau 10 the winner's weight stays behind: the other branches go on learning the task. Yet S climbs
-# hardly slower: tau divides its gradient, and Adam takes the factor out again. A dip is a task that
-# changes its mind.
+# **What to notice.** Softmax(S) is who wins, E[Z] is who gets trained. At tau 10 the winner's
+# weight stays behind: the other branches go on learning the task. Yet S climbs hardly slower: Adam
+# takes tau's factor out again.
 #
-# From inside: drag the step, then choose **E[Z]**.
-
-# %%
-Dashboard(runs["tau 10"][0].history)
-
-# %% [markdown]
 # ## 7.5 The draw itself
 #
-# **Straight-through** uses a hard draw and the gradient of the soft one. **Softmax** draws nothing:
-# Z is softmax(S). **Jitter** makes the copied branches a little unequal at the start.
-#
-# **Predict:** one of the three never gets anywhere. Which, and why?
+# **Straight-through** uses a hard draw and the soft one's gradient. **Softmax** draws nothing.
+# **Jitter** makes the copied branches a little unequal. **Predict:** one of the three never gets
+# anywhere. Which, and why?
 
 # %%
 ablate("straight-through", estimator="straight_through")
@@ -218,6 +210,12 @@ show("Naive MTL", "DMTG", *taus, "straight-through", "softmax", "softmax, jitter
 # equal, so S has nothing to follow: **symmetry**. Three encoders do the work of one, hence Naive
 # MTL's error. Noise or unequal copies break it; which is better, three seeds do not say.
 #
+# From inside, at tau 10: drag the step, then choose **E[Z]**.
+
+# %%
+views.Dashboard(seen["tau 10"])
+
+# %% [markdown]
 # ## 7.6 Room
 #
 # `capacity` is how many numbers a branch passes on.
@@ -225,15 +223,12 @@ show("Naive MTL", "DMTG", *taus, "straight-through", "softmax", "softmax, jitter
 # **Predict:** with room for four, does a wrong grouping still hurt?
 
 # %%
-for capacity in (2, 3, 4):
-    ablate(f"Naive MTL, capacity {capacity}", "naive", capacity=capacity)
-    ablate(f"DMTG, capacity {capacity}", capacity=capacity)
-rooms = [f", capacity {capacity}" for capacity in (2, 3, 4)]
-show(*[name + room for room in ("", *rooms) for name in ("Naive MTL", "DMTG")])
+rooms = ("", ", capacity 2", ", capacity 4")
+show(*[name + room for room in rooms for name in ("Naive MTL", "DMTG")])
 
 # %%
 tables = {"capacity 1": collect("DMTG", *taus, "straight-through", "softmax, jitter")}
-tables |= {f"capacity {c}": collect(f"DMTG, capacity {c}") for c in (2, 3, 4)}
+tables |= {f"capacity {c}": collect(f"DMTG, capacity {c}") for c in (2, 4)}
 fig = make_subplots()
 for k, (name, table) in enumerate(tables.items()):
     fig.add_scatter(x=table.agreement, y=table.total_error, name=name, marker=ring(k))
@@ -266,29 +261,29 @@ for optimiser in (torch.optim.Adam, torch.optim.SGD):
 # the quiet task hardly moves. The *encoder* is another matter: its gradient is a sum over tasks,
 # and there the quiet one is lost.
 #
-# ### Exercise 7.2
+# ### Exercise 7.2 · invent
 #
 # The cure, `normalise_losses`: divide each task's row by its mean over the branches, where the mean
 # counts as a constant. Write it.
 
 
-# %% tags=["exercise"]
+# %% tags=["exercise", "invent"]
 def normalise(loss_matrix):
-    return None  # your turn: one line, (N, K) in and out
+    return None  # your turn: (N, K) in and out
 
 
 # %% tags=["check"]
-leaf = loss_matrix.clone().requires_grad_()
-if normalise(leaf) is None:
-    print("7.2 is still open; the rest of the notebook runs without it")
-else:
+def test(normalise):
+    leaf = loss_matrix.clone().requires_grad_()
     normal = normalise(leaf)
-    torch.testing.assert_close(normal.mean(1), torch.ones(2), msg="the mean of a row should be 1")
+    assert normal.shape == leaf.shape, "a number for every task and branch is asked for"
+    assert torch.allclose(normal.mean(1), torch.ones(2)), "what should the mean of a row be now?"
     normal[:, 0].sum().backward()
-    expected = torch.tensor([1 / 0.6, 1 / 0.6e-3])
-    own = leaf.grad[:, 0]
-    torch.testing.assert_close(own, expected, msg="the mean is no constant: .detach() it")
-    print("7.2 correct: both tasks are equally loud now")
+    ratio = leaf.grad[:, 0] * loss_matrix[:, 0] / normal[:, 0].detach()
+    assert torch.allclose(ratio, torch.ones(2)), "a constant passes no gradient on: .detach() it"
+
+
+check("7.2", normalise, test, note="Both tasks are equally loud now.")
 
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
@@ -298,9 +293,8 @@ def normalise(loss_matrix):
 
 
 # %%
-losses = runs["Naive MTL"][0].task_losses.values()
+losses = run_method(faces, "naive", 1, quick).task_losses.values()
 print(f"Naive MTL, seed 0: the largest loss is {max(losses) / min(losses):.1f} times the smallest")
-ablate("normalised losses", normalise_losses=True)
 show("DMTG", "normalised losses")
 
 # %% [markdown]
@@ -316,10 +310,9 @@ show("DMTG", "normalised losses")
 # **Predict:** will it keep runs of high agreement?
 
 # %%
-ablate("4 restarts", restarts=Restarts(n=4))
 rows = [
-    (run.config.seed, n, one["train_loss"], one["agreement"])
-    for run in runs["4 restarts"]
+    (run.seed, n, *one)
+    for run in recorded[recorded.method == "4 restarts"].itertuples()
     for n, one in enumerate(run.restarts)
 ]
 tries = pd.DataFrame(rows, columns=["seed", "restart", "training loss", "agreement"]).round(2)
@@ -353,29 +346,24 @@ pd.DataFrame(paper, columns=["table", "row", "total loss"]).set_index(["table", 
 # does, and the rows of A3 span about as much. Besides, the labels of three of the five tasks look
 # doubtful to us (`docs/taskonomy.md`).
 #
-# ### Exercise 7.3
+# ### Exercise 7.3 · read
 #
 # Suppose a choice does *nothing*, and each seed comes out better or worse with probability one
 # half. How often do all three seeds agree: three times better, or three times worse?
 
-# %% tags=["exercise"]
-all_agree = None  # your turn: a probability
+# %% tags=["exercise", "read"]
+all_agree = None  # your turn: a probability, two decimals
 
 # %% tags=["check"]
-if all_agree is None:
-    print("7.3 is still open; the rest of the notebook runs without it")
-else:
-    better = torch.rand(20_000, 3, generator=torch.Generator().manual_seed(0)) < 0.5
-    share = (better.sum(1) % 3 == 0).float().mean().item()  # none or all of three
-    assert abs(all_agree - share) < 0.02, f"got {all_agree}; both ways of agreeing count"
-    print(f"7.3 correct: of 20,000 choices that do nothing, {share:.0%} look consistent")
+note = "So many choices that do nothing look consistent."
+check("7.3", all_agree, sealed="number:8173822bec", digits=2, note=note)
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
 all_agree = 2 * 0.5**3
 
 # %%
-settings = [name for name in runs if not name.startswith("Naive MTL")]
+settings = [name for name in recorded.method.unique() if not name.startswith("Naive MTL")]
 table = collect(*settings)
 summary = table.groupby("method", sort=False)[["total_error", "agreement", "cost"]].mean()
 summary.insert(1, "± (std)", table.groupby("method").total_error.std())

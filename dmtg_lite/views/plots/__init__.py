@@ -25,11 +25,17 @@ from dmtg_lite.views.plots.style import (
     load_plotly,
     to_label,
 )
-from dmtg_lite.views.plots.tables import plot_label_correlation, plot_norm_gain, plot_task_gains
+from dmtg_lite.views.plots.tables import (
+    plot_affinity,
+    plot_label_correlation,
+    plot_norm_gain,
+    plot_task_gains,
+)
 
 __all__ = [
     "CLASS_COLOURS", "GREY", "GROUP_COLOURS", "MATRICES", "Matrix", "apply_style", "compute_matrix",
-    "compute_temperature_views", "group_style", "load_plotly", "make_dashboard", "plot_assignment",
+    "compute_temperature_views", "group_style", "load_plotly", "make_dashboard", "plot_affinity",
+    "plot_assignment",
     "plot_closing_costs", "plot_dashboard", "plot_entropy", "plot_history", "plot_images",
     "plot_label_correlation", "plot_norm_gain", "plot_predictions", "plot_probabilities",
     "plot_task_gains", "plot_task_losses", "plot_temperature", "to_label", "update_dashboard",

@@ -1,4 +1,4 @@
-"""Bars of gains by method or task, and which labels go together."""
+"""Bars of gains by method or task, which labels go together, and who is good company."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dmtg_lite.runs.metrics import correlate_labels
+from dmtg_lite.views.plots.matrix import LOSS_COLOURS
 from dmtg_lite.views.plots.style import (
     GREY,
     GROUP_COLOURS,
@@ -147,3 +148,47 @@ def plot_label_correlation(targets: Mapping[str, np.ndarray]) -> go.Figure:
     heat["texttemplate"] = "%{z:.1f}" if len(names) <= 16 else ""
     height = max(320, 22 * len(names) + 200)
     return make_figure([heat], "correlation of the labels", height=height, y=DOWNWARDS)
+
+
+def plot_affinity(
+    matrix: np.ndarray, task_names: Sequence[str], *, title: str = "", is_loss: bool = False
+) -> go.Figure:
+    """What a search measured before it chose: the row's task beside, or helped by, the column's.
+
+    Signed values have blue for help and red for harm, white is 0; others grow from 0. A task
+    beside itself says nothing of company: it has its number, no colour and no say in the scale.
+
+    Args:
+        matrix: Shape (N, N).
+        task_names: The N names, in row order.
+        is_loss: Losses, as HOA measures them: pale is low, as in the live view, and the diagonal,
+            a task alone, is a loss like the others.
+
+    Raises:
+        ValueError: If the matrix is not (N, N).
+    """
+    values = np.asarray(matrix, np.float64)
+    names = [to_label(name) for name in task_names]
+    if values.shape != (len(names), len(names)):
+        raise ValueError(f"`matrix` must be ({len(names)}, {len(names)}), got {values.shape}.")
+    is_company = np.ones_like(values, bool) if is_loss else ~np.eye(len(names), dtype=bool)
+    known = values[is_company & np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if is_loss:
+        look = {"zmin": low, "zmax": high, "colorscale": LOSS_COLOURS}
+    elif low < 0:  # the same distance from white on both sides
+        look = {"zmid": 0, "zmin": -max(-low, high), "zmax": max(-low, high), "colorscale": "RdBu"}
+    else:
+        look = {"zmin": 0, "zmax": max(high, 1e-6), "colorscale": "Cividis"}
+    shown = np.where(is_company, values.round(4), np.nan).astype(object)
+    shown[~(is_company & np.isfinite(values))] = None  # NaN does not travel to the browser
+    heat = {"type": "heatmap", "x": names, "y": names, "z": shown, "texttemplate": "%{z:.2f}"}
+    heat |= {"xgap": 2, "ygap": 2, "colorbar": {"thickness": 12}, **look}
+    heat["hovertemplate"] = "%{y} with %{x}: %{z:.3f}<extra></extra>"
+    alone = {"type": "scatter", "mode": "text", "x": names, "y": names, "hoverinfo": "skip"}
+    alone["text"] = [f"{value:.2f}" for value in np.diag(values)]
+    traces = [heat] if is_loss else [heat, alone]
+    x_axis = {"showgrid": False, "tickangle": -30}
+    height = max(320, 34 * len(names) + 170)
+    fig = make_figure(traces, title, height=height, x=x_axis, y=DOWNWARDS | {"showgrid": False})
+    return fig.update_layout(showlegend=False)
