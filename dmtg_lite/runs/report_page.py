@@ -21,19 +21,26 @@ from dmtg_lite.runs.report import CONTROLS, RULE, Interval, Report
 WIDTH = 100  # characters of a line
 MANY = 16  # tasks; beyond, a matrix of pairs is no longer read
 STYLE = """
+:root { color-scheme: light dark; --page: #fff; --ink: #1a1a1a; --faint: #5f5f5f; }
+@media (prefers-color-scheme: dark) {
+  :root { --page: #111418; --ink: #f0f0f0; --faint: #b0b0b0; }
+}
+html { background: var(--page); color: var(--ink); }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
 th, td { padding: .2rem .8rem; border-bottom: 1px solid #76767655; white-space: nowrap; }
 tr :is(th, td) { text-align: right; }
 th { vertical-align: bottom; white-space: normal; }
+h1 { font-size: 1.6rem; line-height: 1.25; }
 h2 { font-size: 1.15rem; margin-top: 2rem; }
+:focus-visible { outline: 3px solid #0072B2; outline-offset: 2px; }
 """
 _OWN_STYLE = """
 .dmtg-report .verdict { font-size: 1.3rem; font-weight: 600; }
 .dmtg-report tr :is(th, td).name { text-align: left; }
 .dmtg-report .warning { border-left: .3rem solid #D55E00; padding-left: .7rem; }
-.dmtg-report .faint { color: #767676; }
+.dmtg-report .faint { color: var(--jp-ui-font-color2, var(--faint)); }
 """
 
 
@@ -69,7 +76,7 @@ def render_html(report: Report) -> str:
     for part in list_sections(report):
         parts.append(f"<h2>{html.escape(part.title)}</h2>")
         parts += [f"<p>{html.escape(line)}</p>" for line in part.lines]
-        parts += [_draw_table(part)] if part.table else []
+        parts += [draw_table(part.table, part.n_names, part.title)] if part.table else []
         parts += [f'<p class="faint">{html.escape(part.note)}</p>'] if part.note else []
     parts.append(f'<p class="faint">The rule. {html.escape(RULE)}</p>')
     return f'<style>{_OWN_STYLE}</style><div class="dmtg-report">{"".join(parts)}</div>'
@@ -82,18 +89,24 @@ def write_report(report: Report, path: str | Path) -> Path:
         raise ValueError(f"`path` must end in .html or .txt, got {path}.")
     text = f"{report}\n"
     if path.suffix == ".html":
-        text = make_page(_head(report), render_html(report), STYLE)
+        text = make_page(_head(report), render_html(report))
     return write_atomically(path, text.encode(errors="replace"))  # half a character is "?"
 
 
-def make_page(title: str, body: str, style: str, head: str = "") -> str:
+def make_page(title: str, body: str, *, style: str = "", head: str = "") -> str:
     """One HTML document that needs nothing else; ``body`` is HTML, ``title`` is text."""
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width"><title>{html.escape(title)}</title>'
-        f"<style>:root {{ color-scheme: light dark; }}{style}</style>{head}</head>"
-        f"<body>{body}</body></html>"
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}{style}</style>{head}</head>"
+        f"<body><main>{body}</main></body></html>"
     )
+
+
+def make_scrollable(table: str, name: str) -> str:
+    """A table that a narrow screen scrolls sideways, by keyboard too; ``name`` is text."""
+    name = html.escape(name, quote=True)
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{name}">{table}</div>'
 
 
 # ---------------------------------------------------------------------- what it says
@@ -280,15 +293,17 @@ def _list_items(texts: Iterable[str]) -> str:
     return f"<ul>{''.join(f'<li>{html.escape(text)}</li>' for text in texts)}</ul>"
 
 
-def _draw_table(part: Section) -> str:
+def draw_table(table: Sequence[Sequence[str]], n_names: int, title: str) -> str:
+    """Rows of text as an HTML table, its first row heads; see `Section`."""
+
     def row(cells: Sequence[str], tag: str) -> str:
-        looks = [' class="name"' * (n < part.n_names) for n in range(len(cells))]
+        looks = [' class="name"' * (n < n_names) for n in range(len(cells))]
         return "".join(
-            f"<{tag}{look}>{html.escape(cell)}</{tag}>"
+            f"<{tag if cell else 'td'}{look}>{html.escape(cell)}</{tag if cell else 'td'}>"
             for look, cell in zip(looks, cells, strict=True)
         )
 
-    heads, *rows = part.table
+    heads, *rows = table
     body = "".join(f"<tr>{row(cells, 'td')}</tr>" for cells in rows)
-    table = f"<table><thead><tr>{row(heads, 'th')}</tr></thead><tbody>{body}</tbody></table>"
-    return f'<div class="scroll">{table}</div>'
+    whole = f"<table><thead><tr>{row(heads, 'th')}</tr></thead><tbody>{body}</tbody></table>"
+    return make_scrollable(whole, title)

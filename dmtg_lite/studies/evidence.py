@@ -4,6 +4,7 @@ that holds here may still fail on photographs."""
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,7 @@ from dmtg_lite.runs.fit import branch_out, build_network
 from dmtg_lite.runs.jobs import Workers
 from dmtg_lite.runs.metrics import compute_interval, compute_mutual_agreement, sum_errors
 from dmtg_lite.runs.presets import TOY
+from dmtg_lite.runs.report_page import draw_table, make_page
 from dmtg_lite.studies.cells import Cell, Numbers, run_cells
 
 N_TASKS, K = 9, 3
@@ -214,14 +216,21 @@ def _judge_cost(config: TrainConfig) -> Verdict:
     )  # fmt: skip
 
 
+_HEADS = ("question", "the paper", "measured", "mean (95 % interval)", "verdict", "holds if")
+_TITLE = "Evidence: the claims of the paper as questions, on drawn faces"
+_STYLE = "tr :is(th, td) { text-align: left; white-space: normal; min-width: 8rem; }"
+
+
 def write_verdicts(verdicts: Sequence[Verdict], out: str | Path, *, heading: str = "") -> Path:
-    """Write ``evidence.md``, a table, and ``evidence.json``, the same as data, into a folder."""
+    """Write ``evidence.md``, a table, and the same as ``evidence.html`` and ``evidence.json``."""
+    rows = [[v.question, v.source, v.measured, v.mean, v.verdict, v.rule] for v in verdicts]
+    bold = [[*row[:4], f"**{row[4]}**", *row[5:]] for row in rows]
     lines = [heading, ""] if heading else []
-    lines.append("| question | the paper | measured | mean (95 % interval) | verdict | holds if |")
-    lines.append("|---|---|---|---|---|---|")
-    for one in verdicts:
-        cells = [one.question, one.source, one.measured, one.mean, f"**{one.verdict}**", one.rule]
-        lines.append(f"| {' | '.join(cells)} |")
+    lines += [f"| {' | '.join(row)} |" for row in (_HEADS, ["---"] * len(_HEADS), *bold)]
+    table = draw_table([_HEADS, *rows], len(_HEADS), _TITLE)
+    body = f"<h1>{_TITLE}</h1><p>{html.escape(heading.lstrip('# '))}</p>{table}"
+    page = make_page(_TITLE, body, style=_STYLE)
     numbers = json.dumps([asdict(one) for one in verdicts], indent=1)
+    write_atomically(Path(out) / "evidence.html", page.encode())
     write_atomically(Path(out) / "evidence.json", numbers.encode())
     return write_atomically(Path(out) / "evidence.md", ("\n".join(lines) + "\n").encode())

@@ -49,7 +49,7 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
         history = history.slice(stop=int(is_finite.argmin()))
     check_records(history)
     parts = {
-        "TITLE": html.escape(history.about.title or "A recorded run"),
+        "TITLE": html.escape(history.about.title or _name(history)),
         "ABOUT": _describe(history.about, blew_up),
         "GROUPS": _list_groups(history),
         # "<" would let a task name end the script element
@@ -111,6 +111,11 @@ def _pack_weights(frames: np.ndarray) -> str:
     frames = np.nan_to_num(frames)
     codes = np.maximum(np.round(frames * 255), frames > 0).astype(np.uint8)
     return base64.b64encode(codes.tobytes()).decode()
+
+
+def _name(history: History) -> str:
+    """What one sees, for a recording that says nothing of itself."""
+    return f"A recorded run: {history.n_tasks} tasks choose among {history.n_groups} groups"
 
 
 def _describe(about: About, blew_up: int | None) -> str:

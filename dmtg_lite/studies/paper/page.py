@@ -12,7 +12,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING
 
 from dmtg_lite.files import write_atomically
-from dmtg_lite.runs.report_page import STYLE, make_page
+from dmtg_lite.runs.report_page import make_page, make_scrollable
 from dmtg_lite.studies.paper.measure import SERVED
 from dmtg_lite.studies.paper.reproduction import Reproduction
 from dmtg_lite.studies.paper.specs import describe, load_paper
@@ -203,7 +203,9 @@ def _plot_groups(of_k: pd.DataFrame) -> go.Figure | None:
 
 _OWN_STYLE = """
 .banner { border: 2px solid #D55E00; border-radius: .4rem; padding: .6rem 1rem; font-weight: 600; }
-li, footer { color: #767676; }
+li, footer { color: var(--faint); }
+figure { margin: 1rem 0; overflow: hidden; }
+figure text { fill: var(--ink) !important; }
 """
 
 
@@ -212,23 +214,27 @@ def render_page(result: Reproduction) -> str:
     plots.load_plotly()
     from plotly.offline import get_plotlyjs
 
-    name, style = name_table(result.table), STYLE + _OWN_STYLE
+    name, style = name_table(result.table), _OWN_STYLE
     parts = [f"<h1>{name}, reproduced</h1>", f"<p>{html.escape(result.title)}</p>"]
     if result.banner:
         parts.append(f'<p class="banner" role="alert">{html.escape(result.banner)}</p>')
     for n, (title, words, rows) in enumerate(make_sheets(result)):
         parts += [f"<h2>{html.escape(title)}</h2>"] if title else []
         table = words.to_html(index=False, border=0, table_id=f"sheet{n}", justify="unset")
-        parts.append(f'<div class="scroll">{table}</div>')
+        parts.append(make_scrollable(table, title or name))
         style += _style_columns(f"#sheet{n}", words, result)
         if rows is not None and (figure := _plot(rows, result)) is not None:
-            how = {"full_html": False, "include_plotlyjs": False, "config": {"responsive": True}}
-            parts.append(figure.to_html(div_id=f"picture{n}", **how))
+            config = {"responsive": True, "displayModeBar": False}
+            how = {"full_html": False, "include_plotlyjs": False, "config": config}
+            drawn = figure.to_html(div_id=f"picture{n}", **how)
+            about = f"{title or name}: the numbers of the table above as a picture"
+            label = html.escape(about, quote=True)
+            parts.append(f'<figure role="img" aria-label="{label}">{drawn}</figure>')
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in result.notes)
     parts.append(f"<h2>Notes</h2><ul>{notes}</ul>")
     parts.append(f"<footer>The paper: {html.escape(load_paper()['source'])}</footer>")
     script = f"<script>{get_plotlyjs()}</script>"
-    return make_page(name, "".join(parts), style, script)
+    return make_page(f"{name}, reproduced", "".join(parts), style=style, head=script)
 
 
 def _style_columns(sheet: str, words: pd.DataFrame, result: Reproduction) -> str:
@@ -237,6 +243,6 @@ def _style_columns(sheet: str, words: pd.DataFrame, result: Reproduction) -> str
     for n, name in enumerate(words.columns, start=1):
         look = "text-align: left;" if name in NAMES else ""
         if "paper" in name or "inferred" in name:
-            look = f"color: {GREY};" + ("" if result.is_comparable else " font-style: italic;")
+            look = "color: var(--faint);" + ("" if result.is_comparable else " font-style: italic;")
         style += f"{sheet} :is(th, td):nth-child({n}) {{ {look} }}\n" if look else ""
     return style
