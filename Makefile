@@ -4,17 +4,22 @@
 PYTHON ?= python3
 QUIET ?= -qq
 OWN ?= my_notebooks
+PRESENT ?= 00 10
+PRESENT_HIDE ?=
+SLIDES ?= 00 01
 JOBS ?= 2
 SITE_RUN ?= all
 BESIDE = -n $(JOBS) --dist loadgroup
 PIP = .venv/bin/python -m pip install $(QUIET) --disable-pip-version-check -c constraints.txt
 
-.PHONY: help lab own pages site test fast check demo notebooks pictures students solutions assignment bench clean
+.PHONY: help lab own pages site slides present test fast check demo notebooks pictures students solutions assignment bench clean
 
 help:
 	@echo "make lab        set up everything, open JupyterLab on your copies of the notebooks, in $(OWN)/"
 	@echo "make pages      your notebooks, as they were saved, as HTML without solutions, in pages/"
 	@echo "make site       course, docs and API as pages, in build/site/html   (some notebooks: SITE_RUN='00 01')"
+	@echo "make present    notebooks 00 and 10 as pages without code, for a lecture   (PRESENT_HIDE=seed,spare)"
+	@echo "make slides     notebooks 00 and 01 as slides that need no network, in slides/   (SLIDES='00 08')"
 	@echo "make test       set up everything, run all tests          (some: ARGS='tests/runs/test_history.py')"
 	@echo "make fast       the tests that take less than ten seconds each, without a browser"
 	@echo "make check      what needs no run: lint, format, types, layering, notebooks in step"
@@ -57,6 +62,13 @@ lab: .venv/installed own
 	fi; \
 	exec .venv/bin/jupyter lab --ip=127.0.0.1 --log-level=ERROR $$flags \
 	    --ServerApp.root_dir="$(OWN)" --LabApp.default_url=/lab/tree/00_start_here.ipynb
+
+present: .venv/installed
+	@exec .venv/bin/python -m dmtg_lite present --hide "$(PRESENT_HIDE)" \
+	    $(foreach one,$(PRESENT),$(wildcard notebooks/$(one)_*.ipynb))
+
+slides: .venv/installed
+	@.venv/bin/python notebooks/tools/slides.py --out slides $(SLIDES)
 
 # Two processes, then the browser alone, whose tests watch the clock. 5: nothing there of what was asked for.
 test: .venv/installed

@@ -26,7 +26,7 @@ def _family() -> set[int]:
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(entry.name)] = int(
-                (entry / "stat").read_text().rsplit(")", 1)[1].split()[1]
+                (entry / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1]
             )
         except OSError:  # ended meanwhile
             continue
@@ -60,8 +60,10 @@ class Watch:
         memory = 0
         for pid in _family():
             try:
-                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-                fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+                lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines()
+                fields = (
+                    Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+                )
             except OSError:
                 continue
             memory += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) * 1024
@@ -97,7 +99,7 @@ def main() -> None:
         with Watch() as watch:
             out = prepare_celeba(root, Path(folder, "out"), limit=options.n, jobs=options.jobs)
         seconds = time.perf_counter() - start
-        manifest = json.loads((out / "manifest.json").read_text())
+        manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
         n = sum(manifest["counts"].values())  # reported before the files go: that takes minutes too
         result = {
             "images": n,

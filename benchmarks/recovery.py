@@ -331,7 +331,7 @@ def main() -> None:
     runs = [run for run in args.runs if truth or run != "planted groups"]
     args.out.parent.mkdir(parents=True, exist_ok=True)
     kept = (
-        [json.loads(line) for line in args.out.read_text().splitlines()]
+        [json.loads(line) for line in args.out.read_text(encoding="utf-8").splitlines()]
         if args.out.exists()
         else []
     )

@@ -28,7 +28,7 @@ OUT = {
     "demo": "table, recorded run and replay page",
     "train": "result, recorded run and checkpoints",
     "compare": "table.csv, tasks.csv and finished runs",
-    "evidence": "evidence.md, evidence.json and its runs",
+    "evidence": "evidence.md, the same as .html and .json, and its runs",
     "reproduce": "the table as CSV and HTML, and its runs",
 }
 GOES_ON = {  # what an interrupted command says
@@ -37,6 +37,7 @@ GOES_ON = {  # what an interrupted command says
     "evidence": "finished runs are kept in {out}/cells: the same command goes on",
     "reproduce": "finished runs are kept in {out}/cells: the same command goes on",
     "watch": "what was watched goes on",
+    "present": "its kernels are gone",
 }
 PLAIN = {"±": "+-", "°": " degrees", "■": "#", "□": "o"}  # for a screen that knows ASCII only
 OTHER_SPELLINGS = {  # of options that belong to a part of the config
@@ -260,6 +261,19 @@ def watch(args: argparse.Namespace) -> None:
     serve(args.folder, port=args.port, open_browser=not args.no_browser, say=_say)
 
 
+def present(args: argparse.Namespace) -> None:
+    """Show notebooks in a browser without their code, for a lecture.
+
+    Their live views move and their exercises stay closed. The pages are served on this machine
+    alone, behind the token in their address, until Ctrl-C; every visit has a kernel of its own.
+    """
+    from dmtg_lite.views.watch import present as serve
+
+    hide = [name for name in args.hide.replace(",", " ").split() if name]
+    where = {"port": args.port, "open_browser": not args.no_browser, "say": _say}
+    serve(args.notebooks, hide=hide, **where)
+
+
 def doctor(args: argparse.Namespace) -> None:
     """Say what is installed here, what is in the way, and how to mend it.
 
@@ -433,8 +447,14 @@ def _add_arguments(parser: argparse.ArgumentParser, command: str) -> None:
         parser.add_argument("run", type=_path, help="a .npz recording")
         parser.add_argument("--html", type=_path, required=True, help="page to write")
         return
-    if command == "watch":
-        parser.add_argument("folder", type=_path, help="of one run, or of several")
+    if command in ("watch", "present"):
+        if command == "watch":
+            parser.add_argument("folder", type=_path, help="of one run, or of several")
+        else:
+            about = "notebooks, .ipynb"
+            parser.add_argument("notebooks", type=_path, nargs="+", metavar="FILE", help=about)
+            about = "controls to leave out, e.g. seed,spare: those of Dashboard(hide=...)"
+            parser.add_argument("--hide", default="", metavar="NAMES", help=about)
         parser.add_argument("--port", type=_count, help="of the page (a free one)")
         parser.add_argument("--no-browser", action="store_true", help="only say its address")
         return
@@ -553,11 +573,14 @@ def _add_suite(parser: argparse.ArgumentParser, command: str) -> None:
     add_config_options(parser, TrainConfig, skip=["seed"], aliases=OTHER_SPELLINGS)
 
 
+COMMANDS = (demo, train, compare, evidence, reproduce, replay, watch, present, doctor, bench)
+
+
 def build_parser(command: str | None) -> argparse.ArgumentParser:
     """All commands by name, and the arguments of the one that is asked for."""
     parser = argparse.ArgumentParser("dmtg-lite", description="See multi-task grouping happen.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for function in (demo, train, compare, evidence, reproduce, replay, watch, doctor, bench):
+    for function in COMMANDS:
         name, about = function.__name__, inspect.getdoc(function) or ""
         own = commands.add_parser(name, help=about.partition("\n")[0], description=about)
         own.set_defaults(function=function)

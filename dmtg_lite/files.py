@@ -67,7 +67,7 @@ def write_atomically(path: str | Path, content: bytes, *, is_durable: bool = Tru
             file.flush()
             if is_durable:
                 os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:  # what writing itself says
@@ -82,6 +82,16 @@ def write_atomically(path: str | Path, content: bytes, *, is_durable: bool = Tru
         finally:
             os.close(folder)
     return path
+
+
+def _replace(temporary: Path, path: Path) -> None:
+    """Rename over ``path``. Windows refuses while somebody reads it, which takes milliseconds."""
+    for _ in range(50 if sys.platform == "win32" else 0):
+        try:
+            return os.replace(temporary, path)
+        except PermissionError:
+            time.sleep(0.02)
+    return os.replace(temporary, path)
 
 
 def _sweep(path: Path) -> None:

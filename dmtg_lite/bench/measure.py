@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from math import nan
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -122,12 +123,14 @@ def _fill_gpu(case: Case, variant: str, device: torch.device) -> float:
 
 
 def read_peak() -> float:
-    """Most MiB this process has had in memory."""
+    """Most MiB this process has had in memory; nan on Windows, which does not tell."""
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss would begin at what the parent process had
-        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
         return int(lines["VmHWM"].split()[0]) / 2**10
-    import resource  # not on Windows
+    if platform.system() == "Windows":  # which has no `resource`
+        return nan
+    import resource
 
     unit = MIB if platform.system() == "Darwin" else 2**10  # bytes there, KiB here
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

@@ -140,7 +140,7 @@ def describe_machine(device: torch.device | str = "cpu") -> dict[str, Any]:
     """Processor, device, versions, date and how busy it is."""
     cpu, flags = platform.processor(), ""
     if Path("/proc/cpuinfo").exists():
-        text = Path("/proc/cpuinfo").read_text()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
         found = dict(line.split("\t: ", 1) for line in text.splitlines() if "\t: " in line)
         cpu, flags = found.get("model name", cpu), found.get("flags", "")
     return {

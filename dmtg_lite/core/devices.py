@@ -67,7 +67,7 @@ def measure_free_memory(device: torch.device | str = "cpu") -> int | None:
         return torch.cuda.mem_get_info(device)[0]
     about = Path("/proc/meminfo")  # what caches would give back counts as free
     if about.exists():
-        lines = dict(line.split(":", 1) for line in about.read_text().splitlines())
+        lines = dict(line.split(":", 1) for line in about.read_text(encoding="utf-8").splitlines())
         return int(lines["MemAvailable"].split()[0]) * 2**10
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

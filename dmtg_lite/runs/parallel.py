@@ -300,7 +300,9 @@ def _silent() -> Iterator[None]:
     """What all processes would say alike the first one says. Errors are everybody's own."""
     with ExitStack() as undo:
         undo.enter_context(warnings.catch_warnings(action="ignore"))
-        undo.enter_context(redirect_stdout(undo.enter_context(open(os.devnull, "w"))))
+        undo.enter_context(
+            redirect_stdout(undo.enter_context(open(os.devnull, "w", encoding="utf-8")))
+        )
         logging.disable(logging.WARNING)
         undo.callback(logging.disable, logging.NOTSET)
         yield
@@ -312,7 +314,8 @@ def _last_words() -> Iterator[None]:
 
     From a thread, since the main one may wait for a device or for the process that has ended.
     """
-    if threading.current_thread() is not threading.main_thread():
+    # Windows wakes nobody through a pipe, and its processes are not ended by a signal
+    if threading.current_thread() is not threading.main_thread() or os.name == "nt":
         yield
         return
     read, write = os.pipe()

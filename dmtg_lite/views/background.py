@@ -5,8 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from dmtg_lite.files import hold
+
+# of a process: no Ctrl-C that is meant for us reaches it
+APART: dict[str, Any] = {"start_new_session": True}
+if sys.platform == "win32":
+    APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
 
 _started: list[subprocess.Popen[bytes]] = []  # else Python warns that they outlive their names
 
@@ -27,12 +33,8 @@ def train_in_background(folder: str | Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "dmtg_lite", "train", *arguments, "--out", str(folder)]
     log = folder / "train.log"
     with open(log, "ab") as output:
-        process = subprocess.Popen(  # in a session of its own: no interrupt of ours reaches it
-            [*command, "--resume"],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
+        process = subprocess.Popen(
+            [*command, "--resume"], stdin=subprocess.DEVNULL, stdout=output, stderr=output, **APART
         )
     _started.append(process)
     return f"{folder}: process {process.pid} trains; what it says is in {log}."

@@ -1,7 +1,8 @@
-"""The dashboard of a folder as a browser page of its own: voila serves it, on this machine alone.
+"""Dashboards as browser pages of their own: voila serves them, on this machine alone.
 
-The page is a notebook of one cell. Folder, port and token reach voila by environment and a
-configuration file that nobody else can read, so no word of theirs is ever part of a command.
+The page of a folder is a notebook of one cell; a lecture's are notebooks without their code.
+Folder, port and token reach voila by environment and a configuration file that nobody else can
+read, so no word of theirs is ever part of a command.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,17 +19,21 @@ import time
 import urllib.error
 import urllib.request
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from dmtg_lite.files import check_is_file
+from dmtg_lite.views.background import APART
 
 HOST = "127.0.0.1"
 FOLDER = "DMTG_WATCH"  # the environment variable that carries the folder to the page's kernel
 CELL = f"""import os
 from dmtg_lite.views.widgets import Dashboard
 Dashboard.follow(os.environ["{FOLDER}"])"""
+HIDE = "DMTG_HIDE"  # and the one with the controls that dashboards leave out
 START_WITHIN = 60.0  # seconds; voila takes two to ten
 # all it shows comes from here: voila's own template would fetch a font from afar
 ONLY_FROM_HERE = (
@@ -56,23 +62,89 @@ def watch(
         ValueError: If the folder is a file or the port is taken.
         OSError: If voila does not start.
     """
-    missing = [name for name in ("voila", "ipywidgets", "anywidget") if find_spec(name) is None]
-    if missing:
-        raise ImportError(f'watching needs {missing[0]}: pip install "dmtg-lite[notebook,watch]"')
+    _check_installed("watching")
     folder = Path(folder).resolve()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file, where a folder of runs is due.")
-    port, token = _find_port(port), secrets.token_urlsafe(24)
+    words = f"watching {folder}", "Ctrl-C ends this page; the run goes on."
     with TemporaryDirectory(prefix="dmtg-watch-", ignore_cleanup_errors=True) as home:
-        page = f"http://{HOST}:{port}/"
-        with _serve(Path(home), folder, port, token) as server:
-            _wait_for(page, server, Path(home) / "log.txt")
-            address = f"{page}?token={token}"
-            say(f"watching {folder} at\n{address}\nCtrl-C ends this page; the run goes on.")
-            if open_browser:
-                webbrowser.open(address)
-            server.wait()
-            raise OSError(f"the page has ended by itself: {_read_end(Path(home) / 'log.txt')}")
+        cell = {"cell_type": "code", "source": CELL, "metadata": {}, "outputs": []}
+        notebook = {
+            "cells": [cell | {"execution_count": None, "id": "watch"}],
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+            "nbformat": 4,
+            "nbformat_minor": 5,
+        }
+        (Path(home) / "watch.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
+        env = {FOLDER: str(folder)}
+        _serve_pages(Path(home), "watch.ipynb", env, words, port, open_browser, say)
+
+
+def present(
+    notebooks: Sequence[str | Path],
+    *,
+    hide: Sequence[str] = (),
+    port: int | None = None,
+    open_browser: bool = True,
+    say: Callable[[str], object] = print,
+) -> None:
+    """Serve notebooks as pages without their code, each visit with a kernel of its own.
+
+    They are copied first: what is done on a page changes no file.
+
+    Args:
+        notebooks: ``.ipynb`` files; the pictures in ``img`` beside the first one come along.
+        hide: Controls that every dashboard leaves out, as in `Dashboard`.
+        port, open_browser, say: As in `watch`.
+
+    Raises:
+        ImportError: If voila is not installed.
+        ValueError: If a notebook is none, a control is unknown or the port is taken.
+        OSError: If voila does not start, or a notebook is missing.
+    """
+    _check_installed("presenting")
+    from dmtg_lite.views.widgets.dashboard import check_hidden
+
+    check_hidden(hide)
+    paths = [check_is_file(path, "notebook") for path in notebooks]
+    if wrong := [str(path) for path in paths if path.suffix != ".ipynb"]:
+        raise ValueError(f"{wrong[0]} is no notebook: give .ipynb files.")
+    names = ", ".join(path.stem for path in paths)
+    words = f"presenting {names}", "Ctrl-C ends the pages and their kernels."
+    with TemporaryDirectory(prefix="dmtg-present-", ignore_cleanup_errors=True) as home:
+        for path in paths:
+            shutil.copy(path, home)
+        if (pictures := paths[0].parent / "img").is_dir():
+            shutil.copytree(pictures, Path(home) / "img")
+        _serve_pages(Path(home), ".", {HIDE: ",".join(hide)}, words, port, open_browser, say)
+
+
+def _check_installed(what: str) -> None:
+    missing = [name for name in ("voila", "ipywidgets", "anywidget") if find_spec(name) is None]
+    if missing:
+        raise ImportError(f'{what} needs {missing[0]}: pip install "dmtg-lite[notebook,watch]"')
+
+
+def _serve_pages(
+    home: Path,
+    target: str,
+    env: dict[str, str],
+    words: tuple[str, str],
+    port: int | None,
+    open_browser: bool,
+    say: Callable[[str], object],
+) -> None:
+    """Serve what lies in ``home``; between ``words`` the address is said."""
+    port, token = _find_port(port), secrets.token_urlsafe(24)
+    page = f"http://{HOST}:{port}/"
+    with _serve(home, target, env, port, token) as server:
+        _wait_for(page, server, home / "log.txt")
+        address = f"{page}?token={token}"
+        say(f"{words[0]} at\n{address}\n{words[1]}")
+        if open_browser:
+            webbrowser.open(address)
+        server.wait()
+        raise OSError(f"the page has ended by itself: {_read_end(home / 'log.txt')}")
 
 
 def _find_port(port: int | None) -> int:
@@ -85,30 +157,23 @@ def _find_port(port: int | None) -> int:
 
 
 @contextmanager
-def _serve(home: Path, folder: Path, port: int, token: str) -> Iterator[subprocess.Popen[bytes]]:
+def _serve(
+    home: Path, target: str, env: dict[str, str], port: int, token: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """voila in a process of its own, which ends with the block, also at SIGTERM."""
-    cell = {"cell_type": "code", "source": CELL, "metadata": {}, "outputs": []}
-    notebook = {
-        "cells": [cell | {"execution_count": None, "id": "watch"}],
-        "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    (home / "watch.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
     voila = {"ip": HOST, "port": port, "port_retries": 0, "token": token, "open_browser": False}
     voila["tornado_settings"] = {"headers": {"Content-Security-Policy": ONLY_FROM_HERE}}
-    config = {"Voila": voila, "VoilaConfiguration": {"show_tracebacks": True}}
+    config = {"Voila": voila}
+    config["VoilaConfiguration"] = {"show_tracebacks": True, "classic_tree": True}
     (home / "voila.json").write_text(json.dumps(config), encoding="utf-8")
     package = str(Path(__file__).parents[2])  # the kernel stands in another folder than we do
     path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-    env = {**os.environ, FOLDER: str(folder), "PYTHONPATH": path}
-    command = [sys.executable, "-m", "voila", "watch.ipynb"]
+    env = {**os.environ, **env, "PYTHONPATH": path}
+    command = [sys.executable, "-m", "voila", target]
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with open(home / "log.txt", "wb") as log:
-        # in a session of its own: Ctrl-C is for us, and we end it
-        server = subprocess.Popen(
-            command, cwd=home, env=env, stdout=log, stderr=log, start_new_session=True
-        )
+        # Ctrl-C is for us, and we end it
+        server = subprocess.Popen(command, cwd=home, env=env, stdout=log, stderr=log, **APART)
     try:
         yield server
     finally:

@@ -120,3 +120,33 @@ def test_the_check_lets_the_harmless_pass() -> None:
     """Evaluation mode, weights-only loading and an argument list are fine."""
     harmless = "network.eval(); torch.load(p, weights_only=True); subprocess.run(['git'])"
     assert not dangers(ast.parse(harmless))
+
+
+def reads_as_the_system_does(path: Path) -> list[int]:
+    """Lines that open text in whatever encoding the system has: not UTF-8 on many a Windows."""
+    lines = []
+    for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(call, ast.Call) or any(k.arg == "encoding" for k in call.keywords):
+            continue
+        if isinstance(call.func, ast.Name) and call.func.id == "open":
+            mode = next((a.value for a in call.args[1:2] if isinstance(a, ast.Constant)), "r")
+            n_due = 99 if "b" not in str(mode) else 0
+        else:
+            n_due = {"read_text": 1, "write_text": 2}.get(getattr(call.func, "attr", ""), 0)
+        lines += [call.lineno] if len(call.args) < n_due else []
+    return lines
+
+
+def test_text_is_utf_8_on_every_system() -> None:
+    """Each file that is read or written as text says so."""
+    ours = [path for path in SOURCES if path not in NOTEBOOK_SOURCES]
+    found = {name(path): lines for path in ours if (lines := reads_as_the_system_does(path))}
+    assert not found
+
+
+def test_a_text_without_encoding_is_seen(tmp_path: Path) -> None:
+    """One of each kind."""
+    bad = "open(p)\nopen(p, 'w')\np.read_text()\np.write_text(t)\n"
+    good = "open(p, 'rb')\nopen(p, encoding='ascii')\np.read_text('utf-8')\nzip.open(n)\n"
+    (tmp_path / "bad.py").write_text(bad + good, encoding="utf-8")
+    assert reads_as_the_system_does(tmp_path / "bad.py") == [1, 2, 3, 4]

@@ -108,8 +108,15 @@ class Visit:
 
 
 @contextmanager
-def run_lab(home: Path, *, theme: str = "JupyterLab Light") -> Iterator[str]:
-    """Start JupyterLab on ``home / "work"`` and give its address, token included."""
+def run_lab(
+    home: Path, *, theme: str = "JupyterLab Light", app: str = "jupyterlab"
+) -> Iterator[str]:
+    """Start JupyterLab on ``home / "work"``, or Notebook 7 with the ``app`` "notebook", and give
+    its address, token included."""
+    trait, place = {
+        "jupyterlab": ("LabApp", "lab/tree"),
+        "notebook": ("JupyterNotebookApp", "notebooks"),
+    }[app]
     work = home / "work"
     work.mkdir(parents=True, exist_ok=True)
     settings = home / "settings" / "@jupyterlab" / "apputils-extension"
@@ -137,9 +144,9 @@ def run_lab(home: Path, *, theme: str = "JupyterLab Light") -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [
-        sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1",
+        sys.executable, "-m", app, "--no-browser", "--allow-root", "--ip=127.0.0.1",
         f"--port={port}", f"--ServerApp.root_dir={work}", "--IdentityProvider.token=test",
-        "--LabApp.expose_app_in_browser=True",  # lets a test run cells and ask about the kernel
+        f"--{trait}.expose_app_in_browser=True",  # lets a test run cells and ask about the kernel
     ]  # fmt: skip
     with open(home / "lab.log", "w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
@@ -152,7 +159,7 @@ def run_lab(home: Path, *, theme: str = "JupyterLab Light") -> Iterator[str]:
                 if server.poll() is not None:
                     raise RuntimeError((home / "lab.log").read_text()[-2000:]) from None
                 time.sleep(0.25)
-        yield f"http://127.0.0.1:{port}/lab/tree/{{}}?token=test"
+        yield f"http://127.0.0.1:{port}/{place}/{{}}?token=test"
     finally:
         server.terminate()
         try:

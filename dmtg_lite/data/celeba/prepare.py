@@ -129,7 +129,7 @@ def _describe_source(source: Source, rows: np.ndarray, attributes: int) -> dict:
 
 def describe(out: Path) -> list[str]:
     """What is not as in the whole CelebA, in a few lines."""
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     lines = []
     if partial := manifest["source"].get("partial"):
         n_taken = sum(manifest["counts"].values())

@@ -36,7 +36,7 @@ def new_folder(
             "--out."
         ) from None
     try:
-        (partial / mark[0]).write_text(mark[1])
+        (partial / mark[0]).write_text(mark[1], encoding="utf-8")
         with tqdm(total=total, unit=unit, disable=not progress) as bar:
             yield partial, bar.update
         if out.exists():

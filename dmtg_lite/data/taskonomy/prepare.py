@@ -170,7 +170,7 @@ def _prepare_views(views: list[dict[str, Location]], *, source_size: int, size: 
 
 def describe(out: Path) -> list[str]:
     """What was prepared and what was not, in a few lines."""
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     counts = ", ".join(f"{count} {name}" for name, count in manifest["counts"].items())
     lines = [f"{'FAKE (drawn) rooms' if manifest['is_fake'] else 'Taskonomy'}: {counts} views"]
     if manifest["settings"]["split"] == "one":

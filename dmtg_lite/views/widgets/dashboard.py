@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import html
+import os
 import threading
 import time
 from collections import deque
@@ -54,6 +55,11 @@ STILL_WORDS = (
 )
 
 
+def check_hidden(hide: Sequence[str]) -> None:
+    if unknown := sorted(set(hide) - set(CONTROLS)):
+        raise ValueError(f"`hide` names unknown controls {unknown}; there are {CONTROLS}.")
+
+
 class Dashboard(Shown):
     """Head graph, matrix and curves of a run, with its controls; show it as a cell's last line.
 
@@ -74,8 +80,8 @@ class Dashboard(Shown):
         self, source: Steered | History, *, hide: Sequence[str] = (), name: str = "default"
     ) -> None:
         hide = (hide,) if isinstance(hide, str) else tuple(hide)
-        if unknown := sorted(set(hide) - set(CONTROLS)):
-            raise ValueError(f"`hide` names unknown controls {unknown}; there are {CONTROLS}.")
+        hide += tuple(filter(None, os.environ.get("DMTG_HIDE", "").split(",")))  # a lecture's
+        check_hidden(hide)
         super().__init__(name)
         self.session = None if isinstance(source, History) else source
         self.source: Source = Recorded(source) if isinstance(source, History) else source
