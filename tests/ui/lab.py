@@ -151,7 +151,7 @@ def run_lab(
     with open(home / "lab.log", "w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
-        for _ in range(240):
+        for _ in range(720):
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test", timeout=1).close()
                 break
