@@ -43,6 +43,7 @@ class FollowedRun:
     """
 
     controls = ("start", "pause", "step", *KNOBS)
+    pretraining = ()  # its losses are not written down
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)

@@ -92,6 +92,7 @@ class LiveSession:
 
     Attributes:
         pretrained: Naive MTL steps taken for this seed.
+        pretraining: Step and mean task loss of Naive MTL, a few times a second: something to watch.
         state: ``idle``, ``pretraining``, ``running``, ``paused``, ``finished``, ``failed`` or
             ``closed``.
         error: Why it failed, for people; empty otherwise.
@@ -140,6 +141,7 @@ class LiveSession:
         self.steps_per_second = steps_per_second
         self.state: str = "idle"
         self.error, self.pretrained = "", 0
+        self.pretraining: list[tuple[int, float]] = []
         self.network: GroupedNetwork | None = None
         self._run: Run | None = None
         self._pretraining: TrainState | None = None  # where it has begun and is not done
@@ -465,6 +467,8 @@ class LiveSession:
         self._pretraining = state
         for record in continue_steps(state, self.data, run.n_pretraining):
             self.pretrained = record.step
+            if time.monotonic() - self._flushed > _FLUSH_EVERY:  # no transfer at every step
+                self.pretraining.append((record.step, float(record.task_losses.mean())))
             if self._keeper.is_due(record.step):
                 self._save()
             self._gate("pretraining")
@@ -515,6 +519,7 @@ class LiveSession:
             self._first, self._turns = None, []
             self._keeper.forget()
             self.state, self.error, self.pretrained, self._credit = "idle", "", 0, 0
+            self.pretraining = []
             raise _Reset
         if active is None:  # finished or failed: only the two above lead on
             return

@@ -17,8 +17,8 @@ import numpy as np
 from dmtg_lite.files import write_atomically
 from dmtg_lite.runs.history import About, History, compute_entropy
 from dmtg_lite.views.page import fill_page
-from dmtg_lite.views.plots.curves import check_records, decimate, running_mean
-from dmtg_lite.views.plots.matrix import compute_loss_range, compute_matrix
+from dmtg_lite.views.plots.curves import check_records, decimate, pace, running_mean
+from dmtg_lite.views.plots.matrix import compute_loss_range, compute_matrix, find_changed
 
 TEMPLATE = Path(__file__).with_name("replay_template.html")
 _MAX_BYTES = 80_000  # of all films: what keeps a page of 40 tasks under 200 kB
@@ -32,7 +32,8 @@ def write_replay(history: History, path: str | Path, *, max_frames: int = 200) -
     Args:
         history: A run with at least one record.
         path: Where to write; ``.html``, or it is refused.
-        max_frames: Steps kept, evenly spaced, first and last included; fewer where N x K is large.
+        max_frames: Steps kept, more where rows move, first and last included; fewer where N x K is
+            large.
     """
     path = Path(path)
     if path.suffix != ".html":
@@ -61,7 +62,7 @@ def render_replay(history: History, *, max_frames: int = 200) -> str:
 def _film(history: History, max_frames: int) -> dict[str, Any]:
     """What the page's program reads: per frame numbers of the run, and base64 of its matrices."""
     per_frame = history.n_tasks * history.n_groups * (4 if history.has_loss_matrices else 2)
-    rows = decimate(len(history), max(2, min(max_frames, _MAX_BYTES // per_frame)))
+    rows = pace(history, max(2, min(max_frames, _MAX_BYTES // per_frame)))
     p, tau = history.probabilities[rows], history.tau[rows]
     mean_weights = [compute_matrix(history, row, "E[Z]") for row in rows.tolist()]
     film = {
@@ -69,6 +70,7 @@ def _film(history: History, max_frames: int) -> dict[str, Any]:
         "n_groups": history.n_groups,
         "steps": history.steps[rows].tolist(),
         "tau": [float(f"{t:.3g}") for t in tau],
+        "changed": [find_changed(history, row) for row in rows.tolist()],
         "loss": running_mean(history.task_losses, rows=rows).mean(1).round(4).tolist(),
         "entropy": compute_entropy(p).round(3).tolist(),
         "p": _pack_weights(p),

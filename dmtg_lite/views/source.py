@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol
 
 from dmtg_lite.core.record import Knobs
@@ -56,6 +56,11 @@ class Source(Protocol):
         ...
 
     @property
+    def pretraining(self) -> Sequence[tuple[int, float]]:
+        """Some of them with their mean loss, as far as they are known here."""
+        ...
+
+    @property
     def n_groups(self) -> int | Literal["auto"] | None:
         """K that was asked for; None: not known."""
         ...
@@ -96,6 +101,7 @@ class Recorded:
 
     controls, is_steerable = (), False
     state, error, pretrained, n_groups, n_steps = "recorded", "", 0, None, None
+    pretraining = ()
 
     def __init__(self, history: History) -> None:
         self.history = history

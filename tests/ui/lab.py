@@ -26,7 +26,7 @@ class Visit:
 
     def __init__(self, page: Page) -> None:
         self.page = page
-        self.state = page.locator('b[role="status"]')
+        self.state = page.locator("b.dmtg-state")
 
     def open(self, address: str) -> None:
         self.page.goto(address)
@@ -50,7 +50,7 @@ class Visit:
 
     def handle(self, label: str) -> Locator:
         """The part of a slider that takes the keyboard."""
-        return self.page.locator(".widget-hslider", has_text=label).locator(".noUi-handle")
+        return self.page.get_by_role("slider", name=label)
 
     def words(self, text: str) -> Locator:
         """Words above the pictures; the still that the notebook keeps says them too, unseen."""

@@ -78,7 +78,7 @@ def test_pause_within_half_a_second(visit: Visit) -> None:
                         .find((button) => button.textContent.includes(text));
                     const started = performance.now();
                     find("Pause").click();
-                    while (document.querySelector('b[role="status"]').textContent !== "paused") {
+                    while (document.querySelector('b.dmtg-state').textContent !== "paused") {
                         await new Promise((next) => setTimeout(next, 5));
                         if (performance.now() - started > 10_000) break;
                     }

@@ -8,12 +8,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from plotly.colors import sample_colorscale, unlabel_rgb
 
 from dmtg_lite.runs.history import History, compute_mean_assignment
 from dmtg_lite.views import plots
 from dmtg_lite.views.plots import pages
-from dmtg_lite.views.plots.curves import decimate, running_mean
-from dmtg_lite.views.plots.matrix import LOSS_COLOURS, compute_loss_range
+from dmtg_lite.views.plots.curves import decimate, pace, running_mean
+from dmtg_lite.views.plots.matrix import (
+    LOSS_COLOURS,
+    compute_loss_range,
+    compute_movement,
+    find_changed,
+)
+from dmtg_lite.views.plots.style import GROUP_COLOURS, compute_contrast, ink_on
 
 NAMES = ["hair", "<b>beard</b>", "hat", "nose"]
 
@@ -25,6 +32,60 @@ def test_lines_have_at_most_400_points_and_both_ends() -> None:
         assert (rows[0], rows[-1], len(rows)) == (0, size - 1, min(size, 400))
     np.testing.assert_allclose(running_mean(np.array([1.0, 3.0, 5.0]), 2), [1.0, 2.0, 4.0])
     assert running_mean(np.empty(0), 2).shape == (0,)
+
+
+def test_a_film_is_slow_where_rows_move() -> None:
+    """Settled within a sixth of the run, that takes more than half of the frames, not a sixth."""
+    settling = np.clip(np.arange(900) / 150, 0, 1)[:, None, None]
+    p = 1 / 3 + settling * (np.eye(3)[[0, 2]] - 1 / 3)  # (T, 2, 3)
+    history = History(["a", "b"], 3)
+    history.append(np.arange(1, 901), p, np.ones((900, 2)), np.ones(900), np.ones(900))
+    rows = pace(history, 60)
+    assert (rows[0], rows[-1]) == (0, 899)
+    assert (np.diff(rows) > 0).all()
+    assert 0.5 < (rows < 150).mean() < 0.9
+    assert pace(history.slice(stop=40), 60).tolist() == list(range(40))
+    still = History(["a"], 2)
+    still.append(
+        np.arange(90), np.full((90, 1, 2), 0.5), np.ones((90, 1)), np.ones(90), np.ones(90)
+    )
+    assert np.diff(pace(still, 10)).max() == 10  # nothing moves: evenly
+
+
+def test_new_winners_and_the_movement_of_s() -> None:
+    """By hand: S of the first task rises in group 1 by 0.1 a record, and wins there at 40."""
+    s = np.zeros((60, 2, 3))
+    s[:, 0, 1] = 0.1 * np.arange(60) - 3.95
+    s[:, 0] -= s[:, 0].mean(-1, keepdims=True)  # as under a gradient, which sums to 0
+    p = np.exp(s) / np.exp(s).sum(-1, keepdims=True)
+    history = History(["a", "b"], 3)
+    history.append(np.arange(60), p, np.ones((60, 2)), np.ones(60), np.ones(60))
+    assert [find_changed(history, index) for index in (39, 40, 58, 59, -1)] == [
+        [],
+        [0],
+        [0],
+        [],
+        [],
+    ]
+    moved = compute_movement(history)
+    np.testing.assert_allclose(moved[0] / moved[0, 1], [-0.5, 1, -0.5], atol=1e-4)
+    assert moved[0, 1] == pytest.approx(1, abs=1e-3)
+    assert (moved[1] == 0).all()
+    assert not compute_movement(History(["a"], 2)).any()
+    assert find_changed(History(["a"], 2)) == []
+
+
+def test_every_number_in_a_cell_can_be_read() -> None:
+    """Over both scales and on the colour of every group: 4.5 : 1 or more; textbook values hold."""
+    assert compute_contrast((255, 255, 255), (0, 0, 0)) == pytest.approx(21)
+    assert compute_contrast((118, 118, 118), (255, 255, 255)) == pytest.approx(4.54, abs=0.01)
+    shades = np.linspace(0, 1, 1001)
+    colours = [*sample_colorscale("Cividis", shades), *sample_colorscale(LOSS_COLOURS, shades)]
+    for colour in [unlabel_rgb(one) for one in colours] + [
+        [int(one[i : i + 2], 16) for i in (1, 3, 5)] for one in GROUP_COLOURS
+    ]:
+        ink = 255 if ink_on(colour) == "#fff" else 0
+        assert compute_contrast(colour, (ink,) * 3) >= 4.5
 
 
 def test_heat_map_shows_the_matrix_on_a_fixed_scale() -> None:

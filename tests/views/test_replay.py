@@ -17,7 +17,7 @@ from dmtg_lite.core.record import Closing
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.views import recordings
 from dmtg_lite.views.plots import compute_matrix
-from dmtg_lite.views.plots.curves import decimate
+from dmtg_lite.views.plots.curves import pace
 from dmtg_lite.views.replay import render_replay, write_replay
 
 EVIL = "</script><script>alert(1)</script>"
@@ -57,9 +57,9 @@ def test_page_holds_the_losses_that_the_plots_show() -> None:
     """Two bytes each, error below 1/65534 of the largest; a head that is gone has none."""
     history = make_history()
     film = read_film(render_replay(history))
-    codes = np.frombuffer(base64.b64decode(film["losses"]), "<u2").reshape(200, 9, 3)
+    codes = np.frombuffer(base64.b64decode(film["losses"]), "<u2").reshape(-1, 9, 3)
     shown = np.where(codes == 65535, np.nan, codes / 65534 * film["most_loss"])
-    expected = [compute_matrix(history, row, "loss") for row in decimate(500, 200)]
+    expected = [compute_matrix(history, row, "loss") for row in pace(history, 200)]
     np.testing.assert_allclose(shown, expected, atol=film["most_loss"] / 65534)
     history.has_loss_matrices = False
     assert "losses" not in read_film(render_replay(history))

@@ -22,6 +22,8 @@ from dmtg_lite.data.toys.faces import toy_faces
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.widgets import Dashboard, HeadGraph, TauExplorer
+from dmtg_lite.views.widgets.dashboard import CONTROLS
+from dmtg_lite.views.widgets.words import WORDS
 
 CONFIG = TrainConfig(
     encoder="toy", tau=1.0, lr=3e-3, lr_assignment=3e-2, pretrain=10, steps=40, batch_size=16
@@ -41,6 +43,13 @@ def eventually(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 def numbers(dashboard: Dashboard) -> list[list[float | None]]:
     """What stands in the matrix, None where there is no head."""
     return dashboard.matrix.shown["numbers"]
+
+
+def _walk(widget: ipywidgets.Widget) -> Iterator[ipywidgets.Widget]:
+    """It and all that it holds."""
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from _walk(child)
 
 
 @contextmanager
@@ -182,6 +191,89 @@ def test_play_goes_through_the_past_and_stops_at_the_end(replayed: Dashboard) ->
     assert {1, 10, 19} <= seen
 
 
+def test_a_question_mark_is_beside_every_control(dashboard: Dashboard) -> None:
+    """Each has words of at most 25, in a button with a name; a teacher can take all away."""
+    assert all(len(words.split()) <= 25 for words in WORDS.values())
+    shown = [part for part in _walk(dashboard.widget) if part.layout.display != "none"]
+    helped = {part.help for part in shown if hasattr(part, "help")}
+    asked = " ".join(part.value for part in shown if isinstance(part, ipywidgets.HTML))
+    for name in {*CONTROLS, "sorted", "arrows", "curves"} - {
+        "figure",
+        "help",
+        "config_line",
+        "runs",
+    }:
+        words = WORDS[name]
+        assert words in {*helped, dashboard.matrix.help_sorted, dashboard.matrix.help_arrows} or (
+            html.escape(words) in asked
+        ), name
+    assert asked.count("popovertarget") == asked.count('aria-label="what is ')
+    bare = Dashboard(dashboard.session, hide=("help",), name="bare")
+    assert not any(getattr(part, "help", "") for part in _walk(bare.widget))
+    assert not any("popover" in str(getattr(part, "value", "")) for part in _walk(bare.widget))
+    bare.close()
+
+
+def test_the_matrix_comes_first_and_rules_the_order(replayed: Dashboard) -> None:
+    """Its toggle moves the rows of the head graph too; marks and arrows reach the table."""
+    pictures = next(part for part in _walk(replayed.widget) if "dmtg-pictures" in part._dom_classes)
+    assert pictures.children[0] is replayed.matrix
+    assert replayed.head_graph.sorted
+    replayed.matrix.sorted = False
+    eventually(lambda: not replayed.head_graph.sorted)
+    assert "movement" not in replayed.matrix.shown
+    replayed.matrix.arrows = True
+    eventually(lambda: "movement" in replayed.matrix.shown)
+    moved = replayed.matrix.shown["movement"]
+    assert moved[0][0] == 1
+    assert moved[0][1] == -1
+    assert moved[1] == [0, 0]  # of a row with one head left nothing is known
+
+
+def test_two_numbers_say_what_is_left(replayed: Dashboard) -> None:
+    """Heads alive and encoders a step, at the step in view."""
+    assert "3 of 4 heads alive · 2 encoders a step" in replayed.numbers.value
+    replayed.scrub.value = 3
+    eventually(lambda: "4 of 4 heads alive · 2 encoders a step" in replayed.numbers.value)
+
+
+def test_paths_are_there_for_three_groups_alone(dashboard: Dashboard, history: History) -> None:
+    """From the middle to the record in view, for each task; two groups have no triangle."""
+    dashboard.session.step(30)
+    dashboard.session.wait(20)
+    eventually(lambda: len(dashboard.triangle.shown["tasks"][0]["path"]) == 31)
+    assert dashboard.triangle.layout.display is None
+    path = np.array(dashboard.triangle.shown["tasks"][2]["path"])
+    np.testing.assert_allclose(path[0], 1 / 3, atol=1e-3)
+    np.testing.assert_allclose(path[-1], dashboard.history.probabilities[-1, 2], atol=1e-3)
+    dashboard.n_groups.value = 4
+    dashboard.reset.click()
+    eventually(lambda: dashboard.triangle.layout.display == "none")
+
+
+def test_there_is_a_loss_to_watch_while_pretraining() -> None:
+    """A few of its steps, not all, then the run; the step axis grows with that."""
+    with live(replace(CONFIG, pretrain=150, steps=400)) as (session, dashboard):
+        seen = []
+        dashboard.curves.observe(lambda change: seen.append(change["new"]), "shown")
+        session.step(10)
+        session.wait(60)
+        assert 0 < len(session.pretraining) < 150
+        eventually(lambda: dashboard.curves.shown["charts"][0]["title"].startswith("probability"))
+        first = [one for one in seen if one["charts"][0]["title"].startswith("loss of one encoder")]
+        assert first
+        steps, losses = zip(*session.pretraining, strict=True)
+        assert set(first[-1]["steps"]) <= set(steps)
+        assert all(0 < loss < 5 for loss in losses)
+        assert dashboard.curves.shown["end"] == 50
+        session.step(190)
+        session.wait(60)
+        eventually(lambda: dashboard.curves.shown["end"] == 240)
+        session.reset()
+        session.wait(20)
+        assert session.pretraining == []
+
+
 def test_an_annealed_temperature_can_be_watched_and_overruled() -> None:
     """The slider starts at the schedule; another value holds, and the first follows it again."""
     with live(replace(CONFIG, tau=(4.0, 0.5))) as (session, dashboard):
@@ -254,11 +346,7 @@ def test_a_teacher_can_hide_controls(history: History) -> None:
     """hide= leaves controls out; a recording has nothing to steer in the first place."""
 
     dashboard = Dashboard(history, hide=("task",), name="test")
-    visible, todo = [], [dashboard.widget]
-    while todo:
-        widget = todo.pop()
-        visible.append(widget.model_id)
-        todo += getattr(widget, "children", ())
+    visible = [widget.model_id for widget in _walk(dashboard.widget)]
     assert dashboard.scrub.model_id in visible
     assert dashboard.task.model_id not in visible
     assert not hasattr(dashboard, "start")

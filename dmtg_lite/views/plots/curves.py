@@ -22,6 +22,23 @@ def decimate(n_records: int, max_points: int = MAX_POINTS) -> np.ndarray:
     return np.unique(rows.astype(np.int32))
 
 
+def pace(history: History, n_frames: int) -> np.ndarray:
+    """At most ``n_frames`` record numbers for a film: more of them where probabilities move.
+
+    A third of the frames is spread evenly, the rest by how far rows move from record to record, so
+    that a run that settles in its first sixth does not do so in a sixth of the time. First and last
+    are included.
+    """
+    n = len(history)
+    if n <= n_frames:
+        return decimate(n)
+    moved = np.abs(np.diff(history.probabilities[:n], axis=0)).sum((1, 2), dtype=np.float64)
+    clock = np.concatenate([[0], np.cumsum(moved / max(moved.sum(), 1e-12))])
+    clock = (2 * clock + np.linspace(0, 1, n)) / 3  # of 0 to 1
+    rows = np.interp(np.linspace(0, clock[-1], n_frames), clock, np.arange(n))
+    return np.unique(rows.round().astype(np.int32))
+
+
 def running_mean(
     values: np.ndarray, window: int = WINDOW, rows: np.ndarray | None = None
 ) -> np.ndarray:

@@ -106,6 +106,34 @@ def compute_matrix(
     )
 
 
+def find_changed(history: History, index: int = -1) -> list[int]:
+    """Rows whose winner has changed within the last 20 records."""
+    end = range(len(history))[index] + 1 if len(history) else 0
+    winners = history.probabilities[max(0, end - WINDOW) : end].argmax(-1)  # (T', N)
+    return np.flatnonzero((winners != winners[-1:]).any(0)).tolist()
+
+
+def compute_movement(history: History, index: int = -1) -> np.ndarray:
+    """How S has moved in the last 20 records, (N, K), as a share of the fastest of the run so far.
+
+    Probabilities say S but for a number a row, so rows are centred, which changes nothing where S
+    follows its gradient: that sums to 0 in each row. Under plain SGD this is the gradient,
+    downhill, times its rate. 0 where there is no head.
+    """
+    moved = np.zeros((history.n_tasks, history.n_groups))
+    if len(history) < 2:
+        return moved
+    ends = np.append(decimate(len(history)), range(len(history))[index])
+    now = history.probabilities[ends].astype(np.float64)
+    before = history.probabilities[(ends - WINDOW).clip(0)].astype(np.float64)
+    there = (now > 0) & (before > 0)
+    logs = np.log(np.where(there, now, 1)) - np.log(np.where(there, before, 1))  # (T', N, K)
+    mean = logs.sum(-1, keepdims=True) / there.sum(-1, keepdims=True).clip(1)
+    moved = np.where(there, logs - mean, 0)
+    fastest = np.quantile(np.abs(moved).max((1, 2)), 0.95)
+    return np.clip(moved[-1] / max(fastest, 1e-9), -1, 1)
+
+
 def compute_loss_range(history: History) -> float:
     """How far above its row's best a loss gets (95 % quantile): the darkest shade.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 Trace = dict[str, Any]  # what plotly takes for one
@@ -18,6 +18,23 @@ GROUP_DASHES = tuple("solid dash dot dashdot longdash longdashdot 6px,2px 2px,6p
 GREY = "#767676"  # readable on white and on black
 ABOVE = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0}  # where a legend goes
 BESIDE = {"orientation": "v", "y": 1.0, "yanchor": "top", "x": 1.02}
+
+
+def compute_contrast(one: Sequence[float], other: Sequence[float]) -> float:
+    """Contrast of two colours, red, green and blue of 0 to 255 each: 1 to 21 (WCAG 2.2)."""
+
+    def light(colour: Sequence[float]) -> float:
+        parts = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour]
+        return sum(share * c for share, c in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+    dark, bright = sorted((light(one), light(other)))
+    return (bright + 0.05) / (dark + 0.05)
+
+
+def ink_on(colour: Sequence[float]) -> str:
+    """Black or white, whichever is read better; its contrast is never below 4.58."""
+    white, black = (compute_contrast(colour, (ink,) * 3) for ink in (255, 0))
+    return "#fff" if white > black else "#000"
 
 
 def load_plotly() -> Any:
@@ -70,6 +87,7 @@ def apply_style(fig: go.Figure, title: str = "", height: int | None = None) -> g
         plot_bgcolor=clear,
         uirevision="kept",
         margin={"l": 10, "r": 10, "t": 60 if title else 30, "b": 10},
+        modebar={"remove": ["sendChartToCloud"]},  # nothing is uploaded from here
         legend=ABOVE,
     )
     axis = {"gridcolor": grid, "zeroline": False, "automargin": True, "linecolor": grid}

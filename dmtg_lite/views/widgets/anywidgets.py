@@ -26,6 +26,7 @@ from dmtg_lite.views.plots.curves import (
     validation_lines,
 )
 from dmtg_lite.views.plots.dashboard import curve_titles
+from dmtg_lite.views.widgets.words import WORDS
 
 HERE = Path(__file__).parent
 RUN_PICTURES = ("probabilities", "entropy", "loss")  # what small multiples show
@@ -63,6 +64,7 @@ class HeadGraph(anywidget.AnyWidget):
     sorted = traitlets.Bool(True).tag(sync=True)
     finished = traitlets.Bool(False).tag(sync=True)
     pruned = traitlets.Bool(False).tag(sync=True)
+    help = traitlets.Unicode(WORDS["head_graph"]).tag(sync=True)
 
     def show(self, matrix: np.ndarray, closed: Sequence[int] = (), finished: bool = False) -> None:
         """Show an (N, K) matrix; three decimals travel, and what is there never rounds to gone."""
@@ -77,7 +79,9 @@ class Matrix(anywidget.AnyWidget):
 
     Args:
         value: What is chosen: probabilities, E[Z] or loss.
-        has_losses: Whether the last can be chosen; an old recording holds none.
+        sorted: Whether settled rows gather by group, as in the head graph.
+        arrows: Whether arrows say how S moves.
+        has_losses: Whether losses can be chosen; an old recording holds none.
         has_choice: Whether there is anything to choose.
         shown: Tasks, numbers and the rest in one piece, so that they fit; set it with `show`.
     """
@@ -86,9 +90,14 @@ class Matrix(anywidget.AnyWidget):
     _css = _read("widgets.css")
 
     value = traitlets.Enum(MATRICES, MATRICES[0]).tag(sync=True)
+    sorted = traitlets.Bool(True).tag(sync=True)
+    arrows = traitlets.Bool(False).tag(sync=True)
     has_losses = traitlets.Bool(True).tag(sync=True)
     has_choice = traitlets.Bool(True).tag(sync=True)
     shown = traitlets.Dict().tag(sync=True)
+    help = traitlets.Unicode(WORDS["matrix"]).tag(sync=True)
+    help_sorted = traitlets.Unicode(WORDS["sorted"]).tag(sync=True)
+    help_arrows = traitlets.Unicode(WORDS["arrows"]).tag(sync=True)
 
     def show(
         self,
@@ -98,16 +107,105 @@ class Matrix(anywidget.AnyWidget):
         *,
         title: str = "",
         loss_range: float | None = None,
+        weights: np.ndarray | None = None,
+        changed: Sequence[int] = (),
+        movement: np.ndarray | None = None,
     ) -> None:
         """Show an (N, K) matrix; NaN, and all of a closed branch, is a head that is not there.
 
-        ``loss_range`` makes its numbers losses: the darkest shade is so far above a row's best.
+        Args:
+            matrix, tasks, closed: What is shown; names of its rows; columns without heads.
+            title: Stands above it.
+            loss_range: Makes its numbers losses: the darkest shade is so far above a row's best.
+            weights: (N, K), whose largest gives a row its place, where the numbers are losses.
+            changed: Rows with a new winner: a mark in its cell.
+            movement: (N, K) of -1 to 1: arrows.
         """
         matrix = np.asarray(matrix, np.float64)
         gone = np.isnan(matrix) | np.isin(np.arange(matrix.shape[1]), closed)
         shown: dict[str, Any] = {"tasks": list(tasks), "numbers": _to_lists(matrix, gone)}
         shown |= {"title": title, "closed": list(closed), "is_loss": loss_range is not None}
-        self.shown = shown | {"loss_range": max(loss_range or 0.0, 1e-6)}
+        shown |= {"changed": list(changed), "loss_range": max(loss_range or 0.0, 1e-6)}
+        for name, extra in (("weights", weights), ("movement", movement)):
+            if extra is not None:
+                shown[name] = np.nan_to_num(extra).astype(np.float64).round(3).tolist()
+        self.shown = shown
+
+
+class Triangle(anywidget.AnyWidget):
+    """The path of every task between three groups.
+
+    Args:
+        shown: Paths and the task in bold; set it with `show`.
+    """
+
+    _esm = _module("triangle.js")
+    _css = _read("widgets.css")
+
+    shown = traitlets.Dict().tag(sync=True)
+    help = traitlets.Unicode(WORDS["triangle"]).tag(sync=True)
+
+    def show(self, history: History, index: int, task: str) -> None:
+        """Show the paths of a run with K = 3 up to one of its records."""
+        rows = decimate(index + 1, max(12, 1200 // max(1, history.n_tasks)))
+        start = np.full((1, history.n_tasks, 3), 1 / 3)
+        p = history.probabilities[rows] if len(history) else start[:0]
+        paths = np.concatenate([start, p]).astype(np.float64).round(3)  # (T', N, 3)
+        tasks = [
+            {"name": name, "path": paths[:, n].tolist()}
+            for n, name in enumerate(history.task_names)
+        ]
+        self.shown = {"tasks": tasks, "task": task}
+
+
+class Slider(anywidget.AnyWidget):
+    """One of a short list, or of the numbers from 0 to ``max``, by a slider with a name.
+
+    Args:
+        value: What is chosen.
+        options: Pairs of words and value; empty: numbers.
+        max: Largest number.
+        text: What a screen reader says in place of the number.
+        description, help: Its name, and what is behind its "?".
+    """
+
+    _esm = _module("slider.js")
+    _css = _read("widgets.css")
+
+    description = traitlets.Unicode("").tag(sync=True)
+    options = traitlets.List().tag(sync=True)
+    value = traitlets.Any(0).tag(sync=True)
+    max = traitlets.Int(1).tag(sync=True)
+    text = traitlets.Unicode("").tag(sync=True)
+    disabled = traitlets.Bool(False).tag(sync=True)
+    help = traitlets.Unicode("").tag(sync=True)
+
+    @property
+    def index(self) -> int:
+        """Place of the value among the options."""
+        return [value for _, value in self.options].index(self.value)
+
+    @index.setter
+    def index(self, at: int) -> None:
+        self.value = self.options[at][1]
+
+    @property
+    def label(self) -> str:
+        """The words of the option that is chosen."""
+        return self.options[self.index][0]
+
+    @label.setter
+    def label(self, words: str) -> None:
+        self.value = dict(self.options)[words]
+
+
+class Present(anywidget.AnyWidget):
+    """A button that shows the view on the whole screen, in large type."""
+
+    _esm = _module("present.js")
+    _css = _read("widgets.css")
+
+    help = traitlets.Unicode(WORDS["present"]).tag(sync=True)
 
 
 class Curves(anywidget.AnyWidget):
@@ -126,41 +224,77 @@ class Curves(anywidget.AnyWidget):
 
     shown = traitlets.Dict().tag(sync=True)
     drawn = traitlets.Int(0).tag(sync=True)
+    help = traitlets.Unicode(WORDS["curves"]).tag(sync=True)
 
-    def show(self, history: History, index: int, task: str, n_steps: int | None = None) -> bool:
-        """Show a run and mark one of its records; whether that is another picture than before."""
-        history = copy(history)  # as long as it is now: it grows, and lines share their steps
-        losses, (entropy, ceiling) = loss_lines(history, task), entropy_lines(history)
-        dotted = {"dotted": True, "stairs": True, "width": 1.5}
-        p = [_line(line, k=k) for k, line in enumerate(probability_lines(history, task))]
-        charts: list[dict[str, Any]] = [
-            {"top": 1.03, "lines": p},
-            {"lines": [_line(line, width=line["line"]["width"]) for line in losses]},
-            {"top": 1.05, "lines": [_line(entropy)]},
-        ]
-        if history.closings:
-            charts[2]["lines"].append(_line(ceiling, **dotted))
-        for chart, title in zip(charts, curve_titles(history, task), strict=True):
-            chart["title"] = title
-        if len(history.validation_steps):
-            loss, error = (
-                _line(line, dotted=True, width=2.5, steps=line["x"].astype(int).tolist())
-                for line in validation_lines(history, task)
-            )
-            charts[1]["lines"].append(loss)
-            charts.append({"title": f"validation error: {task}", "lines": [error]})
-        for chart in (charts[1], *charts[3:]):
-            values = [v for line in chart["lines"] for v in line["y"] if v is not None]
-            chart["top"] = 1.05 * max(values, default=1.0) or 1.0
-        steps = np.asarray(entropy["x"]).astype(int).tolist()
-        now, last = (int(history.steps[i]) for i in (index, -1)) if len(history) else (0, 1)
-        shown = {"charts": charts, "steps": steps, "at": now, "end": n_steps or max(last, 1)}
-        shown["closings"] = [closing["step"] for closing in history.closings]
+    def show(
+        self,
+        history: History,
+        index: int,
+        task: str,
+        n_steps: int | None = None,
+        pretraining: Sequence[tuple[int, float]] = (),
+    ) -> bool:
+        """Show a run and mark one of its records; whether that is another picture than before.
+
+        The axis grows with the run. As long as it has no record, the loss of the Naive MTL that is
+        ``pretraining``, pairs of step and mean loss, is there to watch.
+        """
+        if pretraining and not len(history):
+            return self._show(_draw_pretraining(pretraining))
+        return self._show(_draw_run(history, index, task, n_steps))
+
+    def _show(self, shown: dict[str, Any]) -> bool:
         before = self.shown.get("frame", 0)
         if shown | {"frame": before} == self.shown:
             return False
         self.shown = shown | {"frame": before + 1}
         return True
+
+
+def _draw_pretraining(losses: Sequence[tuple[int, float]]) -> dict[str, Any]:
+    rows = decimate(len(losses), 200)
+    steps, values = zip(*(losses[row] for row in rows), strict=True)
+    y = running_mean(np.array(values), 5).astype(np.float64).round(4).tolist()
+    title = f"loss of one encoder for all tasks, step {steps[-1]}"
+    chart = {"title": title, "lines": [{"y": y, "width": 3.5}], "top": 1.05 * max(y)}
+    end = max(1.25 * steps[-1], 20)
+    return {"charts": [chart], "steps": list(steps), "at": steps[-1], "end": end, "closings": []}
+
+
+def _draw_run(history: History, index: int, task: str, n_steps: int | None) -> dict[str, Any]:
+    history = copy(history)  # as long as it is now: it grows, and lines share their steps
+    losses, (entropy, ceiling) = loss_lines(history, task), entropy_lines(history)
+    dotted = {"dotted": True, "stairs": True, "width": 1.5}
+    p = [_line(line, k=k) for k, line in enumerate(probability_lines(history, task))]
+    charts: list[dict[str, Any]] = [
+        {"top": 1.03, "lines": p},
+        {"lines": [_line(line, width=line["line"]["width"]) for line in losses]},
+        {"top": 1.05, "lines": [_line(entropy)]},
+    ]
+    if history.closings:
+        charts[2]["lines"].append(_line(ceiling, **dotted))
+    for chart, title in zip(charts, curve_titles(history, task), strict=True):
+        chart["title"] = title
+    if len(history.validation_steps):
+        loss, error = (
+            _line(line, dotted=True, width=2.5, steps=line["x"].astype(int).tolist())
+            for line in validation_lines(history, task)
+        )
+        charts[1]["lines"].append(loss)
+        charts.append({"title": f"validation error: {task}", "lines": [error]})
+    for chart in (charts[1], *charts[3:]):
+        values = [v for line in chart["lines"] for v in line["y"] if v is not None]
+        chart["top"] = 1.05 * max(values, default=1.0) or 1.0
+    steps = np.asarray(entropy["x"]).astype(int).tolist()
+    now, last = (int(history.steps[i]) for i in (index, -1)) if len(history) else (0, 1)
+    shown = {"charts": charts, "steps": steps, "at": now, "end": _find_end(last, n_steps)}
+    shown["closings"] = [closing["step"] for closing in history.closings]
+    return shown
+
+
+def _find_end(last: int, n_steps: int | None) -> int:
+    """Where the step axis ends: a fifth more than there is, up to the whole run."""
+    return min(max(6 * last // 5, 50), max(n_steps or last, 1))
 
 
 def _line(trace: dict[str, Any], **style: Any) -> dict[str, Any]:
@@ -232,7 +366,7 @@ class Status(anywidget.AnyWidget):
     """
 
     _esm = _module("status.js")
-    _css = _read("widgets.css")
+    _css = _read("widgets.css") + _read("dashboard.css")
 
     value = traitlets.Unicode("").tag(sync=True)
     beat = traitlets.Int(0).tag(sync=True)

@@ -27,12 +27,33 @@ function colours(scale, w) {
   const part = (text, j) => parseInt(text.slice(1 + 2 * j, 3 + 2 * j), 16);
   const mix = (a, b) => Math.round(a + (b - a) * (at - i));
   const rgb = [0, 1, 2].map((j) => mix(part(scale[i], j), part(scale[i + 1], j)));
-  const light = rgb.reduce((sum, c, j) => sum + [0.2126, 0.7152, 0.0722][j] * (c / 255) ** 2.2, 0);
-  return [`rgb(${rgb.join(" ")})`, light > 0.18 ? "#000" : "#fff"];
+  return [`rgb(${rgb.join(" ")})`, inkOn(rgb)];
+}
+
+/** Black or white, whichever has the higher contrast (WCAG 2.2), which is then 4.58 : 1 or more. */
+function inkOn(rgb) {
+  const linear = rgb.map((c) => (c <= 10 ? c / 3294.6 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+  const light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+  return (light + 0.05) ** 2 > 1.05 * 0.05 ? "#000" : "#fff";
 }
 
 function argmax(row) {
   return row.reduce((best, p, k) => (p > row[best] ? k : best), 0);
+}
+
+const SETTLED = 0.6; // from here on a task stands next to its group
+
+/** Row of every task from top to bottom: settled tasks gather by group, the others in order amid them. */
+function places(rows, sorted) {
+  const K = rows[0]?.length ?? 1;
+  const key = rows.map((row) => {
+    const k = argmax(row);
+    return sorted && row[k] >= SETTLED ? k : (K - 1) / 2 + 0.25; // a block of its own, also where K is odd
+  });
+  const order = rows.map((_, n) => n).sort((a, b) => key[a] - key[b] || a - b);
+  const place = [];
+  order.forEach((n, row) => (place[n] = row));
+  return place;
 }
 
 /** Radio buttons for one trait; gives them, and whoever listens to the trait checks the right one. */
@@ -48,6 +69,28 @@ function offer(box, model, trait, choices) {
     input.update = () => (input.checked = model.get(trait) === value);
     return input;
   });
+}
+
+/** A check box for one trait, as `offer`. */
+function check(box, model, trait, words) {
+  const label = add(box, "label"), input = add(label, "input", { type: "checkbox" });
+  label.append(` ${words}`);
+  input.addEventListener("change", () => {
+    model.set(trait, input.checked);
+    model.save_changes();
+  });
+  input.update = () => (input.checked = model.get(trait));
+  return input;
+}
+
+/** A "?" with the words of the trait `help`, where there are any; as `draw_help` in words.py. */
+function explain(box, model, label, words = model.get("help")) {
+  if (!words) return;
+  const id = `dmtg-${Math.random()}`;
+  add(box, "button", { type: "button", class: "dmtg-ask", popovertarget: id, "aria-label": `what is ${label}?` }, "?");
+  const told = add(box, "div", { popover: "", id, class: "dmtg-told" });
+  add(told, "b", {}, label);
+  told.append(` ${words}`);
 }
 
 /** Calls `update` now and whenever a trait changes; gives what undoes that and leaves `el` empty. */

@@ -4,6 +4,7 @@
 const STRETCHED = { viewBox: "0 0 100 100", preserveAspectRatio: "none", role: "img" };
 
 function render({ model, el }) {
+  explain(el, model, "the curves");
   const box = add(el, "div", { class: "dmtg-curves" });
   let hovered = null; // where the mouse is, as a share of the axis
   let frame = 0;
@@ -45,7 +46,7 @@ function render({ model, el }) {
       drawLine(key, { y: [0.5, 0.5], k, width: 2.5 }, { steps: [0, 26], end: 100 }, 1);
       key.firstChild.setAttribute("d", "M0 3L26 3");
     }
-    if (hovered !== null) add(caption, "output", {}, read(picture, chart));
+    if (hovered !== null) add(figure, "span", { class: "read" }, read(picture, chart));
     const svg = add(figure, "svg", { ...STRETCHED, "aria-label": title });
     const mark = (step, name) => {
       const x = (100 * step) / end;

@@ -12,7 +12,6 @@ import html
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
@@ -24,10 +23,21 @@ from comm import DummyComm
 from dmtg_lite.runs.history import History
 from dmtg_lite.views.follow import FollowedRun
 from dmtg_lite.views.plots import MATRICES, compute_matrix
-from dmtg_lite.views.plots.matrix import compute_loss_range
+from dmtg_lite.views.plots.curves import pace
+from dmtg_lite.views.plots.matrix import compute_loss_range, compute_movement, find_changed
 from dmtg_lite.views.source import Knob, Recorded, Source, Steered
-from dmtg_lite.views.widgets.anywidgets import Curves, HeadGraph, Matrix, Runs, Status
+from dmtg_lite.views.widgets.anywidgets import (
+    Curves,
+    HeadGraph,
+    Matrix,
+    Present,
+    Runs,
+    Slider,
+    Status,
+    Triangle,
+)
 from dmtg_lite.views.widgets.shown import Shown, draw_table
+from dmtg_lite.views.widgets.words import WORDS, draw_help
 
 if TYPE_CHECKING:  # a recorded run is shown without torch
     from dmtg_lite.views.live import LiveSession
@@ -43,10 +53,12 @@ PAINT_EVERY = 0.2  # seconds
 ANSWER_WITHIN = 1.0  # seconds that a frame may take in the browser before another is sent
 BEAT_EVERY = 2.5  # seconds; a view that hears none for 12 says that the kernel is gone
 RENEW_STILL_EVERY = 10.0  # seconds, and whenever the run comes to rest
+LABELS = {"seed": "the seed", "task": "the task of the curves"}  # where its own is no name
 STEERING = ("start", "pause", "step", *CHOICES)  # what somebody must be there to act on
 COMMANDS = "start pause step reset n_groups spare seed speed".split()
-PICTURES = "matrix task play scrub head_graph figure config_line runs".split()
+PICTURES = "matrix task play scrub head_graph triangle figure present help config_line runs".split()
 CONTROLS = (*COMMANDS, *CHOICES, *PICTURES)
+FILM_FRAMES = 60  # of "Play the past": twelve seconds, more of them where rows move
 COMPARE_EVERY = 1.0  # seconds between pictures of several runs
 
 STILL_WORDS = (
@@ -83,11 +95,13 @@ class Dashboard(Shown):
         hide += tuple(filter(None, os.environ.get("DMTG_HIDE", "").split(",")))  # a lecture's
         check_hidden(hide)
         super().__init__(name)
+        self._has_help = "help" not in hide
         self.session = None if isinstance(source, History) else source
         self.source: Source = Recorded(source) if isinstance(source, History) else source
         self._painted: History | None = None
         self._shown, self._following = 0, True  # the record in view; whether it is the newest one
-        self._written = deque([(0, -inf)], maxlen=20)  # by the painter into the slider, and when
+        self._written = 0  # by the painter into the slider
+        self._film: list[int] = []  # records still to play
         self._error, self._beaten, self._renewed, self._compared = "", -inf, -inf, -inf
         self._wake, self._closed = threading.Event(), threading.Event()
         self._is_meeting = False  # the knobs are set to what is, and not turned
@@ -206,15 +220,21 @@ class Dashboard(Shown):
                 session.turn(**knobs)
 
         self.tau = self._on(
-            self._make("tau", **_choice("tau", session.configured, "temperature tau")),
+            self._slider("tau", "temperature tau", **_choice("tau", session.configured)),
             lambda value: turn(tau=value or None),
         )
         self.lr_assignment = self._on(
-            self._make(
-                "rate", **_choice("lr_assignment", session.configured, "learning rate of S")
+            self._slider(
+                "lr_assignment",
+                "learning rate of S",
+                **_choice("lr_assignment", session.configured),
             ),
             lambda value: turn(lr_assignment=value or None),
         )
+
+    def _slider(self, name: str, description: str, **traits: Any) -> Any:
+        words = {"description": description, "help": WORDS[name] if self._has_help else ""}
+        return self._make(name, Slider, **words, **traits)
 
     def _make_structure(self, session: LiveSession) -> None:
         """What acts at Reset, and the speed: of a run that trains in this process."""
@@ -227,10 +247,9 @@ class Dashboard(Shown):
             "Reset", "undo", "to step 0, with the K, spare and seed chosen", reset
         )
         most = max(8, k) if isinstance(k, int) else 8
-        choices = {"options": ["auto", *range(1, most + 1)], "value": k, "continuous_update": False}
-        wide = _labelled("at Reset: groups K", "272px")
-        self.n_groups = self._make("n_groups", widgets.SelectionSlider, **choices, **wide)
-        spare, wide = config.spare.branches, _labelled("spare branches", "222px")
+        options = [("auto", "auto"), *((str(n), n) for n in range(1, most + 1))]
+        self.n_groups = self._slider("n_groups", "at Reset: groups K", options=options, value=k)
+        spare, wide = config.spare.branches, _labelled("spare branches", "215px")
         wide["tooltip"] = "branches opened beyond K and closed while training; acts at Reset"
         spares = SPARE if spare in SPARE.values() else {**SPARE, str(spare): spare}
         self.spare = self._make("spare", widgets.Dropdown, options=spares, value=spare, **wide)
@@ -238,7 +257,7 @@ class Dashboard(Shown):
         self.seed = self._make(
             "seed", widgets.BoundedIntText, **limits, **_labelled("seed", "110px")
         )
-        speed, wide = session.steps_per_second or UNSET, _labelled("speed", "170px")
+        speed, wide = session.steps_per_second or UNSET, _labelled("speed", "160px")
         speeds = SPEEDS if speed in SPEEDS.values() else {f"{speed:g} steps/s": speed, **SPEEDS}
         self.speed = self._on(
             self._make("speed", widgets.Dropdown, options=speeds, value=speed, **wide),
@@ -260,59 +279,83 @@ class Dashboard(Shown):
 
     def _make_views(self, has_choice: bool) -> None:
         """What chooses the record, the pictures of it, and the words around them; see `_meet`."""
-        traits = {"value": MATRICES[0], "has_choice": has_choice}
-        traits["layout"] = {"flex": "0.65 1 260px"}
+        traits = {"value": MATRICES[0], "has_choice": has_choice, "sorted": True, "arrows": False}
         self.matrix = self._on(self._make("matrix", Matrix, **traits))
-        wide = _labelled("curves of", "240px")
-        self.task = self._on(self._make("task", widgets.Dropdown, **wide))
-        wide = {"description": "Play the past", "layout": {"width": "140px"}, "icon": "film"}
+        for name in ("sorted", "arrows"):
+            self._observe(self.matrix, lambda _: self._wake.set(), name)
+        self.task = self._on(self._make("task", widgets.Dropdown, **_labelled("curves of", "auto")))
+        wide = {"description": "Play the past", "layout": {"width": "auto"}, "icon": "film"}
         self.play = self._make("play", widgets.ToggleButton, value=False, **wide)
         self._on(self.play, self._on_play)
-        limits = {"max": 1, "value": 0, "readout": False}
-        wide = _labelled("scrub", "auto")
-        wide["layout"]["flex"] = "1 1 300px"
-        self.scrub = self._make("scrub", widgets.IntSlider, **limits, **wide)
+        self.scrub = self._slider("scrub", "scrub", max=1, value=0)
         self._on(self.scrub, self._on_scrub)
+        self.present, self.triangle = (
+            self._make("present", Present),
+            self._make("triangle", Triangle),
+        )
         self.state = self._make("state", Status, still=self._still)
         self.numbers, self.error, self.config_line = (
             self._make(role, widgets.HTML) for role in ("numbers", "error", "config_line")
         )
-        traits = {"pruned": False, "layout": {"flex": "1 1 430px", "min_width": "380px"}}
-        self.head_graph = self._make("head_graph", HeadGraph, **traits)
-        self.curves = self._make("curves", Curves, layout={"flex": "0.75 1 280px"})
+        self.head_graph = self._make("head_graph", HeadGraph, pruned=False)
+        self.curves = self._make("curves", Curves)
+        if not self._has_help:
+            for picture in (self.matrix, self.head_graph, self.triangle, self.curves, self.present):
+                picture.help = ""
+            self.matrix.help_sorted = self.matrix.help_arrows = ""
         self._observe(self.curves, self._on_drawn, "drawn")
         self._sent = -inf  # when the frame went out that the browser has not answered yet
 
     def _lay_out(self, hide: tuple[str, ...]) -> widgets.VBox:
-        wrap = {"width": "100%", "flex_flow": "row wrap", "grid_gap": "2px 12px"}
+        """Controls in two rows, words, pictures, time: the style sheet says how wide and high."""
+        hide = tuple(name for name in hide if name != "matrix")  # it says itself what it offers
+        hide += ("triangle", "task", "curves") if "figure" in hide else ()
 
-        def row(align: str, *names: str) -> widgets.Box:
-            children = [getattr(self, name) for name in names if name not in hide]
-            layout = wrap | {"align_items": align}
-            return self._make(f"row of {names[-1]}", widgets.Box, children=children, layout=layout)
+        def box(role: str, *names: str, kind: Any = widgets.Box) -> Any:
+            parts = [self._with_help(name) for name in names if name not in hide]
+            children = [part for pair in parts for part in pair]
+            return self._make(f"box of {role}", kind, children=children).add_class(f"dmtg-{role}")
 
-        commands, figure = self.source.controls, [] if "figure" in hide else ["matrix", "curves"]
+        commands = self.source.controls
+        first = [name for name in commands if name in STEERING or name == "reset"]
+        second = [name for name in commands if name not in first]
         above = [self.runs] if self._followed and "runs" not in hide else []
-        of_run = [row("center", *commands)] if commands else []
-        words = [row("center", "task", "state", "numbers"), self.error]
-        # the matrix says itself whether it offers a choice
-        hide = tuple(name for name in hide if name != "matrix")
-        below = [row("flex-start", "head_graph", *figure), row("center", "play", "scrub")]
+        rows = [box(f"controls-{n}", *row) for n, row in enumerate((first, second)) if row]
+        for row in rows:
+            row.add_class("dmtg-row")
+        self.matrix.add_class("dmtg-matrix")
+        graph = box("graph", "head_graph", "triangle", kind=widgets.VBox)
+        figure = box("figure", "task", "curves", kind=widgets.VBox)
+        pictures = box("pictures", *(() if "figure" in hide else ("matrix",)))
+        pictures.children += (graph, figure)
+        words = [box("words", "state", "numbers", "present").add_class("dmtg-row"), self.error]
+        below = [pictures, box("time", "play", "scrub").add_class("dmtg-row")]
         below += [] if "config_line" in hide else [self.config_line]
-        self._of_run = [*of_run, self.task, *below]  # not there as long as there is no run
-        return self._make("all", widgets.VBox, children=[*above, *of_run, *words, *below])
+        self._of_run = [*rows, *below]  # not there as long as there is no run
+        whole = self._make("all", widgets.VBox, children=[*above, *rows, *words, *below])
+        return whole.add_class("dmtg-dashboard")
+
+    def _with_help(self, name: str) -> tuple[Any, ...]:
+        """The control, and a "?" beside it where it does not draw one itself."""
+        control = getattr(self, name)
+        if not self._has_help or name not in WORDS or hasattr(control, "help"):
+            return (control,)
+        label = LABELS.get(name, control.description)
+        ask = self._make(f"help {name}", widgets.HTML, value=draw_help(name, label, self._still))
+        return control, ask.add_class("dmtg-help")
 
     # ------------------------------------------------------------------ scrubbing
     def _on_scrub(self, index: int) -> None:
-        # The browser repeats what the painter wrote, sometimes late: that is no person scrubbing.
-        recent = [written for written, at in self._written if time.monotonic() - at < 2.0]
-        if index == self._written[-1][0] or (self._following and index in recent):
+        if index == self._written:  # the painter, and nobody who scrubs
             return
         self._shown, self._following = index, index >= len(self.history) - 1
 
     def _on_play(self, playing: bool) -> None:
-        if playing and (self._following or self._shown >= len(self.history) - 1):
-            self._shown = 0
+        self._film = []
+        if playing:
+            start = 0 if self._following or self._shown >= len(self.history) - 1 else self._shown
+            film = pace(self.history, FILM_FRAMES).tolist()
+            self._film = [row for row in film if row >= start]
         self._following = False
 
     # ------------------------------------------------------------------ painting
@@ -337,12 +380,12 @@ class Dashboard(Shown):
             self._closed.wait(max(0.02, PAINT_EVERY - (time.monotonic() - started)))
 
     def _advance(self) -> None:
-        """Play the past: about a tenth of a minute for a whole run, whatever its length."""
+        """Play the past: a dozen seconds for a whole run, most of them where rows move."""
         if not self.play.value:
             return
-        last = len(self.history) - 1
-        self._shown = min(last, self._shown + max(1, last // 50))
-        if self._shown >= last:
+        if self._film:
+            self._shown = self._film.pop(0)
+        if not self._film:
             self.play.value = False
         self._wake.set()
 
@@ -366,7 +409,7 @@ class Dashboard(Shown):
         self._is_meeting = True
         for name, configured in self.session.configured.items():
             knob, now = getattr(self, name), getattr(self.session.knobs, name)
-            traits = _choice(name, {name: configured}, "", now)
+            traits = _choice(name, {name: configured}, now)
             knob.options, knob.value = traits["options"], traits["value"]
         self._is_meeting = False
 
@@ -380,8 +423,8 @@ class Dashboard(Shown):
         index = min(self._shown, last)
         # the range is the whole run's from the start: a browser clamps a value to the old range
         self.scrub.max = max(_count_records(history, source.n_steps) - 1, 1)
-        self._written.append((index, time.monotonic()))
-        self.scrub.value = index
+        self.scrub.text = f"step {history.steps[index]}" if len(history) else "no step yet"
+        self._written = self.scrub.value = index
         for part in self._of_run:
             part.layout.display = None if history.task_names else "none"
         if history.task_names:
@@ -398,13 +441,28 @@ class Dashboard(Shown):
         choice, closed = self.matrix.value, history.closed_branches(index)
         weights = compute_matrix(history, index, "E[Z]" if choice == "E[Z]" else "probabilities")
         is_over = history.about.groups is not None and index == max(len(history) - 1, 0)
+        self.head_graph.sorted = self.matrix.sorted
         self.head_graph.show(weights, closed, is_over)
         numbers, most = weights, None
         if choice == "loss":
             numbers, most = compute_matrix(history, index, choice), compute_loss_range(history)
-        title = f"{choice} · step {history.steps[index] if len(history) else 0}"
-        self.matrix.show(numbers, history.task_names, closed, title=title, loss_range=most)
-        is_new = self.curves.show(history, index, self.task.value, self.source.n_steps)
+        self.matrix.show(
+            numbers,
+            history.task_names,
+            closed,
+            title=f"{choice} · step {history.steps[index] if len(history) else 0}",
+            loss_range=most,
+            weights=weights,
+            changed=find_changed(history, index),
+            movement=compute_movement(history, index) if self.matrix.arrows else None,
+        )
+        self.triangle.layout.display = None if history.n_groups == 3 else "none"
+        if history.n_groups == 3:
+            self.triangle.show(history, index, self.task.value)
+        source = self.source
+        is_new = self.curves.show(
+            history, index, self.task.value, source.n_steps, source.pretraining
+        )
         if is_new and not isinstance(self.curves.comm, DummyComm):  # without a browser none answers
             self._sent = time.monotonic()
 
@@ -430,11 +488,11 @@ class Dashboard(Shown):
     def _paint_words(self, history: History, index: int) -> None:
         source = self.source
         state, error = source.state, self._error or source.error
-        if state == "pretraining":
-            state = f"pretraining Naive MTL, step {source.pretrained}"
-        self.state.value = state
         has_run = bool(history.task_names)
         numbers = _describe(history, index, source.n_groups) if has_run else ""
+        if state == "pretraining":  # the number is not in the state, which is spoken
+            state, numbers = "pretraining Naive MTL", f"step {source.pretrained} &middot; {numbers}"
+        self.state.value = state
         if self._followed and has_run and len(self._followed.names) > 1:
             numbers = f"<b>{html.escape(self._followed.opened)}</b> &middot; {numbers}"
         self.numbers.value = numbers
@@ -458,10 +516,8 @@ def _labelled(description: str, width: str) -> dict[str, Any]:
     return {"description": description, "layout": {"width": width}, "style": style}
 
 
-def _choice(
-    name: str, configured: dict[str, Knob], description: str, now: float | None = None
-) -> dict[str, Any]:
-    """A slider over a few log-spaced numbers and the configured one, which may be a schedule.
+def _choice(name: str, configured: dict[str, Knob], now: float | None = None) -> dict[str, Any]:
+    """Options and value of a few log-spaced numbers and the configured one, perhaps a schedule.
 
     ``now`` is where the knob stands; None: as configured.
     """
@@ -472,12 +528,11 @@ def _choice(
     else:
         options, numbers = [], numbers | {float(value)}
     options += [(f"{v:g}", v) for v in sorted(numbers)]
-    wide = {"kind": widgets.SelectionSlider} | _labelled(description, "330px")
-    return {"options": options, "value": float(value if now is None else now), **wide}
+    return {"options": options, "value": float(value if now is None else now)}
 
 
 def _alert(text: str) -> str:
-    style = "color:#D55E00;font-weight:600"
+    style = "border-left:6px solid #D55E00;padding-left:8px;font-weight:600"
     return f'<div role="alert" style="{style}">&#9888; {html.escape(text)}</div>'
 
 
@@ -497,8 +552,21 @@ def _describe(history: History, index: int, n_groups: int | Literal["auto"] | No
         said = f" ({history.elbow['n_groups']})" if n_groups == "auto" and history.elbow else ""
         k = "" if n_groups is None else f"K={n_groups}{said}, "
         facts.append(f"{k}{history.n_groups - len(closed)} of {history.n_groups} branches open")
+    facts += _count_costs(history, index)
     planted = history.about.planted_groups
     if planted and history.about.groups is not None and index == len(history) - 1:
         found = {frozenset(g) for g in history.groups()} & {frozenset(g) for g in planted}
         facts.append(f"{len(found)} of {len(planted)} planted groups found")
     return html.escape(" · ".join(facts))
+
+
+def _count_costs(history: History, index: int) -> list[str]:
+    """Two numbers: heads alive, and what the encoders cost beside the one of Naive MTL."""
+    if not len(history):
+        return []
+    alive = history.probabilities[index] > 0  # (N, K)
+    facts = [f"{alive.sum()} of {alive.size} heads alive"]
+    about = history.about
+    if about.encoder_cost is not None and index == len(history) - 1:
+        return [*facts, f"encoder cost {about.encoder_cost:.2f}"]
+    return [*facts, f"{alive.any(0).sum()} encoders a step, Naive MTL 1"]

@@ -2,24 +2,10 @@
 // head is pruned; a closed branch stays as a ghost. A run that is over is drawn as trained or, if asked, pruned.
 // It uses a model's get, set and on only, so a notebook and a replay page share it.
 
-const SETTLED = 0.6; // from here on a task is drawn next to its group
 const DECIDED = 0.9; // what the words beside it call settled: pruning hides no doubt below that
 const MANY = 16; // tasks; beyond, rows are low and the picture is narrow, so that 40 fit a laptop's screen
 const EASE_MS = 350;
 const MOST_EASED = 250; // heads; more of them cannot be drawn 60 times a second
-
-/** Row of every task from top to bottom: settled tasks gather by group, the others in order amid them. */
-function places(rows, sorted) {
-  const K = rows[0]?.length ?? 1;
-  const key = rows.map((row) => {
-    const k = argmax(row);
-    return sorted && row[k] >= SETTLED ? k : (K - 1) / 2 + 0.25; // a block of its own, also where K is odd
-  });
-  const order = rows.map((_, n) => n).sort((a, b) => key[a] - key[b] || a - b);
-  const place = [];
-  order.forEach((n, row) => (place[n] = row));
-  return place;
-}
 
 /** The best head of every task alone, at the weight it was trained to. */
 function prune(rows) {
@@ -44,6 +30,7 @@ function render({ model, el }) {
   const box = add(el, "fieldset", { class: "dmtg-choice" });
   add(box, "legend", {}, "heads");
   const inputs = offer(box, model, "pruned", [[false, "as trained"], [true, "pruned"]]);
+  explain(box, model, "the head graph");
   const svg = add(el, "svg", { class: "dmtg-head-graph", role: "img" });
   let scene = null; // nodes of the current N x K
   let shown = null; // what is on the screen: {p: rows, y: places, open: 1 or, for a closed branch, 0}
@@ -55,20 +42,19 @@ function render({ model, el }) {
     const many = N > MANY;
     const rowHeight = Math.max(14, Math.min(40, 380 / N));
     const height = Math.max(N * rowHeight, K * (K > 8 ? 38 : 46), 240) + 34;
-    const width = many ? 440 : 520; // where the height is what lacks, a narrow picture has larger letters
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     const font = Math.min(15, rowHeight * 0.78);
     const pen = document.createElement("canvas").getContext("2d");
     pen.font = `500 ${font}px system-ui, sans-serif`;
     const lengths = tasks.map((name) => pen.measureText(name).width * 1.03);
     const room = Math.min(Math.max(...lengths, 60), 190); // for names; longer ones are squeezed
     const labels = 12 + room + 10 + font * 3.9;
-    const x = { stem: many ? 22 : 30, branch: many ? 110 : 150, task: width - labels };
+    const branch = many ? 100 : 118, width = branch + 140 + labels; // no wider than need be: letters stay large
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const x = { stem: 22, branch, task: width - labels };
     const top = 30, span = height - top - 6;
     const branchY = (k) => top + ((k + 0.5) * span) / K;
     const taskY = (row) => top + ((row + 0.5) * span) / N;
-    for (const [at, text] of [[x.stem, "stem"], [x.branch, "branches"], [x.task + 8, "tasks"]]) {
-      const anchor = at === x.task + 8 ? "start" : "middle";
+    for (const [at, text, anchor] of [[2, "stem", "start"], [x.branch, "branches", "middle"], [x.task + 8, "tasks", "start"]]) {
       add(svg, "text", { x: at, y: 15, class: "head", "text-anchor": anchor }, text);
     }
     const middle = top + span / 2;
@@ -180,8 +166,11 @@ function render({ model, el }) {
     const closed = model.get("closed").filter((k) => k < K);
     const open = rows[0].map((_, k) => (closed.includes(k) ? 0 : 1));
     const finished = model.get("finished"), pruned = finished && model.get("pruned");
-    box.hidden = !finished; // before that there is nothing to prune
-    for (const input of inputs) input.update();
+    for (const input of inputs) {
+      input.parentNode.hidden = !finished; // before that there is nothing to prune
+      input.update();
+    }
+    box.hidden = !finished && !model.get("help");
     goal = { p: pruned ? prune(rows) : rows, y: places(rows, model.get("sorted")), open };
     svg.setAttribute("aria-label", describe(tasks, rows, closed, pruned ? DECIDED : SETTLED));
     if (frame) cancelAnimationFrame(frame);

@@ -16,9 +16,10 @@ from uuid import uuid4
 
 import ipywidgets as widgets
 from IPython.display import display
-from plotly.colors import sample_colorscale
+from plotly.colors import sample_colorscale, unlabel_rgb
 
 from dmtg_lite.views.plots.matrix import LOSS_COLOURS
+from dmtg_lite.views.plots.style import ink_on
 from dmtg_lite.views.widgets.anywidgets import Status
 
 # In JupyterLab: no "Error displaying widget" above the picture that stands in for it.
@@ -150,5 +151,5 @@ def _draw_cell(number: float | None, best: float, shown: dict[str, Any]) -> str:
     if shown["is_loss"]:
         scale, shade = LOSS_COLOURS, min(1.0, (number - best) / shown["loss_range"]) ** 0.5
     fill = sample_colorscale(scale, [shade])[0]
-    ink = "#fff" if (shade < 0.5) != shown["is_loss"] else "#000"
+    ink = ink_on(unlabel_rgb(fill))
     return f'<td style="background:{fill};color:{ink}">{number:.2f}</td>'

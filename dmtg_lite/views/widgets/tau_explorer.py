@@ -46,7 +46,11 @@ class TauExplorer(Shown):
         views = compute_temperature_views(self._logits, tau, seed=seed)
         self._tasks = name_tasks(task_names, len(views[0]))
         super().__init__(name)
-        flex: dict[str, Any] = {"layout": {"flex": "1 1 260px"}, "has_choice": False}
+        flex: dict[str, Any] = {
+            "layout": {"flex": "1 1 260px"},
+            "has_choice": False,
+            "sorted": False,
+        }
         self.matrices = [self._make(f"matrix {n}", Matrix, **flex) for n in range(len(views))]
         options = [(f"{value:g}", value) for value in TAUS]
         words: dict[str, Any] = {"description": "temperature tau", "layout": {"width": "420px"}}
