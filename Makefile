@@ -61,7 +61,7 @@ lab: .venv/installed own
 	    flags="$$flags --no-browser"; \
 	fi; \
 	exec .venv/bin/jupyter lab --ip=127.0.0.1 --log-level=ERROR $$flags \
-	    --ServerApp.root_dir="$(OWN)" --LabApp.default_url=/lab/tree/00_start_here.ipynb
+	    --ServerApp.root_dir="$(OWN)" --LabApp.default_url=/doc/tree/00_start_here.ipynb
 
 present: .venv/installed
 	@exec .venv/bin/python -m dmtg_lite present --hide "$(PRESENT_HIDE)" \

@@ -266,9 +266,9 @@ def test_there_is_a_loss_to_watch_while_pretraining() -> None:
         assert set(first[-1]["steps"]) <= set(steps)
         assert all(0 < loss < 5 for loss in losses)
         assert dashboard.curves.shown["end"] == 50
-        session.step(190)
+        session.step(40)
         session.wait(60)
-        eventually(lambda: dashboard.curves.shown["end"] == 240)
+        eventually(lambda: dashboard.curves.shown["end"] == 60)
         session.reset()
         session.wait(20)
         assert session.pretraining == []
