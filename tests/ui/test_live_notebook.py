@@ -9,14 +9,19 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from lab import CELLS, ROOT, Visit, run_lab
 from playwright.sync_api import Page, expect
 
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
+FORTY = """forty = data.toy_faces(n_tasks=40, n_groups=5, n_train=50, n_val=9, n_test=9)
+session = LiveSession(forty, 5, config=WATCHABLE)
+Dashboard(session)"""
 NOTEBOOK = ROOT / "notebooks" / "00_start_here.ipynb"
 
 
@@ -163,6 +168,125 @@ def test_reset_with_spare_branches(visit: Visit) -> None:
     expect(visit.state).to_have_text("paused", timeout=3000)
 
 
+def test_words_behind_a_question_mark(visit: Visit) -> None:
+    """Reached by keyboard, opened by Enter, gone with Escape; it says what the control is."""
+    ask = visit.page.get_by_role("button", name="what is temperature tau?")
+    told = visit.page.locator(".dmtg-told:popover-open")
+    ask.focus()
+    visit.page.keyboard.press("Enter")
+    expect(told).to_contain_text("how evenly a draw spreads a task")
+    visit.page.keyboard.press("Escape")
+    expect(told).to_have_count(0)
+    expect(ask).to_be_focused()
+
+
+def test_rows_gather_by_group_or_stay(visit: Visit) -> None:
+    """Table and graph have one order, by group; unticked, that of the data. A list says it too."""
+    visit.ask("setattr(session, 'steps_per_second', None)")
+    visit.button("Start").click()
+    visit.ask_until("int((session.history.probabilities[-1].max(-1) > 0.9).sum()) > 7", 60)
+    visit.button("Pause").click()
+    expect(visit.state).to_have_text("paused")
+    visit.wait_for_heat_map("session.history.probabilities[-1]")
+
+    def read(rows: str) -> list[str]:
+        boxes = [(row.bounding_box()["y"], row.text_content()) for row in rows_of(rows)]
+        return [text for _, text in sorted(boxes)]
+
+    def rows_of(rows: str) -> list:
+        return visit.page.locator(rows).all()
+
+    by_group = visit.page.get_by_role("checkbox", name="by group")
+    visit.page.wait_for_timeout(500)  # rows move a third of a second
+    graph = read(".dmtg-head-graph .task")
+    assert read(".dmtg-heat tbody th") == graph
+    by_group.uncheck()
+    visit.page.wait_for_timeout(1000)
+    names = visit.ask("session.history.task_names")
+    assert read(".dmtg-heat tbody th") == read(".dmtg-head-graph .task") == names != graph
+    by_group.check()
+    said = visit.page.get_by_role("region", name="groups as a list").locator("li")
+    said = "\n".join(said.all_text_contents())
+    for k, group in enumerate(visit.ask("session.history.groups()")):
+        assert all(name in said for name in group), (k, said)
+
+
+@pytest.mark.parametrize("theme", ["Dark", "Light"])
+def test_axe_finds_nothing_and_focus_is_seen(visit: Visit, theme: str) -> None:
+    """Nothing serious in either theme; Tab goes through all controls, each with an outline."""
+    page = visit.page
+    page.evaluate(
+        "(theme) => jupyterapp.commands.execute('apputils:change-theme', {theme})",
+        f"JupyterLab {theme}",
+    )
+    page.wait_for_timeout(1000)
+    found = Axe().run(page, context=".dmtg-dashboard").response["violations"]
+    assert [one for one in found if one["impact"] in ("serious", "critical")] == []
+    visit.button("Start").focus()
+    seen = []
+    for _ in range(40):
+        name, outline, is_inside = page.evaluate(
+            """() => {
+                const one = document.activeElement, look = getComputedStyle(one);
+                const own = one.getAttribute("aria-label") ?? one.labels?.[0]?.textContent;
+                const width = look.outlineStyle === "none" ? 0 : parseFloat(look.outlineWidth);
+                const isInside = one.closest(".dmtg-dashboard") !== null;
+                return [(own ?? one.textContent).trim(), width, isInside];
+            }"""
+        )
+        if not is_inside:
+            break
+        seen.append(name)
+        assert outline >= 2, name
+        page.keyboard.press("Tab")
+    for name in ("Start", "Pause", "Step", "Reset", "temperature tau", "probabilities", "Present",
+                 "what is the matrix?", "Play the past", "scrub"):  # fmt: skip
+        assert any(one.startswith(name) for one in seen), (name, seen)
+
+
+def test_it_speaks_once_a_second_at_most(visit: Visit) -> None:
+    """However often the state changes, and it never speaks numbers."""
+    times = visit.page.evaluate(
+        """async () => {
+            const times = [], spoken = document.querySelector('[role="status"]');
+            const watch = new MutationObserver(() => times.push(performance.now()));
+            watch.observe(spoken, { childList: true, characterData: true, subtree: true });
+            const find = (text) => [...document.querySelectorAll("button.widget-button")]
+                .find((button) => button.textContent.includes(text));
+            for (let i = 0; i < 8; i++) {
+                find(i % 2 ? "Pause" : "Start").click();
+                await new Promise((next) => setTimeout(next, 400));
+            }
+            watch.disconnect();
+            return times;
+        }"""
+    )
+    assert times
+    assert min([b - a for a, b in pairwise(times)], default=1000) > 950
+
+
+def test_the_whole_screen_in_large_letters(visit: Visit) -> None:
+    """On a projector the matrix has about 60 % of it, in letters of 22 pixels or more."""
+    page = visit.page
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.get_by_role("button", name="Present", exact=True).click()
+    page.wait_for_function("document.fullscreenElement !== null")
+    page.wait_for_timeout(500)
+    box = page.locator(".dmtg-matrix").bounding_box()
+    assert 0.5 < box["width"] * box["height"] / (1920 * 1080) < 0.7
+    for part in (".dmtg-heat td", ".dmtg-heat tbody th", ".dmtg-state", "button.widget-button"):
+        size = page.locator(part).first.evaluate("e => parseFloat(getComputedStyle(e).fontSize)")
+        assert size >= 22, part
+    assert (
+        page.locator(".dmtg-head-graph .task").first.evaluate(
+            "e => parseFloat(getComputedStyle(e).fontSize) * e.getScreenCTM().d"
+        )
+        >= 20
+    )
+    page.get_by_role("button", name="Back", exact=True).click()
+    page.wait_for_function("document.fullscreenElement === null")
+
+
 def test_no_complaint_and_a_picture(visit: Visit, tmp_path: Path) -> None:
     """The console stayed silent; DMTG_SCREENSHOT says where to keep the picture."""
     assert visit.page.complaints == []
@@ -187,6 +311,33 @@ def test_running_the_cell_again_leaves_one_thread_each(visit: Visit) -> None:
     assert (names.count("dmtg-train"), names.count("dmtg-paint")) == (1, 1)
     visit.button("Pause").click()
     expect(visit.state).to_have_text("paused")
+
+
+@pytest.mark.parametrize("n_tasks", [9, 40])
+def test_it_fits_a_laptop_without_scrolling(visit: Visit, n_tasks: int) -> None:
+    """1280 x 800, the file browser closed: controls in two rows, all rows and the scrub bar."""
+    page = visit.page
+    page.set_viewport_size({"width": 1280, "height": 800})
+    if n_tasks == 40:  # the view of the same name shows another session
+        visit.ask("exec('" + FORTY.replace("\n", "; ") + "')")
+    page.wait_for_function(f"document.querySelectorAll('{CELLS}').length === {n_tasks}")
+    view = page.locator(".dmtg-dashboard")
+    view.evaluate("view => view.scrollIntoView({ block: 'end' })")
+    page.wait_for_timeout(500)
+    outer, inner = page.locator(".jp-WindowedPanel-outer").bounding_box(), view.bounding_box()
+    assert inner["height"] <= outer["height"]
+    assert inner["x"] + inner["width"] <= outer["x"] + outer["width"]
+    assert (
+        page.locator(".dmtg-controls-0, .dmtg-controls-1").evaluate_all(
+            "rows => rows.reduce((sum, row) => sum + row.getBoundingClientRect().height, 0)"
+        )
+        < 80
+    )
+    for part in (".dmtg-heat tbody tr", ".dmtg-head-graph .task", ".dmtg-time"):
+        boxes = [one.bounding_box() for one in page.locator(part).all()]
+        assert max(box["y"] + box["height"] for box in boxes) <= inner["y"] + inner["height"] + 1
+    tops = sorted(row.bounding_box()["y"] for row in page.locator(CELLS).all())
+    assert min(b - a for a, b in pairwise(tops)) > 9
 
 
 def test_still_no_complaint(visit: Visit) -> None:

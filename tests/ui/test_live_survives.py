@@ -20,7 +20,7 @@ from playwright.sync_api import Page, expect
 pytestmark = [pytest.mark.ui, pytest.mark.slow]
 
 CODE = (
-    "import gc, os, ipywidgets\n"
+    "import gc, os, ipywidgets, psutil\n"
     "from dmtg_lite import TrainConfig, data\n"
     "from dmtg_lite.views.live import LiveSession\n"
     "from dmtg_lite.views.widgets import Dashboard\n"
@@ -127,7 +127,7 @@ def test_loaded_again_unsaved_while_it_trains(visit: Visit) -> None:
 
 
 def test_ten_runs_of_the_cell_leave_nothing_behind(visit: Visit) -> None:
-    """Widgets in the kernel, the page's heap and its nodes: within 5 % of before."""
+    """Widgets and memory of the kernel, the page's heap and its nodes: within 5 % of before."""
     devtools = visit.page.context.new_cdp_session(visit.page)
 
     def count() -> dict[str, float]:
@@ -137,6 +137,7 @@ def test_ten_runs_of_the_cell_leave_nothing_behind(visit: Visit) -> None:
         nodes = devtools.send("Memory.getDOMCounters")
         return {
             "heap": devtools.send("Runtime.getHeapUsage")["usedSize"],
+            "memory": visit.ask("gc.collect() and 0 or psutil.Process().memory_info().rss"),
             "widgets": visit.ask("len(ipywidgets.widgets.widget._instances)"),
             "nodes": nodes["nodes"],
             "listeners": nodes["jsEventListeners"],
@@ -156,6 +157,8 @@ def test_ten_runs_of_the_cell_leave_nothing_behind(visit: Visit) -> None:
     after = count()
     print(before, after)
     assert after["widgets"] == before["widgets"]
+    names = visit.ask("[thread.name for thread in __import__('threading').enumerate()]")
+    assert (names.count("dmtg-train"), names.count("dmtg-paint")) == (1, 1)
     for name, value in after.items():
         assert value < 1.05 * before[name], (name, before, after)
     expect_the_session(visit)

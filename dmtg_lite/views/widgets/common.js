@@ -95,6 +95,7 @@ function explain(box, model, label, words = model.get("help")) {
 
 /** Calls `update` now and whenever a trait changes; gives what undoes that and leaves `el` empty. */
 function follow(model, el, traits, update) {
+  el.setAttribute("data-lm-suppress-shortcuts", "true"); // arrow keys belong to sliders and radio buttons here, not to Lab
   for (const trait of traits) model.on(`change:${trait}`, update);
   update();
   return () => {
