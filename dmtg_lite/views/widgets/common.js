@@ -15,6 +15,7 @@ function add(parent, name, attributes = {}, text = "") {
   const isSvg = name === "svg" || parent.namespaceURI === SVG;
   const node = parent.appendChild(isSvg ? document.createElementNS(SVG, name) : document.createElement(name));
   for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  if (name === "input") node.setAttribute("data-lm-suppress-shortcuts", "true"); // in JupyterLab its keys are its own
   if (text) node.textContent = text;
   return node;
 }
@@ -95,7 +96,6 @@ function explain(box, model, label, words = model.get("help")) {
 
 /** Calls `update` now and whenever a trait changes; gives what undoes that and leaves `el` empty. */
 function follow(model, el, traits, update) {
-  el.setAttribute("data-lm-suppress-shortcuts", "true"); // arrow keys belong to sliders and radio buttons here, not to Lab
   for (const trait of traits) model.on(`change:${trait}`, update);
   update();
   return () => {

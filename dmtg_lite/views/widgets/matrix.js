@@ -95,7 +95,7 @@ function render({ model, el }) {
     const K = numbers[0].length, shape = JSON.stringify([K, tasks]);
     if (built !== shape) build(tasks, K);
     built = shape;
-    weights = model.get("shown").weights ?? (is_loss ? weights : numbers.map((row) => row.map((w) => w ?? 0)));
+    weights = model.get("shown").weights ?? (is_loss && weights.length ? weights : numbers.map((row) => row.map((w) => w ?? 0)));
     columns.forEach((th, k) => {
       th.className = closed.includes(k) ? "closed" : "";
       th.setAttribute("aria-label", `group ${k}${closed.includes(k) ? ", closed" : ""}`);
