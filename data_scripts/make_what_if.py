@@ -161,7 +161,11 @@ def record_run(suite: Suite, setting: Setting, seed: int, commit: str) -> Record
     group_of = {name: k for k, group in enumerate(result.groups) for name in group}
     losses = running_mean(history.task_losses, rows=rows).mean(1)
     return {
-        **asdict(setting),
+        "data": setting.data,
+        "spare": setting.spare,
+        "k": setting.k,
+        "tau": setting.tau,
+        "rate": setting.rate,
         "seed": seed,
         "commit": commit,
         "group_of": [group_of[name] for name in faces.task_names],
@@ -250,8 +254,9 @@ def read_store(path: Path, head: Head | None = None) -> tuple[Head, list[Recorde
     """
     first, *lines = check_is_file(path, "store of runs").read_text("utf-8").splitlines() or [""]
     runs: list[Recorded] = []
+    number = 1
     try:
-        number, found = 1, parse_json(first, Head)
+        found = parse_json(first, Head)
         if found["format"] != FORMAT or (head is not None and found != head):
             raise FieldError("these are runs of another format, other data or another recipe.")
         for number, line in enumerate(lines, 2):  # noqa: B007  the message says which

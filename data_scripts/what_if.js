@@ -85,7 +85,8 @@ function listGroups(run, t) {
     const k = argmax(row), where = row[k] >= 0.6 ? k : -1;
     lists.set(where, [...(lists.get(where) ?? []), run.tasks[n]]);
   });
-  return [...lists].sort(([a], [b]) => (a < 0) - (b < 0) || a - b).map(([k, names]) => [k < 0 ? "undecided" : `group ${k}`, names]);
+  const sorted = [...lists].sort(([a], [b]) => (a < 0) - (b < 0) || a - b);
+  return sorted.map(([k, names]) => [k < 0 ? "undecided" : `group ${k}`, names]);
 }
 
 // ---------------------------------------------------------------------------------------------- one panel
@@ -207,7 +208,7 @@ function sayValue(knob, setting) {
 /** The outcome over all seeds, as a sentence. */
 function sayVerdict(box, setting, own, run) {
   const { planted } = suites[setting.data], n = own.length, cell = cells[nameOf(setting)];
-  const error = own.reduce((sum, one) => sum + one.error, 0) / n, naive = cells[nameOf({ ...DEFAULT, data: setting.data, spare: setting.spare, k: 1 })];
+  const naive = cells[nameOf({ ...DEFAULT, data: setting.data, spare: setting.spare, k: 1 })];
   const seeds = `${n} ${n === 1 ? "seed" : "seeds"}`;
   const answer = add(box, "p", { class: "answer" }), more = add(box, "p");
   if (setting.k === 1) answer.textContent = `One branch for all tasks: Naive MTL, with no groups to find (${seeds}).`;
@@ -220,19 +221,20 @@ function sayVerdict(box, setting, own, run) {
     if (setting.k < planted.length) facts.push(`with K = ${setting.k} they cannot: ${planted.length} are planted`);
   } else if (setting.k > 1 && n > 1) facts.push("1 would be the same groups, 0 is chance");
   const versus = naive && setting.k > 1 ? ` (one branch for all: ${naive.error.toFixed(1)} %)` : "";
-  facts.push(`mean test error of a task ${error.toFixed(1)} %${versus}`);
+  facts.push(`mean test error of a task ${cell.error.toFixed(1)} %${versus}`);
   const said = facts.join("; ");
   more.textContent = `${said[0].toUpperCase()}${said.slice(1)}.`;
   const lacks = run.seed === setting.seed ? "" : `Seed ${setting.seed} was not run with these settings. `;
-  const ends = !planted || setting.k === 1 ? "" : run.agreement === 1 ? " ✓ It finds the three groups." : " ✗ It does not find them.";
-  add(box, "p", { class: "faint" }, `${lacks}Now playing: seed ${run.seed}.${ends}`);
+  const end = run.agreement === 1 ? " ✓ It finds the three groups." : " ✗ It does not find them.";
+  add(box, "p", { class: "faint" }, `${lacks}Now playing: seed ${run.seed}.${planted && setting.k > 1 ? end : ""}`);
 }
 
 function sayNotRun(box, setting, index) {
   add(box, "p", { class: "answer none" }, "These settings were not run.");
-  add(box, "p", {}, "What you see on this page are recordings, and there is none of this combination. Under each slider ● marks " +
-    "what was recorded with the other settings as they are, and ○ what was not.");
-  if (setting.k === 1) add(box, "p", {}, "With one branch there is nothing to choose, so tau and the rate of S would change nothing.");
+  add(box, "p", {}, "What you see on this page are recordings, and there is none of this combination. Under each " +
+    "slider ● marks what was recorded with the other settings as they are, and ○ what was not.");
+  const alone = "With one branch there is nothing to choose, so tau and the rate of S would change nothing.";
+  if (setting.k === 1) add(box, "p", {}, alone);
   const far = (one) => ["spare", "k", "tau", "rate"].reduce((sum, knob) => sum + Math.abs(
     knobs[knob].indexOf(one[knob]) - knobs[knob].indexOf(setting[knob])), 0);
   const near = runs.filter((one) => one.data === setting.data).sort((a, b) => far(a) - far(b))[0];
@@ -254,8 +256,9 @@ function listSeeds(box, own, playing, index) {
   }
   for (const run of own.toSorted?.((a, b) => a.seed - b.seed) ?? own) {
     const row = add(body, "tr", run === playing ? { class: "playing" } : {}), isFound = run.agreement === 1;
-    const words = `play seed ${run.seed}${planted ? (isFound ? ", which found the groups" : ", which did not find the groups") : ""}`;
-    const button = add(add(row, "td"), "button", { type: "button", "aria-label": words, "aria-pressed": run === playing }, `${run.seed}`);
+    const label = `play seed ${run.seed}${planted ? `, which ${isFound ? "found" : "did not find"} the groups` : ""}`;
+    const traits = { type: "button", "aria-label": label, "aria-pressed": run === playing };
+    const button = add(add(row, "td"), "button", traits, `${run.seed}`);
     button.addEventListener("click", () => go({ seed: run.seed }, index));
     const cell = add(row, "td", { class: planted ? (isFound ? "good" : "bad") : "" });
     if (planted) cell.textContent = isFound ? "✓ found" : `✗ ${run.agreement.toFixed(2)}`;
@@ -341,8 +344,9 @@ function restore() {
   Object.assign(state, readAddress(location.hash.slice(1)));
   byId("strange")?.remove();
   if (state.strange.length) {
-    const words = `The address asks for what this page does not know: ${state.strange.join(", ")}. The usual value stands instead.`;
-    byId("controls").after(add(document.body, "p", { id: "strange", class: "bad" }, words));
+    const words = `The address asks for what this page does not know: ${state.strange.join(", ")}.`;
+    const line = add(document.body, "p", { id: "strange", class: "bad" }, `${words} The usual value stands instead.`);
+    byId("controls").after(line);
   }
   return refresh();
 }
