@@ -360,6 +360,7 @@ let isDark = matchMedia("(prefers-color-scheme: dark)").matches;
 byId("theme").textContent = isDark ? "Light theme" : "Dark theme";
 byId("theme").addEventListener("click", () => setTheme((isDark = !isDark)));
 for (const [words, address] of IDEAS) {
+  if (!readAddress(address).settings.every((setting) => runsOf(setting).length)) continue; // not run yet
   add(add(byId("ideas"), "li"), "a", { href: `#${address}` }, words);
 }
 byId("compare").addEventListener("click", () => {
