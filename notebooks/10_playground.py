@@ -123,8 +123,8 @@ pd.DataFrame(draws, index=["group 0", "group 1", "group 2"]).T.round(2)
 # **What to notice.** Soft and hard draws differ from branch to branch; the last row never does.
 # Copies that are always asked alike get the same gradients, and stay copies.
 #
-# Choose *there is no noise* above, predict, and start. For about a hundred steps nothing moves; then
-# roundings grow. Groups that come of rounding have no reason to be right.
+# Choose *there is no noise* above, predict, and start. For about a hundred steps nothing moves;
+# then roundings grow. Groups that come of rounding have no reason to be right.
 
 # %% [markdown]
 # ## 10.4 What happens if S is too fast?

@@ -84,11 +84,7 @@ class Task:
             )
         object.__setattr__(self, "center", center)
         for scale in ("spread", "weight"):
-            given = as_number(getattr(self, scale))
-            if given is None or given <= 0:
-                found = describe(getattr(self, scale))
-                raise ValueError(f"`{scale}` of task {self.name!r} must be > 0, got {found}.")
-            object.__setattr__(self, scale, given)
+            object.__setattr__(self, scale, _as_scale(self, scale))
         object.__setattr__(self, "classes", _as_classes(self))
 
     @property
@@ -100,6 +96,14 @@ class Task:
     def higher_is_better(self) -> bool:
         """True for metrics such as mIoU, whose gain is relative metric change (Table A2)."""
         return self.metric in HIGHER_IS_BETTER
+
+
+def _as_scale(task: Task, name: str) -> float:
+    given = as_number(getattr(task, name))
+    if given is None or given <= 0:
+        found = describe(getattr(task, name))
+        raise ValueError(f"`{name}` of task {task.name!r} must be > 0, got {found}.")
+    return given
 
 
 def _as_classes(task: Task) -> tuple[Any, ...]:

@@ -328,8 +328,8 @@ PRESETS = (
         expect="A branch of run B passes on four numbers, enough for all three parts. Will the "
         "groups be the same, and will errors fall?",
         seen="Run B is as decided, and need not find the parts: agreement 0.64 in seed 0, and no "
-        "more errors for it, 5 % in both runs. With room for all, groups mean little. In seed 1 run "
-        "B finds them, run A does not: 6 and 25 %.",
+        "more errors for it, 5 % in both runs. With room for all, groups mean little. In seed 1 "
+        "run B finds them, run A does not: 6 and 25 %.",
         changes={"capacity": 4},
         usual=_PLAIN_RUN,
     ),
@@ -347,8 +347,8 @@ PRESETS = (
         expect="The paper's optimiser, and in run B a hundred times its rate of S. After how many "
         "steps is the entropy 0, and are the groups the same?",
         seen="All tasks are decided, on chance: in seed 0 agreement 0.50 in place of 1, mean error "
-        "15 % in place of 5. In seed 1 both runs fail, 0.64 and 15 % beside 0 and 25 %: a plain run "
-        "often does, at any rate.",
+        "15 % in place of 5. In seed 1 both runs fail, 0.64 and 15 % beside 0 and 25 %: a plain "
+        "run often does, at any rate.",
         changes={"lr_assignment": 3.0},
         usual=_PLAIN_RUN,
     ),

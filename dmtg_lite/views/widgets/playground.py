@@ -267,7 +267,7 @@ class Playground(Shown):
         self.reset = self._button("Reset", "undo", "both to step 0", self._reset)
         self.form = self._make("form", Form, layout={"flex": "1 1 380px", "max_width": "480px"})
         self._observe(self.form, lambda c: self._do(lambda: self._take_form(c["new"])), "values")
-        wide = {"layout": {"width": "100%"}, "style": {"description_width": "90px"}}
+        wide = {"layout": {"width": "99%"}, "style": {"description_width": "90px"}}
         late = {"continuous_update": False}
         self.lines = self._make("lines", widgets.Textarea, description="as Python", **late, **wide)
         self.link = self._make("link", widgets.Text, description="as a link", **late, **wide)
