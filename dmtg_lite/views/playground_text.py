@@ -86,7 +86,9 @@ def _read_data(
         case ast.Call(func=ast.Attribute(attr="weigh", value=node), args=[given]):
             weighed = _literal(given)
     if isinstance(node, ast.Name):
-        found = {"name": OWN if own is not None and node.id != "data" else before.data}
+        found: dict[str, Any] = {
+            "name": OWN if own is not None and node.id != "data" else before.data
+        }
         found |= {"label_noise": before.label_noise} if found["name"] == before.data else {}
     else:
         found = _find_suite(node)
@@ -219,7 +221,8 @@ def _read_key(key: str, name: str, value: str) -> Any:
 
 def _on_page(keys: Mapping[str, Any]) -> Settings:
     """What the page has under these keys; one that is missing has its default."""
-    keys = {name: values[0] for name, values in _KEYS.items()} | {"seed": 0} | dict(keys)
+    defaults: dict[str, Any] = {name: values[0] for name, values in _KEYS.items()} | {"seed": 0}
+    keys = defaults | dict(keys)
     recipe = _RECIPES[keys["data"], keys["spare"]]
     rate = keys["rate"] * (recipe.lr_assignment or recipe.lr)
     config = replace(recipe, tau=keys["tau"], lr_assignment=rate, seed=keys["seed"])

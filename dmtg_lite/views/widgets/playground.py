@@ -141,7 +141,7 @@ class Playground(Shown):
         self.settings = PRESETS[0].settings
         self.sessions: dict[str, LiveSession] = {}
         self._made: dict[str, Settings] = {}  # what the sessions are of
-        self._errors: dict[str, float] = {}  # of finished runs, in percent
+        self._errors: dict[str, float | None] = {}  # of finished runs, in percent
         self._todo: deque[Callable[[], object]] = deque()
         self._wake, self._closed, self._beaten = threading.Event(), threading.Event(), 0.0
         for run in RUNS:
