@@ -163,9 +163,9 @@ summary[[*columns, "encoder_cost"]].T.round(1).rename_axis(f"{stamp}, 3 seeds", 
 # %% [markdown]
 # **What to notice.** Random groups gain much: they too have five encoders instead of one. What
 # *learning* the groups adds is the distance from random to DMTG, not from zero. Hold it against the
-# spread (`_std`) of three seeds before believing it. Clusters of labels cost nothing to find; they
-# know which answers go together, not what one encoder can read. (STL would need forty encoders; we
-# leave it out.)
+# spread (`_std`) of three seeds: in so short a run on fake faces there is nothing to believe.
+# Clusters of labels cost nothing to find; they know which answers go together, not what one encoder
+# can read. (STL would need forty encoders.)
 #
 # **Predict:** does every task gain?
 

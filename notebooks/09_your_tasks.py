@@ -285,4 +285,4 @@ kinds = {"stars": "number", "sold": "yes/no"}
 # - say what must be true before a grouping can help;
 # - tell "more encoders" from "the right groups" by a control.
 #
-# **Next:** [back to the start](00_start_here.ipynb), with your own data.
+# **Next:** [10 · The playground](10_playground.ipynb), with your own data.

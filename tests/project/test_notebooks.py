@@ -30,9 +30,6 @@ from dmtg_lite import course
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.py"))
 LIVE_VIEWS = {"Dashboard", "Playground", "TauExplorer"}
-OLD: set[str] = {  # without `check` and three kinds yet; the list is to become empty
-    "04_taskonomy5", "05_celeba40", "06_baselines", "07_ablations", "09_your_tasks",
-}  # fmt: skip
 
 _tool = ROOT / "notebooks" / "tools" / "solutions.py"
 _spec = importlib.util.spec_from_file_location("solutions", _tool)
@@ -43,7 +40,6 @@ _spec.loader.exec_module(solutions)
 each_notebook = pytest.mark.parametrize(  # in one process each, so that none is run twice
     "path", [pytest.param(p, id=p.stem, marks=pytest.mark.xdist_group(p.stem)) for p in NOTEBOOKS]
 )
-each_exercised = pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem not in OLD])
 PUBLIC = {"", *("." + name for name in "course data encoders experiments methods views".split())}
 
 
@@ -202,7 +198,7 @@ def test_a_notebook_has_the_rhythm(path: Path) -> None:
     assert rest
 
 
-@each_exercised
+@each_notebook
 def test_exercises_are_numbered_and_of_three_kinds(path: Path) -> None:
     """Read, change and invent, each at least once; heading, tag and check say the same number and
     kind. Exercise, check and solution come in this order, and solutions start folded."""
@@ -220,7 +216,7 @@ def test_exercises_are_numbered_and_of_three_kinds(path: Path) -> None:
             assert cell.metadata["jupyter"]["source_hidden"]
 
 
-@each_exercised
+@each_notebook
 def test_a_check_does_not_hold_its_answer(path: Path) -> None:
     """No name and no number of two digits or more that the solution consists of."""
     for exercise in solutions.list_exercises(read(path)):
@@ -250,7 +246,7 @@ def test_a_notebook_installs_and_hides_nothing(path: Path) -> None:
     assert not re.search(r"^\s*[!%]|warnings", code, re.MULTILINE)
 
 
-@each_exercised
+@each_notebook
 def test_a_notebook_imports_public_names_only(path: Path) -> None:
     """From the library itself or one of its public modules, never from deeper inside."""
     tree = ast.parse("\n".join(cell.source for cell in code_cells(read(path))))
