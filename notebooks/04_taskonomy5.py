@@ -22,7 +22,7 @@ from dmtg_lite import GroupedNetwork, compute_agreement, count_macs, data, decod
 from dmtg_lite.course import check
 from dmtg_lite.encoders import xception, xception_small
 from dmtg_lite.experiments import PAPER, TOY
-from dmtg_lite.views.plots import CLASS_COLOURS, plot_predictions, plot_task_gains
+from dmtg_lite.views import plots
 
 # %% [markdown]
 # ## 4.1 Five tasks of another kind
@@ -56,7 +56,7 @@ def answer_without_looking(task, train):
 average_room = {task.name: answer_without_looking(task, rooms.train) for task in rooms.tasks}
 three = rooms.test.subset(slice(3))
 same = {name: answer.expand(3, -1, -1, -1) for name, answer in average_room.items()}
-plot_predictions(three.images, three.targets, same, rooms.tasks)
+plots.plot_predictions(three.images, three.targets, same, rooms.tasks)
 
 # %% [markdown]
 # **What to notice.** Where there is a window the geometry is grey: nobody knows how far the sky is,
@@ -95,13 +95,13 @@ pair = (2, 17)  # your turn: two other class numbers
 pixels = torch.tensor([[[*pair[:1] * 3, *pair[1:] * 3]]], dtype=torch.float32)  # (1, 1, W)
 for way in ("nearest", "linear"):
     resized = F.interpolate(pixels, size=3, mode=way).round().int().flatten().tolist()
-    print(f"{way:8}", resized, [list(CLASS_COLOURS)[number] for number in resized])
+    print(f"{way:8}", resized, [list(plots.CLASS_COLOURS)[number] for number in resized])
 
 
 # %% tags=["check"]
 def test(pair):
     assert 2 not in pair, "neither of the two may be a bottle"
-    assert all(k in range(len(CLASS_COLOURS)) for k in pair), "there are classes 0 to 17"
+    assert all(k in range(len(plots.CLASS_COLOURS)) for k in pair), "there are classes 0 to 17"
     assert round(sum(pair) / 2) == 2, "look at what stands in the middle"
 
 
@@ -215,7 +215,8 @@ else:
     with torch.no_grad():
         predicted = session.network.eval()(three.images)
     groups = session.history.groups()
-    figure = plot_predictions(three.images, three.targets, predicted, rooms.tasks, groups=groups)
+    shown = (three.images, three.targets, predicted, rooms.tasks)
+    figure = plots.plot_predictions(*shown, groups=groups)
 figure
 
 # %% [markdown]
@@ -237,10 +238,10 @@ means.map("{0[0]:g} ± {0[1]:g}".format)
 for task in rooms.tasks:
     guess = average_room[task.name].expand(len(rooms.test), -1, -1, -1)
     total, count = sum_loss(task, guess, decode(task, rooms.test.targets[task.name]))
-    print(f"{task.name:12} average room: loss {total / count:.3f}; {task.metric}")
+    print(f"{task.name:12} average room: loss {total / count:.3f}")
 loss = means.xs("loss", level="what").map(lambda told: told[0])
 gains = 100 * (1 - loss.div(loss.naive, axis=0))  # percent
-plot_task_gains(gains.to_dict(), title="drawn rooms, mean of four seeds: gain in loss")
+plots.plot_task_gains(gains.to_dict(), title="drawn rooms, mean of four seeds: gain in loss")
 
 # %% [markdown]
 # **What to notice.** Near the average room's loss (of smaller pictures: roughly) a network has
@@ -262,7 +263,7 @@ for groups in found:
 pd.DataFrame([[compute_agreement(a, b) for b in found] for a in found]).round(2)  # 0 is chance
 
 # %% [markdown]
-# Four runs, four groupings, and agreements around chance. Few enough ways to try them all, given a
+# Four runs, four groupings that agree little. Few enough ways to try them all, given a
 # GPU. **What would count as evidence:**
 #
 # - other seeds, with other rooms and weights, end in the same groups more often than chance;
@@ -289,7 +290,7 @@ for threshold, dash in ((0.01, "solid"), (0.05, "dash"), (0.2, "dot")) if len(p)
     name = f"below {threshold}: {left} left, {work:.0%} of the work, {lost} final winners lost"
     fig.add_scatter(y=stays.sum((1, 2)), name=name, line={"shape": "hv", "dash": dash})
 fig.update_layout(xaxis_title="step", yaxis={"title": "decoders", "rangemode": "tozero"})
-views.plots.apply_style(fig, height=360).update_layout(legend_orientation="v")
+plots.apply_style(fig, height=360).update_layout(legend_orientation="v")
 
 # %% [markdown]
 # **What to notice.** The more tasks have settled, the more is saved. A hasty threshold cuts
@@ -312,7 +313,7 @@ else:
     print("REAL Taskonomy." if few.name == "taskonomy5" else "FAKE, NOT Taskonomy.", few.note)
     blind = {t.name: answer_without_looking(t, few.train).expand(2, -1, -1, -1) for t in few.tasks}
     two = few.test.subset(slice(2))
-    figure = plot_predictions(two.images, two.targets, blind, few.tasks)
+    figure = plots.plot_predictions(two.images, two.targets, blind, few.tasks)
 figure
 
 # %%

@@ -34,6 +34,7 @@ from dmtg_lite.methods import affinity, measure_pairs, meta_learner, try_groups
 names = ["hair", "moustache", "hat"]
 values = np.array([[0.30, 0.20, 0.50], [0.60, 0.40, 0.25], [0.45, 0.35, 0.20]])
 candidates = methods.pairwise_candidates(values, names, singles="diagonal")  # all 7 groups
+at_first = [["hair", "moustache"], ["hat"]]  # two of them, for the exercise
 pd.DataFrame(values, index=names, columns=[f"with {name}" for name in names])
 
 # %% [markdown]
@@ -58,7 +59,7 @@ def test(my_groups):
 
 
 note = "Moustache trains twice: once for itself, once only to help hair."
-check("6.1", my_groups, test, given=[["hair", "moustache"], ["hat"]], note=note)
+check("6.1", my_groups, test, given=at_first, note=note)
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution

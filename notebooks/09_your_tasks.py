@@ -218,6 +218,7 @@ labels = {name: [f"{name}{d}" for d in digits] for name, digits in {
     "wide": [path.name[12] for path in paths],
 }.items()}  # fmt: skip
 drawn = data.from_arrays(pictures, labels)
+at_first = {"stars": "classes", "sold": "yes/no"}  # for exercise 9.3
 
 # %% [markdown]
 # **Embeddings**, numbers that another network says of a text, a sound or a molecule, are an array
@@ -253,22 +254,22 @@ print(own)
 # wrong as a 1. Alter the first line so that `stars` is a number, and read what is said of it.
 
 # %% tags=["exercise", "change"]
-kinds = {"stars": "classes", "sold": "yes/no"}  # your turn: another kind
-stars = {"stars": rng.integers(1, 6, 200), "sold": rng.random(200) > 0.5}
-shop = data.from_arrays(rng.normal(size=(200, 3)), stars, tasks=kinds, name="shop")
+kinds = {"stars": "classes", "sold": "yes/no"}  # your turn: "yes/no", "classes" or "number"
+goods = {"stars": rng.integers(1, 6, 200), "sold": rng.random(200) > 0.5}
+shop = data.from_arrays(rng.normal(size=(200, 3)), goods, tasks=kinds, name="shop")
 
 
 # %% tags=["check"]
 def test(kinds):
-    five = {"stars": np.arange(200) % 5 + 1, "sold": np.arange(200) % 2 > 0}
-    shop = data.from_arrays(rng.normal(size=(200, 3)), five, tasks=kinds, name="checked")
-    is_number = {task.name: task.is_number for task in shop.tasks}
-    assert is_number["stars"], "its kind is one of \"yes/no\", \"classes\", \"number\""
-    assert not is_number["sold"], "what is sold or not is no number"
+    columns = (np.arange(200) % 5 + 1, np.arange(200) % 2 > 0)
+    five = dict(zip(at_first, columns, strict=True))
+    checked = data.from_arrays(rng.normal(size=(200, 3)), five, tasks=kinds, name="checked")
+    rated, bought = (task.is_number for task in checked.tasks)
+    assert rated, "the first task is to be a number"
+    assert not bought, "what is sold or not is no number"
 
 
-given = {"stars": "classes", "sold": "yes/no"}
-check("9.3", kinds, test, given=given, note="The error is in stars now.")
+check("9.3", kinds, test, given=at_first, note="The error is in stars now.")
 
 # %% tags=["solution"] jupyter={"source_hidden": true}
 # solution
