@@ -66,7 +66,7 @@ def lay_out(source: Path, run: Sequence[str], cache: Path) -> None:
     shutil.copytree(ROOT / "notebooks" / "img", source / "notebooks" / "img")
     kept = executed.open_cache(cache, ROOT / "dmtg_lite")
     for path in NOTEBOOKS:
-        is_run = path.stem[:2] in run
+        is_run = executed.number_of(path) in run
         notebook = executed.execute(path, kept) if is_run else executed.read(path)
         dressed = executed.dress(notebook, dmtg_lite.__version__)
         nbformat.write(dressed, source / "notebooks" / f"{path.stem}.ipynb")
@@ -173,7 +173,7 @@ def build(source: Path, html: Path, *, is_strict: bool = True) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Build the site into build/site/html.")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "site", metavar="FOLDER")
-    numbers = sorted({path.stem[:2] for path in NOTEBOOKS})
+    numbers = [executed.number_of(path) for path in NOTEBOOKS]
     parser.add_argument(
         "--run", nargs="+", default=["all"], metavar="NN", help="notebooks to execute; or none, all"
     )

@@ -28,6 +28,12 @@ LIVE = "application/vnd.jupyter.widget-view+json"
 FIGURE = "application/vnd.plotly.v1+json"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 TIMEOUT = 600  # seconds a cell; a busy machine needs more than the 90 of a whole notebook
+QUIET = ["--IPKernelApp.log_level=40"]  # ipykernel 7.4 warns of TCP at every start
+
+
+def number_of(path: Path) -> str:
+    """How a notebook is called in commands: ``"08"``, ``"08b"``."""
+    return path.stem.partition("_")[0]
 
 
 def hash_library(package: Path) -> str:
@@ -72,9 +78,8 @@ def execute(path: Path, cache: Any, say: Callable[[str], None] = print) -> Noteb
         with tempfile.TemporaryDirectory() as folder:  # what a notebook writes is not kept
             leave_out = shutil.ignore_patterns(".*", "*.ipynb", "prepared", "runs")
             shutil.copytree(path.parent, folder, ignore=leave_out, dirs_exist_ok=True)
-            quiet = ["--IPKernelApp.log_level=40"]  # ipykernel 7.4 warns of TCP at every start
             done = single_nb_execution(
-                notebook, folder, TIMEOUT, allow_errors=False, extra_arguments=quiet
+                notebook, folder, TIMEOUT, allow_errors=False, extra_arguments=QUIET
             )
         if done.err is not None:
             raise RuntimeError(f"{path.name} does not run: {done.exc_string}") from done.err

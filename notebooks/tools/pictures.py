@@ -1,11 +1,11 @@
 """One picture for each notebook, of what it shows when run, and the lines at its top that show it.
 
-    make pictures                                   # notebooks run, as `make site` runs them
+    make pictures                                   # notebooks run as far as their picture
     python notebooks/tools/pictures.py --only 00    # one of them
     python notebooks/tools/pictures.py --cells      # only the lines, e.g. after the site has moved
 
-A picture is a screenshot of a figure of the run; where the notebook is about the live view, of a
-recorded run. `make notebooks` must follow.
+A picture is a screenshot of a figure; where the notebook is about the live view, of a recorded
+run. `make notebooks` must follow.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import plotly
-from nbformat import NotebookNode
+from nbclient import NotebookClient
 from playwright.sync_api import Page, sync_playwright
 
 SOURCES = Path(__file__).resolve().parent.parent
@@ -35,10 +34,9 @@ import executed
 from dmtg_lite.views import recordings
 from dmtg_lite.views.replay import render_replay
 
-CACHE = ROOT / "build" / "site" / "cache"  # that of `make site`
 # which figure of a notebook, counted from 0; or which recording, at which part of its run
 CHOSEN: dict[str, int | tuple[str, float]] = {
-    "00": ("good", 0.1), "02": ("good", 0.05), "08": ("spare", 0.55),
+    "00": ("good", 0.1), "02": ("good", 0.05), "08": ("spare", 0.55)
 }  # fmt: skip
 WIDTH = 860
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
@@ -58,22 +56,29 @@ CELL = """ [markdown] tags=["picture"]
 """
 
 
-def find_figures(notebook: NotebookNode) -> list[dict]:
-    """The figures of an executed notebook, in order."""
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    bundles = [output.get("data", {}) for cell in code for output in cell.outputs]
-    return [bundle[executed.FIGURE] for bundle in bundles if executed.FIGURE in bundle]
+def run_to_figure(path: Path, number: int) -> dict:
+    """A figure of a notebook, which runs as far as that."""
+    notebook, figures = executed.read(path), []
+    client = NotebookClient(notebook, timeout=executed.TIMEOUT, extra_arguments=executed.QUIET)
+    with tempfile.TemporaryDirectory() as folder, client.setup_kernel(cwd=folder):
+        for i, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, i)
+            bundles = [output.get("data", {}) for output in cell.get("outputs", [])]
+            figures += [one[executed.FIGURE] for one in bundles if executed.FIGURE in one]
+            if len(figures) > number:
+                return figures[number]
+    raise SystemExit(f"{path.name} has {len(figures)} figures; CHOSEN asks for {number}.")
 
 
 @contextmanager
-def open_page(text: str) -> Iterator[Page]:
+def open_page(text: str, width: int = WIDTH) -> Iterator[Page]:
     """A page in Chromium."""
     chromium = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         file = Path(folder) / "page.html"
         file.write_text(text, encoding="utf-8")
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDTH, "height": 1000})
+        page = browser.new_page(viewport={"width": width, "height": 1000})
         page.goto(file.as_uri())
         yield page
         browser.close()
@@ -89,7 +94,7 @@ def photograph(figure: dict, path: Path) -> None:
 
 def photograph_recording(name: str, part: float, path: Path) -> None:
     """Write what the replay page of a recording shows at a part of its run (0 to 1)."""
-    with open_page(render_replay(recordings.load(name))) as page:
+    with open_page(render_replay(recordings.load(name)), 1100) as page:
         page.evaluate(
             "part => { scrub.value = part * scrub.max; scrub.dispatchEvent(new Event('input')) }",
             part,
@@ -98,15 +103,13 @@ def photograph_recording(name: str, part: float, path: Path) -> None:
         page.locator("main").screenshot(path=path)
 
 
-def draw(path: Path, cache: Any, picture: Path) -> None:
+def draw(path: Path, picture: Path) -> None:
     """Write the picture of a notebook."""
-    chosen = CHOSEN.get(path.stem[:2], -1)
+    chosen = CHOSEN.get(executed.number_of(path), 0)
     if isinstance(chosen, tuple):
-        return photograph_recording(*chosen, picture)
-    figures = find_figures(executed.execute(path, cache))
-    if not figures or chosen >= len(figures):
-        raise SystemExit(f"{path.name} has {len(figures)} figures; CHOSEN asks for {chosen}.")
-    photograph(figures[chosen], picture)
+        photograph_recording(*chosen, picture)
+    else:
+        photograph(run_to_figure(path, chosen), picture)
 
 
 def find_link(stem: str) -> str:
@@ -132,13 +135,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cells", action="store_true", help="write the cells, draw nothing")
     told = parser.parse_args(arguments)
     os.environ |= {"DMTG_HEADLESS": "1", "PYTHONPATH": str(ROOT)}
-    cache = None if told.cells else executed.open_cache(CACHE, ROOT / "dmtg_lite")
     for path in sorted(SOURCES.glob("[0-9]*.py")):
-        if told.only and path.stem[:2] not in told.only:
+        if told.only and executed.number_of(path) not in told.only:
             continue
         if not told.cells:
             picture = SOURCES / "img" / f"{path.stem}.png"
-            draw(path, cache, picture)
+            draw(path, picture)
             print(f"{picture.name}: {picture.stat().st_size / 1000:.0f} kB")
         write_cell(path)
     return 0

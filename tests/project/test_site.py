@@ -153,3 +153,15 @@ def test_a_workflow_says_that_we_do_not_run_it(name: str) -> None:
     assert all(line.split()[0] in ("make", "python") for line in commands)
     pinned = set((ROOT / "constraints.txt").read_text("utf-8").split())
     assert {word for line in commands for word in line.split() if "==" in word} <= pinned
+
+
+@pytest.mark.parametrize("path", build.NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_has_its_picture_at_the_top(path: Path) -> None:
+    """Right after the title, small, with words for those who do not see it, and a way on."""
+    picture = executed.read(path).cells[1]
+    assert picture.metadata.get("tags") == ["picture"], "run `make pictures`, then `make notebooks`"
+    assert f"](img/{path.stem}.png)" in picture.source
+    assert "How it looks when run](" in picture.source
+    image = (path.parent / "img" / f"{path.stem}.png").read_bytes()
+    assert image.startswith(b"\x89PNG")
+    assert len(image) < 150_000
