@@ -6,6 +6,11 @@
 #
 # *10 minutes · any laptop · no download · no prior knowledge. Run a cell with Shift + Enter.*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 0 · Watch nine tasks find their groups](img/00_start_here.png)
+#
+# *From a real run. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 from dataclasses import replace
 

@@ -6,6 +6,11 @@
 #
 # *15 minutes · CPU · no download · helps to have seen notebook 0*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 1 · Choosing a group, with a gradient](img/01_categorical_pruning.png)
+#
+# *From a real run. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 import numpy as np
 import pandas as pd

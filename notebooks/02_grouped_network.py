@@ -6,6 +6,11 @@
 #
 # *20 minutes · CPU · no download · needs notebook 1*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 2 · One network, K branches](img/02_grouped_network.png)
+#
+# *From a real run. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 import pandas as pd
 import torch

@@ -6,6 +6,11 @@
 #
 # *20 minutes · CPU is enough; a GPU and CelebA for the paper's setting · needs notebook 2*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 3 · Nine attributes of CelebA](img/03_celeba9.png)
+#
+# *From a real run; faces are drawn, NOT CelebA. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 import os
 import tempfile

@@ -6,6 +6,11 @@
 #
 # *20 minutes · CPU · no download · helps to have seen notebooks 0 and 1*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 10 · The playground: what happens if ...?](img/10_playground.png)
+#
+# *From a real run. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 from dataclasses import replace
 

@@ -36,8 +36,10 @@ from dmtg_lite.views.replay import render_replay
 
 # which figure of a notebook, counted from 0; or which recording, at which part of its run
 CHOSEN: dict[str, int | tuple[str, float]] = {
-    "00": ("good", 0.1), "02": ("good", 0.05), "08": ("spare", 0.55)
+    "00": ("good", 0.1), "02": ("good", 0.05), "08": ("spare", 0.55), "10": ("roomy", 0.2)
 }  # fmt: skip
+NOT_REAL = {"03": "faces are drawn, NOT CelebA", "05": "faces are drawn, NOT CelebA"}
+NOT_REAL |= {"04": "rooms are drawn, NOT TASKONOMY"}
 WIDTH = 860
 PLOTLY = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 PAGE = """<!doctype html><meta charset="utf-8"><title>x</title>
@@ -52,7 +54,7 @@ Plotly.newPlot(place, data, layout, { staticPlot: true }).then(() => { document.
 CELL = """ [markdown] tags=["picture"]
 # ![{alt}](img/{stem}.png)
 #
-# *From a real run. [How it looks when run]({link})*
+# *From a real run{but}. [How it looks when run]({link})*
 """
 
 
@@ -125,7 +127,9 @@ def write_cell(path: Path) -> None:
     if rest[0].startswith(' [markdown] tags=["picture"]'):
         del rest[0]
     title = re.search(r"^# # (.+)", first, re.MULTILINE)[1]
-    cell = CELL.format(alt=f"A picture of {title}", stem=path.stem, link=find_link(path.stem))
+    but = NOT_REAL.get(executed.number_of(path))
+    words = {"alt": f"What it shows: {title}", "but": f"; {but}" if but else ""}
+    cell = CELL.format(**words, stem=path.stem, link=find_link(path.stem))
     path.write_text("\n# %%".join([first, cell, *rest]), encoding="utf-8")
 
 
