@@ -176,7 +176,8 @@ def test_run_all_never_starts_days_of_training() -> None:
 def test_a_notebook_is_short_and_in_small_pieces(path: Path) -> None:
     """25 to 45 cells (notebook 0 may be shorter), 12 lines of code or 80 words of prose in one.
 
-    The picture at the top is none of them. Nothing is wider than a screen: 100 columns, in prose too.
+    The picture at the top is none of them.
+    Nothing is wider than a screen: 100 columns, in prose too.
     """
     notebook, words = read(path), re.compile(r"\w[\w'-]*")
     n_cells = len([cell for cell in notebook.cells if not solutions.has_tag(cell, "picture")])
