@@ -6,6 +6,11 @@
 #
 # *30 minutes · CPU is enough; a GPU and Taskonomy for the paper's setting · needs notebook 2*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 4 · Five pictures from one photograph](img/04_taskonomy5.png)
+#
+# *From a real run; rooms are drawn, NOT TASKONOMY. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 import os
 from dataclasses import replace

@@ -6,6 +6,11 @@
 #
 # *25 minutes · CPU is enough; a GPU and CelebA for the paper's setting · needs notebook 3*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 5 · Forty tasks](img/05_celeba40.png)
+#
+# *From a real run; faces are drawn, NOT CelebA. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 import json
 import os

@@ -6,6 +6,11 @@
 #
 # *25 minutes · CPU · no download · needs notebook 2*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 6 · Who else could choose?](img/06_baselines.png)
+#
+# *From a real run. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 from copy import deepcopy
 from dataclasses import replace

@@ -6,6 +6,11 @@
 #
 # *25 minutes · CPU · no download · needs notebooks 0 to 2*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 7 · Take one thing away](img/07_ablations.png)
+#
+# *From a real run. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 from dataclasses import replace
 

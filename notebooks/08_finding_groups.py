@@ -6,6 +6,11 @@
 #
 # *15 minutes · CPU · no download · needs notebooks 0 to 2*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 8 · Musical chairs: one run that finds the groups](img/08_finding_groups.png)
+#
+# *From a real run. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 from dataclasses import replace
 

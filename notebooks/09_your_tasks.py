@@ -6,6 +6,11 @@
 #
 # *25 minutes · CPU · no download · needs notebooks 0 and 6, for closing costs 8b*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 9 · Your tasks: which of them belong together?](img/09_your_tasks.png)
+#
+# *From a real run. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 from dataclasses import replace
 from pathlib import Path
