@@ -151,7 +151,7 @@ def run_lab(
     with open(home / "lab.log", "w") as log:
         server = subprocess.Popen(command, env=env, stdout=log, stderr=log)
     try:
-        for _ in range(720):
+        for _ in range(1200):  # minutes, on a machine that others keep busy
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api?token=test", timeout=1).close()
                 break
@@ -159,6 +159,8 @@ def run_lab(
                 if server.poll() is not None:
                     raise RuntimeError((home / "lab.log").read_text()[-2000:]) from None
                 time.sleep(0.25)
+        else:
+            raise RuntimeError(f"no answer from {app}: {(home / 'lab.log').read_text()[-2000:]}")
         yield f"http://127.0.0.1:{port}/{place}/{{}}?token=test"
     finally:
         server.terminate()
