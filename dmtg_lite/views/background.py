@@ -5,14 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from dmtg_lite.files import hold
 
-# of a process: no Ctrl-C that is meant for us reaches it
-APART: dict[str, Any] = {"start_new_session": True}
-if sys.platform == "win32":
-    APART = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+# Windows knows no sessions; a process group of its own keeps our Ctrl-C from a process there
+NEW_GROUP = subprocess.CREATE_NEW_PROCESS_GROUP if sys.platform == "win32" else 0
 
 _started: list[subprocess.Popen[bytes]] = []  # else Python warns that they outlive their names
 
@@ -34,7 +31,12 @@ def train_in_background(folder: str | Path, *arguments: str) -> str:
     log = folder / "train.log"
     with open(log, "ab") as output:
         process = subprocess.Popen(
-            [*command, "--resume"], stdin=subprocess.DEVNULL, stdout=output, stderr=output, **APART
+            [*command, "--resume"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            creationflags=NEW_GROUP,
         )
     _started.append(process)
     return f"{folder}: process {process.pid} trains; what it says is in {log}."

@@ -26,7 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from dmtg_lite.files import check_is_file
-from dmtg_lite.views.background import APART
+from dmtg_lite.views.background import NEW_GROUP
 
 HOST = "127.0.0.1"
 FOLDER = "DMTG_WATCH"  # the environment variable that carries the folder to the page's kernel
@@ -172,8 +172,16 @@ def _serve(
     command = [sys.executable, "-m", "voila", target]
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with open(home / "log.txt", "wb") as log:
-        # Ctrl-C is for us, and we end it
-        server = subprocess.Popen(command, cwd=home, env=env, stdout=log, stderr=log, **APART)
+        # in a session of its own: Ctrl-C is for us, and we end it
+        server = subprocess.Popen(
+            command,
+            cwd=home,
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            creationflags=NEW_GROUP,
+        )
     try:
         yield server
     finally:
