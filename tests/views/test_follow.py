@@ -247,10 +247,18 @@ def test_validation_is_drawn_where_the_run_looked_at_it() -> None:
 def test_watch_refuses_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file, a port that is taken, voila that is not there: exit code 2 and what to do."""
+    """A file, a port that is taken, voila that is not there: exit code 2 and what to do. A lecture
+    neither shows what is no notebook nor hides what is no control."""
     (tmp_path / "file").touch()
     assert main(["watch", str(tmp_path / "file")]) == 2
     assert "is a file, where a folder of runs is due" in capsys.readouterr().err
+    for arguments, words in (
+        ([str(tmp_path / "file")], "is no notebook: give .ipynb files"),
+        ([str(tmp_path / "none.ipynb")], "no notebook at"),
+        (["--hide", "seed,sed", str(tmp_path / "file")], "unknown controls ['sed']"),
+    ):
+        assert main(["present", *arguments]) == 2
+        assert words in capsys.readouterr().err
     with socket.socket() as taken:
         taken.bind((watch.HOST, 0))
         taken.listen()

@@ -342,13 +342,14 @@ def test_the_one_before_has_no_hand_in_it_any_more(history: History) -> None:
         new.close()
 
 
-def test_a_teacher_can_hide_controls(history: History) -> None:
-    """hide= leaves controls out; a recording has nothing to steer in the first place."""
-
+def test_a_teacher_can_hide_controls(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    """hide=, and DMTG_HIDE of a lecture; a recording has nothing to steer in the first place."""
+    monkeypatch.setenv("DMTG_HIDE", "figure,config_line")
     dashboard = Dashboard(history, hide=("task",), name="test")
     visible = [widget.model_id for widget in _walk(dashboard.widget)]
     assert dashboard.scrub.model_id in visible
     assert dashboard.task.model_id not in visible
+    assert dashboard.config_line.model_id not in visible
     assert not hasattr(dashboard, "start")
     with pytest.raises(ValueError, match="unknown controls"):
         Dashboard(history, hide=("taks",), name="test")
