@@ -42,7 +42,7 @@ def test_a_setting_is_chosen_by_keyboard_and_is_in_line_and_link(visit: Visit) -
     chosen.focus()
     visit.page.keyboard.press("ArrowDown")  # from 2 to 3, as in run A
     visit.ask_until("play.settings['B'].n_groups == 3")
-    visit.page.keyboard.press("ArrowDown")
+    visit.page.keyboard.press("4")
     visit.ask_until("'b.k=4' in play.link.value")
     assert "b = methods.dmtg(data.toy_faces(size=16), n_groups=4" in visit.ask("play.lines.value")
     expect(visit.page.locator(".dmtg-form .differs", has_text="≠")).to_have_count(1)

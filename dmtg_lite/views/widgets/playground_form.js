@@ -4,6 +4,7 @@ function render({ model, el }) {
   // in Lab an arrow key on a list would go to the next cell of the notebook
   const words = { "aria-label": "settings of run A and run B", "data-lm-suppress-shortcuts": "true" };
   const table = add(el, "table", { class: "dmtg-form", ...words });
+  table.addEventListener("keydown", (event) => event.stopPropagation());
   const tag = Math.random().toString(36).slice(2);
   let inputs = {}, built = "";
 
