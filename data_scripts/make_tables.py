@@ -105,7 +105,7 @@ def make_table(name: str, folder: Path) -> None:
     """Train what is missing, and write after every run."""
     plan, seeds = PLANS[name]
     path = folder / f"{name}.json"
-    table = json.loads(path.read_text()) if path.exists() else {"done": [], "rows": []}
+    table = json.loads(path.read_text("utf-8")) if path.exists() else {"done": [], "rows": []}
     table |= {
         "about": " ".join((plan.__doc__ or "").split()),
         "command": f"python data_scripts/make_tables.py {name}",

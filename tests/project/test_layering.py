@@ -27,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "runs": {"core", "encoders", "files", "schema"},
     "methods": {"core", "encoders", "runs", "files", "schema"},
     "views.plots": {"core", "runs"},
-    "views": {"core", "encoders", "runs", "methods", "files"},
+    "views": {"core", "encoders", "runs", "methods", "files", "schema"},
     "views.playground": {"core", "runs", "methods", "data"},  # the one view that offers data
     "studies": {"core", "encoders", "runs", "methods", "data", "views.plots", "files", "schema"},
     "doctor": {"core", "data", "schema"},
