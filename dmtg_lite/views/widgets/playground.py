@@ -295,7 +295,9 @@ class Playground(Shown):
         self._write()
 
     def _lay_out(self) -> widgets.VBox:
+        # visible: else a box that could scroll wants the keyboard
         wrap = {"width": "100%", "flex_flow": "row wrap", "grid_gap": "2px 16px"}
+        wrap["overflow"] = "visible"
 
         def box(role: str, children: list[Any], layout: dict[str, str]) -> Any:
             return self._make(role, widgets.Box, children=children, layout=layout)
@@ -310,7 +312,8 @@ class Playground(Shown):
         middle = box("middle", [self.form, right], wrap | {"align_items": "flex-start"})
         below = [self.lines, self.link, self.lacking]
         parts = [top, self.question, self.error, middle, *below]
-        return self._make("all", widgets.VBox, children=parts)
+        whole = {"overflow": "visible"}
+        return self._make("all", widgets.VBox, children=parts, layout=whole)
 
     # ------------------------------------------------------------------ painting
     def _write(self) -> None:
