@@ -26,6 +26,7 @@ def visit(page: Page, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Visi
     home = tmp_path_factory.mktemp("lab")
     (home / "work").mkdir()
     shutil.copy(NOTEBOOK, home / "work" / "10.ipynb")
+    shutil.copytree(NOTEBOOK.parent / "img", home / "work" / "img")  # its picture
     page.set_viewport_size({"width": 1280, "height": 800})
     with run_lab(home) as address:
         visit = Visit(page)

@@ -284,7 +284,9 @@ class Playground(Shown):
 
     def _make_views(self) -> None:
         self.matrices = {
-            run: self._make(f"matrix {run}", Matrix, has_choice=False, layout={"flex": "1 1 290px"})
+            run: self._make(
+                f"matrix {run}", Matrix, has_choice=False, sorted=False, layout={"min_width": "0"}
+            )
             for run in RUNS
         }
         self.curves = self._make("curves", Lines, layout={"width": "100%"})
