@@ -6,6 +6,11 @@
 #
 # *15 minutes · CPU · no download · needs notebook 8*
 
+# %% [markdown] tags=["picture"]
+# ![What it shows: 8b · How many groups, and at what price?](img/08b_how_many_groups.png)
+#
+# *From a real run. [How it looks when run](img/README.md)*
+
 # %% tags=["setup"]
 from dataclasses import replace
 
