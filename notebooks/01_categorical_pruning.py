@@ -225,10 +225,10 @@ fig.update_layout(xaxis_title="step", yaxis_title="distance between two branches
 views.plots.apply_style(fig, height=320)
 
 # %% [markdown]
-# **What to notice.** Without noise nothing happens: the branches stay equal to the last bit. With
-# noise they differ after step 1, so their losses differ at step 2, and S has something to follow.
-# (S stirs a little at step 1 too: Adam divides a gradient by its own size, and so blows up even
-# rounding errors.)
+# **What to notice.** With noise the branches differ after step 1, so their losses differ at step 2,
+# and S has something to follow. Without noise they stay equal for many steps, and in exact numbers
+# they would for ever. If they part after all, it is by rounding: Adam divides a gradient by its own
+# size, and so blows up even the last bit.
 #
 # The noise that breaks the tie also decides *which* branch gets which tasks.
 

@@ -44,7 +44,7 @@ def sample_assignment(
             Towards 0: one-hot rows; large: rows near 1/K. A tensor's value is not looked at.
         estimator: ``"gumbel"``: softmax((S + g) / tau), the paper. ``"straight_through"``: the same
             draw rounded to one-hot rows, with the gradient of the relaxed one. ``"softmax"``:
-            softmax(S), neither noise nor tau; identical branches never separate under it.
+            softmax(S), neither noise nor tau; only rounding separates identical branches.
         generator: Source of the Gumbel noise; ``None`` uses torch's global one. Or the noise.
 
     Returns:

@@ -22,7 +22,7 @@ from dmtg_lite.core.memory import keep_freed_memory
 from dmtg_lite.core.record import StepRecord
 from dmtg_lite.core.sealed import choose_threads, sealed
 from dmtg_lite.core.stacked import Row, Stack, can_stack
-from dmtg_lite.core.state import TrainState, build_optimizer, follow_objective
+from dmtg_lite.core.state import Program, TrainState, build_optimizer, follow_objective
 from dmtg_lite.core.step import learn
 from dmtg_lite.runs.between import choose_callbacks
 from dmtg_lite.runs.fit import Recorder, Unwatched, count_record_every, with_progress
@@ -148,7 +148,7 @@ class Together:
         if self._row is not None:
             self.optimizers["assignment"] = self._join_optimizers(self._row)
         for state in states:
-            state.program = self
+            state.program = cast("Program", self)  # of whom a state asks `undo` alone
 
     def _join_optimizers(self, row: Row) -> torch.optim.Optimizer:
         """One for the S of all, which goes on from theirs."""
@@ -192,28 +192,13 @@ class Together:
         inputs, targets = zip(*batches, strict=True)
         state = cast("TrainState", self)
         seen = learn(state, cast("Any", inputs), cast("Any", targets), tau, self._draw_noise())
-        return [
-            self._record(*each, tau, rate)
-            for each in zip(self.states, *map(self._part, seen), strict=True)
-        ]
-
-    def _part(self, joined: Tensor) -> Sequence[Tensor]:
-        return joined.chunk(len(self.states))
-
-    def _record(
-        self,
-        state: TrainState,
-        losses: Tensor,
-        matrix: Tensor,
-        probabilities: Tensor,
-        tau: float,
-        rate: float,
-    ) -> StepRecord:
-        state.step += 1
-        widen = state.network.widen
-        return StepRecord(
-            state.step, losses, widen(matrix, torch.nan), widen(probabilities), tau, rate
-        )
+        parts = [joined.chunk(len(self.states)) for joined in seen]
+        records = []
+        for own, losses, matrix, now in zip(self.states, *parts, strict=True):
+            own.step += 1
+            wide = own.network.widen(matrix, torch.nan), own.network.widen(now)
+            records.append(StepRecord(own.step, losses, *wide, tau, rate))
+        return records
 
     def _draw_noise(self) -> Tensor | None:
         each = [

@@ -340,7 +340,7 @@ class Dashboard(Shown):
         control = getattr(self, name)
         if not self._has_help or name not in WORDS or hasattr(control, "help"):
             return (control,)
-        label = LABELS.get(name, control.description)
+        label = LABELS.get(name, control.description or name)
         ask = self._make(f"help {name}", widgets.HTML, value=draw_help(name, label, self._still))
         return control, ask.add_class("dmtg-help")
 
