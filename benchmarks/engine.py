@@ -1,6 +1,7 @@
 """The stacked form of small networks, and kept memory, against what they replace: CPU time.
 
     python benchmarks/engine.py                # steps and whole methods, plain beside stacked
+    python benchmarks/engine.py --restarts     # eight runs as one program beside one
     python benchmarks/engine.py --recovery 20  # planted groups found in as many seeds, both forms
 
 Both forms take turns within one process, so that a slow minute hits both alike; ratios are medians
@@ -26,6 +27,8 @@ from dmtg_lite.core.config import Restarts, Spare
 from dmtg_lite.core.state import TrainState
 from dmtg_lite.runs.fit import branch_out, build_network, continue_steps
 from dmtg_lite.runs.presets import TOY
+from dmtg_lite.runs.run import Run
+from dmtg_lite.runs.together import train_together
 
 FACES, CONFIG = data.toy_faces(), TOY["faces"]
 FORMS = ("plain", "stacked")
@@ -82,6 +85,32 @@ def show(name: str, spent: dict[str, list[float]]) -> None:
     first, second = spent.values()
     ratio = median(b / a for a, b in zip(first, second, strict=True))
     print(f"{name:20} {median(first):8.2f} {median(second):8.2f} {ratio:6.2f}", flush=True)
+
+
+def compare_restarts(rounds: int, n: int = 8) -> None:
+    """A whole run by itself, plain and stacked, and ``n`` of them as one program: CPU seconds."""
+
+    def alone() -> None:
+        Run(FACES, CONFIG, 3, seed=100).train_until()
+
+    def together() -> None:
+        runs = [Run(FACES, CONFIG, 3, seed=100 + i) for i in range(n)]
+        assert train_together(runs, runs[0].n_steps)
+
+    rows = {"one, plain": alone, "one, stacked": alone, f"{n} together": together}
+    spent = {name: [] for name in rows}
+    for _ in range(rounds):
+        for name, train in rows.items():
+            choose_form("plain" if "plain" in name else "stacked")
+            begin = time.process_time()
+            train()
+            spent[name].append(time.process_time() - begin)
+    for name, seconds in spent.items():
+        ratios = [
+            median(b / a for a, b in zip(spent[other], seconds, strict=True))
+            for other in ("one, plain", "one, stacked")
+        ]
+        print(f"{name:20} {median(seconds):8.2f} s: {ratios[0]:.2f} plain, {ratios[1]:.2f} stacked")
 
 
 def compare_methods(rounds: int) -> None:
@@ -145,6 +174,7 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--whole", type=int, default=1, help="rounds of whole methods; 0: none")
+    parser.add_argument("--restarts", action="store_true", help="eight at once, and no more")
     parser.add_argument("--recovery", type=int, default=0, help="seeds to compare, and no more")
     parser.add_argument("--first", type=int, default=100, help="the first of them")
     args = parser.parse_args()
@@ -152,6 +182,9 @@ def main() -> None:
     print(describe_machine(), flush=True)
     if args.recovery:
         compare_recovery(args.recovery, args.first)
+        return
+    if args.restarts:
+        compare_restarts(args.rounds)
         return
     compare_steps(args.rounds)
     compare_memory(args.rounds)

@@ -71,7 +71,8 @@ my_groups = [
 # ## Now let it find out
 #
 # Press **Start**. First one helper trains for all nine tasks. Then it is copied twice, and every
-# task may lean towards any of the three copies: thick lines and bright cells mean much weight.
+# task may lean towards any of the three copies: thick lines and bright cells mean much weight. A
+# small diamond marks a row that has just changed its mind; **?** says what a control does.
 #
 # **Predict:** will a task make up its mind at once, or waver?
 

@@ -164,3 +164,10 @@ def test_the_committed_page_shows_the_committed_runs() -> None:
     assert shown == {(name_cell(run), run["film"]) for run in runs}
     assert len(runs) == len(shown)
     assert PAGE.stat().st_size < 3_000_000
+
+
+def test_the_committed_page_draws_as_the_live_view_does_now(tmp_path: Path) -> None:
+    """After a change to it: python data_scripts/make_what_if.py --minutes 0."""
+    written = write_page(tmp_path / "page.html", *read_store(STORE)).read_text("utf-8")
+    picture = re.compile(r'data:image/png;base64,[^"]*')  # other versions pack it otherwise
+    assert picture.sub("", written) == picture.sub("", PAGE.read_text("utf-8"))
