@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,12 +94,20 @@ def shows_step(dashboard: Dashboard, step: int) -> bool:
     return f"step {step} of" in dashboard.numbers.value
 
 
+def is_shown(widget: Any, within: Any) -> bool:
+    """Whether nothing that it lies in is hidden."""
+    if within.layout.display == "none":
+        return False
+    parts = getattr(within, "children", ())
+    return within is widget or any(is_shown(widget, part) for part in parts)
+
+
 def test_it_waits_for_a_run_follows_it_and_is_its_replay(
     dashboard: Dashboard, tmp_path: Path
 ) -> None:
     """Before: words alone. While it trains: the newest record. After: no buttons, but the past."""
     assert dashboard.state.value == f"waiting for a run in {tmp_path / 'runs'}"
-    assert (dashboard.numbers.value, dashboard.task.layout.display) == ("", "none")
+    assert (dashboard.numbers.value, is_shown(dashboard.task, dashboard.widget)) == ("", False)
     assert dashboard.start.disabled
     trainer = Trainer(tmp_path / "runs" / "one")
     trainer.take(30)
@@ -172,7 +181,7 @@ def test_several_runs_stand_side_by_side_and_a_click_opens_one(tmp_path: Path) -
     dashboard = Dashboard.follow(tmp_path / "runs", name="test")
     runs = dashboard.runs
     eventually(lambda: runs.names == ["a", "b", "c"] and len(runs.shown["plots"]) == 3)
-    assert dashboard.task.layout.display == "none"
+    assert not is_shown(dashboard.task, dashboard.widget)
     assert dashboard.state.value.startswith("3 runs in")
     eventually(lambda: runs.shown["plots"]["c"]["words"] == "running, step 30")
     runs.chosen = ["a", "b"]
@@ -181,10 +190,10 @@ def test_several_runs_stand_side_by_side_and_a_click_opens_one(tmp_path: Path) -
     assert runs.shown["end"] == FACTS["n_steps"]
     assert runs.shown["top"] == pytest.approx(1.05)
     runs.opened = "b"
-    eventually(lambda: shows_step(dashboard, 20) and dashboard.task.layout.display is None)
+    eventually(lambda: shows_step(dashboard, 20) and is_shown(dashboard.task, dashboard.widget))
     assert "<b>b</b>" in dashboard.numbers.value
     runs.opened = ""
-    eventually(lambda: dashboard.task.layout.display == "none")
+    eventually(lambda: not is_shown(dashboard.task, dashboard.widget))
     dashboard.close()
     for trainer in trainers.values():
         trainer.finish()
