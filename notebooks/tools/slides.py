@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 from dmtg_lite.files import write_atomically
 
 TOOLS = Path(__file__).parent
-LEFT_OUT = {"setup", "exercise", "check", "solution"}
+LEFT_OUT = {"setup", "exercise", "check", "solution", "picture"}
 EXERCISE = "### Exercise"  # from here on a cell of prose is for the class, not for the screen
 
 

@@ -240,6 +240,7 @@ def test_forty_tasks_and_five_groups_fit_a_laptop(browser: Browser, tmp_path: Pa
     history.append(np.arange(2), p, np.ones((2, 40)), np.ones(2), np.ones(2))
     page = browser.new_page(viewport={"width": 1280, "height": 800})
     page.goto(write_replay(history, tmp_path / "run.html").as_uri())
+    page.wait_for_timeout(500)  # rows move a third of a second
     for rows in ("#heat tbody th", ".dmtg-head-graph .task"):
         boxes = [row.bounding_box() for row in page.locator(rows).all()]
         tops = sorted(box["y"] for box in boxes)
