@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_scripts import make_what_if
 from dmtg_lite import TaskData, TrainConfig, data, experiments
 from dmtg_lite.views.playground import CONTROLS, OWN, PRESETS, RUNS, SUITES, Settings
-from dmtg_lite.views.playground_text import from_line, from_link, to_line, to_link
+from dmtg_lite.views.playground_text import _KEYS, _RECIPES, from_line, from_link, to_line, to_link
 from dmtg_lite.views.widgets.playground import Playground
 
 FACES = data.toy_faces(n_tasks=4, n_groups=2, size=16, n_train=100, n_val=20, n_test=20)
@@ -267,3 +268,16 @@ def test_text_of_data_is_text(monkeypatch: pytest.MonkeyPatch, play: Playground)
     eventually(lambda: "&lt;img" in other.outcome.value)
     assert evil not in other.outcome.value + other.draw_still()
     other.close()
+
+
+def test_a_link_means_what_the_page_has_recorded() -> None:
+    """Same recipes and same values of every knob as where its runs are made."""
+    made = {
+        (name, spare): config
+        for name, suite in make_what_if.SUITES.items()
+        for spare, config in suite.recipes.items()
+    }
+    assert made == _RECIPES
+    assert {knob: set(_KEYS[knob]) for knob in make_what_if.KNOBS} == {
+        knob: set(values) for knob, values in make_what_if.KNOBS.items()
+    }
