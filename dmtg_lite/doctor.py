@@ -52,7 +52,7 @@ def examine(folder: str | Path = ".", prepared: str | Path | None = None) -> lis
         prepared: What a script of ``data_scripts`` wrote; every file of it is read and compared
             with its checksum: seconds for CelebA, minutes for a large Taskonomy.
     """
-    found = [_examine_python(), *_examine_packages(requires(SELF) or [])]
+    found = [_examine_python(), *_examine_packages()]
     found += [*_examine_lab(_list_extensions()), *_examine_editor(os.environ)]
     found += [_examine_device(), _examine_memory(), _examine_disk(Path(folder))]
     return found + ([] if prepared is None else [_examine_prepared(Path(prepared))])
@@ -63,12 +63,18 @@ def _examine_python() -> Finding:
     return Finding("ok", "Python", found)
 
 
-def _examine_packages(needed: list[str]) -> Iterator[Finding]:
+def _examine_packages() -> Iterator[Finding]:
     """A line an extra: what is missing or of a version that does not work."""
     try:
         from packaging.requirements import Requirement
     except ImportError:
         yield Finding("note", "packages", "not compared", "pip install packaging")
+        return
+    try:
+        needed = requires(SELF) or []
+    except PackageNotFoundError:  # sources on the path
+        found = f"not compared: {SELF} runs from a folder and is not installed"
+        yield Finding("note", "packages", found, 'in that folder: pip install -e ".[all]"')
         return
     by_extra: dict[str, list[Requirement]] = {}
     for line in needed:

@@ -52,6 +52,16 @@ def test_a_package_that_clashes_is_named(versions, what, complaint, monkeypatch)
     assert found.mend.startswith("pip install")
 
 
+def test_sources_that_were_not_installed_are_examined_too(monkeypatch) -> None:
+    def requires(name: str) -> list[str]:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "requires", requires)
+    found = find(doctor.examine(), "packages")
+    assert found.level == "note"
+    assert "is not installed" in found.found
+
+
 def test_lab_without_the_extension_is_told_where_to_install_it(monkeypatch) -> None:
     """The usual fault: Lab runs in another environment than the kernel."""
     monkeypatch.setattr(doctor, "_list_extensions", lambda: dict.fromkeys(doctor.EXTENSIONS, False))
