@@ -593,6 +593,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0, or 2 after one line on what was wrong with the input, or 130 after one
     on how to go on where it was interrupted."""
     argv = sys.argv[1:] if argv is None else argv
+    if not sys.stderr.isatty():  # a log grows for days: a word of the bars now and then
+        os.environ.setdefault("TQDM_MININTERVAL", "30")  # which tqdm reads when it is imported
     if "TORCHELASTIC_RUN_ID" not in os.environ:  # that torchrun sets
         return _run(argv)
     from dmtg_lite.runs.parallel import joined

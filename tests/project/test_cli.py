@@ -452,3 +452,18 @@ def test_a_page_of_a_recorded_run_needs_no_torch(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("dmtg-lite: no recorded run at")
+
+
+def test_a_log_gets_a_word_of_the_bars_now_and_then(tmp_path: Path) -> None:
+    """Ten lines a second of a run of days would fill the disk of whoever keeps a log."""
+    code = (
+        "import sys; from dmtg_lite.cli import main; main(); "
+        "from tqdm import tqdm; print(tqdm(range(3)).mininterval)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "replay", tmp_path / "none.npz", "--html", "page.html"],
+        capture_output=True,
+        text=True,
+        cwd=Path(cli.__file__).parents[1],
+    )
+    assert float(done.stdout) == 30
