@@ -83,6 +83,7 @@ def dmtg(
     return make_result(
         "dmtg", data, config, best.network, best.history, encoder_macs=macs,
         stopwatch=stopwatch, restarts=[restart.describe() for restart in restarts],
+        saving=saving,
     )  # fmt: skip
 
 

@@ -72,6 +72,7 @@ def train_groups(
     return make_result(
         method, data, config, network, run.history, encoder_macs=spent + run.encoder_macs,
         stopwatch=stopwatch, trained_groups=[list(group) for group in groups],
+        saving=saving,
     )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def prune_finetune(
     network.index()  # its heads have stood in networks of fewer tasks
     return make_result(
         "prune_finetune", data, config, network, found.history,
-        encoder_macs=spent, stopwatch=stopwatch,
+        encoder_macs=spent, stopwatch=stopwatch, saving=saving,
     )  # fmt: skip
 
 

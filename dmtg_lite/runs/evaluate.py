@@ -19,6 +19,7 @@ from dmtg_lite.core.sealed import choose_threads, sealed
 from dmtg_lite.core.tasks import Task
 from dmtg_lite.runs.dense_metrics import Metric, build_metric
 from dmtg_lite.runs.parallel import world
+from dmtg_lite.runs.progress import with_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def evaluate(
     with_errors: bool = True,
     precision: Precision = "float32",
     allow_unlabelled: bool = False,
+    progress: str | None = None,
 ) -> Evaluation:
     """Loss and error of every task, each served by its most probable group.
 
@@ -82,13 +84,14 @@ def evaluate(
         with_errors: False leaves ``errors`` empty and saves their time.
         precision: Of the network's layers. What is reported of a run is ``"float32"``, however it
             was trained; what it looks at on its way is as the training.
+        progress: Label of a progress bar.
     """
     batches = Batches(split, network.tasks, network.device)
     size = batch_size or (16 if batches.is_dense else 512)
     with sealed(choose_threads(network, split.features.shape[1:], size)), torch.no_grad():
         pruned = network.prune().eval()  # only the N heads that count
         network.eval()
-        sums, metrics = _add_up(pruned, batches, size, with_errors, precision)
+        sums, metrics = _add_up(pruned, batches, size, with_errors, precision, progress)
         losses = (sums[:, 0] / sums[:, 1]).tolist()
         pairs = zip(metrics, sums[:, 1].tolist(), strict=False)
         errors = [m.compute() if n or not allow_unlabelled else nan for m, n in pairs]
@@ -97,7 +100,12 @@ def evaluate(
 
 
 def _add_up(
-    network: GroupedNetwork, batches: Batches, size: int, with_errors: bool, precision: Precision
+    network: GroupedNetwork,
+    batches: Batches,
+    size: int,
+    with_errors: bool,
+    precision: Precision,
+    progress: str | None,
 ) -> tuple[Tensor, list[Metric]]:
     """Of each task the sum of its losses and how many labels it is over, (N, 2); and its metric."""
     device, tasks = network.device, network.tasks
@@ -105,7 +113,8 @@ def _add_up(
     metrics = [build_metric(task, device) for task in tasks] if with_errors else []
     rows = world().cut(len(batches))
     parts = [slice(start, min(start + size, rows.stop)) for start in rows[::size]]
-    for features, targets in look_ahead(batches, parts):
+    taken = with_progress(look_ahead(batches, parts), progress, len(parts))
+    for features, targets in taken:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             predictions = network(features)
         for n, task in enumerate(tasks):

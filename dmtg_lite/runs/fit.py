@@ -31,6 +31,7 @@ from dmtg_lite.runs.graph import choose_learn
 from dmtg_lite.runs.history import History
 from dmtg_lite.runs.loggers import Log, Logger, as_log
 from dmtg_lite.runs.parallel import world
+from dmtg_lite.runs.progress import with_progress
 
 _MAX_RECORDS = 5000  # about as many as a history keeps of a long run
 
@@ -338,9 +339,8 @@ def continue_fit(
             recorder.flush()
             log.tell(history, state.encoder_macs)
 
-        for step in with_progress(
-            range(state.step + 1, stop_at + 1), progress, state.step, stop_at
-        ):
+        due = range(state.step + 1, stop_at + 1)
+        for step in with_progress(due, progress, stop_at, start=state.step):
             while not watch.may_step(step):
                 flush()
                 watch.wait()
@@ -436,15 +436,3 @@ def _check_finite(record: StepRecord, losses: np.ndarray, task_names: Sequence[s
             f"the loss of task {task_names[bad]!r} is {losses[bad]} at step {record.step} (tau "
             f"{record.tau:g}). Lower `lr`, or check features and labels."
         )
-
-
-def with_progress(
-    steps: Iterable[int], label: str | None, start: int, n_steps: int
-) -> Iterable[int]:
-    if label is None:
-        return steps
-    try:
-        from tqdm.auto import tqdm
-    except ImportError as error:
-        raise ImportError('a progress bar needs tqdm: pip install "dmtg-lite[data]".') from error
-    return tqdm(steps, desc=label, initial=start, total=n_steps, leave=False)

@@ -30,6 +30,7 @@ from dmtg_lite.core.data import TaskData
 from dmtg_lite.encoders import ENCODERS, list_own
 from dmtg_lite.encoders.own import find_homeless
 from dmtg_lite.runs.parallel import world
+from dmtg_lite.runs.progress import with_progress
 
 T = TypeVar("T")
 _RETRIES = 3  # of a piece whose worker was lost; one that raises is not tried again
@@ -138,21 +139,18 @@ def run_jobs(
         ImportError: If there is no Ray.
     """
     workers = as_workers(jobs)
+    bar = label if progress else None
     if workers.is_here:
-        return [function(*arguments) for arguments in _show(work, len(work), progress, label)]
+        return [function(*arguments) for arguments in with_progress(work, bar, len(work))]
     if world().size > 1:
         raise ValueError("processes that share a run start no others: leave out --jobs and --on.")
-    show = partial(_show, progress=progress, label=label)
     if workers.on == "ray":
-        return _run_on_ray(function, work, workers, show, lost)
-    return _run_in_processes(function, work, workers, show)
+        return _run_on_ray(function, work, workers, bar, lost)
+    return _run_in_processes(function, work, workers, bar)
 
 
 def _run_in_processes(
-    function: Callable[..., T],
-    work: Sequence[tuple[Any, ...]],
-    workers: Workers,
-    show: Callable[[Iterable[Any], int], Iterable[Any]],
+    function: Callable[..., T], work: Sequence[tuple[Any, ...]], workers: Workers, bar: str | None
 ) -> list[T]:
     if getattr(current_process(), "_inheriting", False):  # a child that reads the caller's script
         sys.exit(1)  # and would start children of its own; its parent says what to write
@@ -166,7 +164,7 @@ def _run_in_processes(
     with ProcessPoolExecutor(n_workers, context, **start) as pool:
         try:  # an interrupt may come while workers are being started
             futures = [pool.submit(function, *arguments) for arguments in work]
-            for future in show(as_completed(futures), len(work)):
+            for future in with_progress(as_completed(futures), bar, len(work)):
                 future.result()
         except BrokenProcessPool:
             raise ChildProcessError(
@@ -221,7 +219,7 @@ def _run_on_ray(
     function: Callable[..., T],
     work: Sequence[tuple[Any, ...]],
     workers: Workers,
-    show: Callable[[Iterable[Any], int], Iterable[Any]],
+    bar: str | None,
     lost: Callable[..., T] | None,
 ) -> list[T]:
     with ray_for(workers) as ray:
@@ -239,7 +237,7 @@ def _run_on_ray(
             begun[remote.remote(function, encoders, workers.n_threads, *arguments)] = index
         results: dict[int, T] = {}
         try:
-            for done in show(_as_completed(ray, begun), len(work)):
+            for done in with_progress(_as_completed(ray, begun), bar, len(work)):
                 index = begun[done]
                 try:
                     results[index] = ray.get(done)
@@ -427,11 +425,3 @@ def _refuse(name: str, homeless: str, *_: Any, **__: Any) -> Any:
         f"`encoder` {name!r} cannot be sent to other processes, as they cannot import {homeless}: "
         "define it in a file and import it from there, at the file's top level; or take jobs=1."
     )
-
-
-def _show(items: Iterable[T], count: int, progress: bool, label: str) -> Iterable[T]:
-    if not progress:
-        return items
-    from tqdm.auto import tqdm
-
-    return tqdm(items, total=count, desc=label, leave=False)

@@ -35,6 +35,7 @@ from dmtg_lite.runs.metrics import find_unlearned, pair_gains, relative_error, s
 from dmtg_lite.runs.parallel import world
 from dmtg_lite.runs.predict import predict
 from dmtg_lite.runs.report import Report
+from dmtg_lite.runs.saving import UNSAVED, Saving
 from dmtg_lite.runs.tensors import save_tensors
 from dmtg_lite.schema import AnyFloat
 
@@ -280,11 +281,17 @@ def make_result(
     stopwatch: Stopwatch,
     restarts: list[dict[str, Any]] | None = None,
     trained_groups: Groups | None = None,
+    saving: Saving = UNSAVED,
 ) -> MethodResult:
-    """Prune, evaluate on test, and tell the history what came of it."""
+    """Prune, evaluate on test, and tell the history what came of it.
+
+    The training rows take longest: minutes for CelebA on a CPU, so there is a bar where the
+    training had one.
+    """
     network = network.prune()
-    on_test = evaluate(network, data.test)
-    train_loss = total(evaluate(network, data.train, with_errors=False).losses)
+    on_test = evaluate(network, data.test, progress=saving.label(f"{method}: test"))
+    told = saving.label(f"{method}: training rows, once more")
+    train_loss = total(evaluate(network, data.train, with_errors=False, progress=told).losses)
     constant = evaluate_constant(data)
     groups, planted = network.assignment.groups(data.task_names), data.planted_groups
     rows = min(config.batch_size, len(data.train))

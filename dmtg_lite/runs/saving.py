@@ -155,6 +155,10 @@ class Saving:
         if checkpoint := self.path(f"{name}.safetensors"):
             checkpoint.unlink(missing_ok=True)
 
+    def label(self, of_bar: str) -> str | None:
+        """What a progress bar is called, ``None`` where there is to be none."""
+        return of_bar if self.progress and world().is_first else None
+
     def of(self, name: str, label: str) -> dict[str, Any]:
         """What `fit` wants to know: keyword arguments for one run, in a run folder below."""
         folder = self.aside(name).run_folder
@@ -169,7 +173,7 @@ class Saving:
             "checkpoint": self.path(f"{name}.safetensors"),
             "checkpoint_every": self.every,
             "validate_every": self.validate_every,
-            "progress": label if self.progress and world().is_first else None,
+            "progress": self.label(label),
             "loggers": Log(self.loggers, name, self.run_folder),
         }
 

@@ -25,8 +25,9 @@ from dmtg_lite.core.stacked import Row, Stack, can_stack
 from dmtg_lite.core.state import Program, TrainState, build_optimizer, follow_objective
 from dmtg_lite.core.step import learn
 from dmtg_lite.runs.between import choose_callbacks
-from dmtg_lite.runs.fit import Recorder, Unwatched, count_record_every, with_progress
+from dmtg_lite.runs.fit import Recorder, Unwatched, count_record_every
 from dmtg_lite.runs.history import History
+from dmtg_lite.runs.progress import with_progress
 from dmtg_lite.runs.run import Run
 
 _FLUSH_EVERY = 500  # steps between looks whether every loss is finite
@@ -99,7 +100,7 @@ def _take_steps(
     with ExitStack() as stack:
         stack.enter_context(sealed(n_threads))
         ahead = [stack.enter_context(_start_batches(state, data)) for state in states]
-        for step in with_progress(range(start + 1, stop_at + 1), label, start, stop_at):
+        for step in with_progress(range(start + 1, stop_at + 1), label, stop_at, start=start):
             together = cast("Together", states[0].program)
             if not isinstance(together, Together):  # at first, and where branches closed
                 together = Together(states)

@@ -185,6 +185,16 @@ def test_restarts_are_kept_by_training_loss_alone(
         assert {run.restart: run.stops for run in FakeRun.made} == expected
 
 
+def test_nothing_long_happens_without_a_bar(capsys: pytest.CaptureFixture) -> None:
+    """The evaluation at the end too, which takes minutes on all of CelebA; and none unasked."""
+    methods.naive(FACES, 1, CONFIG, saving=Saving(progress=True))
+    bars = capsys.readouterr().err
+    for label in ("naive:", "naive: test:", "naive: training rows, once more:"):
+        assert label in bars
+    methods.naive(FACES, 1, CONFIG)
+    assert capsys.readouterr().err == ""
+
+
 def test_test_images_have_no_influence_on_training() -> None:
     """With other test and validation images the network is the same, bit for bit."""
     other = replace(FACES, test=FACES.val, val=FACES.test)
