@@ -125,5 +125,6 @@ clean:
 	@$(PIP) torch
 	@echo "2/2: JupyterLab, the widgets and the test tools (about a minute)."
 	@$(PIP) -e '.[all]'
-	@.venv/bin/jupyter labextension disable @jupyter/nbgrader >/dev/null 2>&1  # grading is by command: no menu for it
+	@.venv/bin/jupyter labextension disable @jupyter/nbgrader \
+	    @jupyterlab/apputils-extension:announcements >/dev/null 2>&1  # grading is by command; no question about news
 	@touch $@
