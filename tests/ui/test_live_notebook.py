@@ -285,7 +285,8 @@ def test_the_whole_screen_in_large_letters(visit: Visit) -> None:
         >= 20
     )
     page.set_viewport_size({"width": 1280, "height": 800})  # controls break into more lines here
-    page.locator(".dmtg-words > :nth-child(2)").evaluate("e => (e.textContent += ' longer'.repeat(25))")
+    numbers = page.locator(".dmtg-words > :nth-child(2)")
+    numbers.evaluate("e => (e.textContent += ' longer'.repeat(25))")
     back, pictures = page.locator(".dmtg-present"), page.locator(".dmtg-pictures")
     box = back.bounding_box()
     assert box["y"] + box["height"] <= pictures.bounding_box()["y"]  # not on the heads' "pruned"
