@@ -99,9 +99,8 @@ def read_out(history):
     for k, group in enumerate(history.groups()):
         print(f"group {k}: {', '.join(group)}")
     agreement = compute_agreement(history.groups(), faces.planted_groups)
-    print(f"agreement with how the faces were made: {agreement:.2f}")
-    loss = history.task_losses[-100:].sum(1).mean()  # all tasks, over the last hundred records
-    print(f"training loss at the end: {loss:.2f}")
+    loss = history.task_losses[-100:].sum(1).mean()  # of all tasks together, at the end
+    print(f"agreement with how the faces were made: {agreement:.2f}; training loss: {loss:.2f}")
 
 
 read_out(session.history)
