@@ -226,9 +226,9 @@ views.plots.apply_style(fig, height=320)
 
 # %% [markdown]
 # **What to notice.** With noise the branches differ after step 1, so their losses differ at step 2,
-# and S has something to follow. Without noise they stay equal for a dozen steps or more, and in
-# exact numbers they would for ever. They part after all by rounding: Adam divides a gradient by its
-# own size, and so blows up even the last bit. That is luck, not a rule.
+# and S has something to follow. Without noise they stay equal for a dozen steps or more; in exact
+# numbers, for ever. They part after all by rounding: Adam divides a gradient by its own size, and
+# so blows up even the last bit. That is luck.
 #
 # The noise that breaks the tie also decides *which* branch gets which tasks.
 
