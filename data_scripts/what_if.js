@@ -351,14 +351,21 @@ function restore() {
   return refresh();
 }
 
-function setTheme(isDark) {
+let isDark = false;
+
+function setTheme(wanted) {
+  isDark = wanted;
   document.documentElement.style.colorScheme = isDark ? "dark" : "light";
   byId("theme").textContent = isDark ? "Light theme" : "Dark theme";
 }
 
-let isDark = matchMedia("(prefers-color-scheme: dark)").matches;
-byId("theme").textContent = isDark ? "Light theme" : "Dark theme";
-byId("theme").addEventListener("click", () => setTheme((isDark = !isDark)));
+setTheme(matchMedia("(prefers-color-scheme: dark)").matches);
+byId("theme").addEventListener("click", () => setTheme(!isDark));
+// a page that has this one in a frame says which theme it has: by message, as files know nothing of each other
+addEventListener("message", ({ source, data }) => {
+  if (source === parent && typeof data?.isDark === "boolean") setTheme(data.isDark);
+});
+if (parent !== window) parent.postMessage({ asksForTheme: true }, "*");
 for (const [words, address] of IDEAS) {
   if (!readAddress(address).settings.every((setting) => runsOf(setting).length)) continue; // not run yet
   add(add(byId("ideas"), "li"), "a", { href: `#${address}` }, words);

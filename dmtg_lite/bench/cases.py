@@ -36,7 +36,7 @@ class Case:
     Args:
         name: As the command calls it.
         tasks: The N tasks.
-        n_groups: K.
+        n_groups: K, how many groups.
         config: Its recipe, without schedules; branches are shaken apart, so that they differ.
         side: Of the pictures, in pixels.
         batch_sizes: B on a GPU, on a CPU, and to see quickly that it runs.

@@ -109,7 +109,7 @@ class GroupedNetwork(nn.Module):
         """Copy this Naive MTL network into K identical branches (section 4.1, Optimization).
 
         Args:
-            n_groups: K.
+            n_groups: K, how many groups.
             group_of, members: Fix the assignment, see `Assignment`; each branch then has only its
                 own heads. ``None`` learns it, with all K x N heads.
             jitter: Noise on every copy, relative to each tensor's standard deviation; 0 in the

@@ -62,7 +62,7 @@ def choose_threads(network: GroupedNetwork, feature_shape: Sequence[int], batch_
     Args:
         network: On a device other than the CPU threads matter to loading alone: all.
         feature_shape: Of one row.
-        batch_size: B.
+        batch_size: B, rows of a step.
     """
     there = torch.get_num_threads()
     if there == 1 or network.device.type != "cpu":

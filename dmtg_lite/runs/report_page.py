@@ -247,7 +247,7 @@ def _tell_encoders(report: Report) -> str:
         return f"{told}, Naive MTL's of {alone['capacity']}, with room for all tasks."
     return (
         f"{told}, Naive MTL's too: one network that is wider may do as well as the groups. Try "
-        "methods.naive(data, 1), whose recipe has room for all tasks, or another `capacity`."
+        "methods.naive(data, 1), whose recipe has room for all tasks, or another capacity."
     )
 
 

@@ -66,7 +66,7 @@ class Settings:
 
     Args:
         data: A name of `SUITES`, or ``"own"``.
-        n_groups: K.
+        n_groups: K, how many groups.
         config: Of the training; its seed is that of the data too.
         label_noise: Share of the training labels that are flipped; of drawn faces only.
         weight: Of the loss of the first task.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -28,6 +29,9 @@ LIVE = "application/vnd.jupyter.widget-view+json"
 FIGURE = "application/vnd.plotly.v1+json"
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 TIMEOUT = 600  # seconds a cell; a busy machine needs more than the 90 of a whole notebook
+# a warning as Python prints it: where on this machine, what, and the line of code that led to it
+WARNING = re.compile(r"^\S+\.py:\d+: (?=\w+Warning: )(.*)\n(?:  .*\n?)?", re.MULTILINE)
+PLOT, PAGE = 115, 825  # pixels: of a plot in a row, so that its name fits; of a row on a desk
 QUIET = ["--IPKernelApp.log_level=40"]  # ipykernel 7.4 warns of TCP at every start
 
 
@@ -122,6 +126,8 @@ def _is_live(output: NotebookNode) -> bool:
 
 def _dress_output(output: NotebookNode) -> NotebookNode:
     data = output.get("data", {})
+    if output.get("name") == "stderr":
+        output.text = WARNING.sub(r"\1\n", output.text)
     if FIGURE in data:
         output.data = nbformat.from_dict({"text/html": draw(data[FIGURE])})
     else:
@@ -135,10 +141,13 @@ def draw(figure: dict[str, Any]) -> str:
     title = (layout.get("title") or {}).get("text") or "figure"
     numbers = json.dumps({"data": figure["data"], "layout": layout}, separators=(",", ":"))
     height = layout.get("height") or 450
+    in_a_row = {str(axis.get("domain")) for name, axis in layout.items() if name[:5] == "xaxis"}
+    width = min(PAGE, PLOT * len(in_a_row))
+    wide = f";min-width:{width}px" if width > 540 else ""
     safe = numbers.replace("<", "\\u003c")  # no name in it ends the script
     return (
         f'<div class="dmtg-figure" role="img" aria-label="{html.escape(str(title))}" '
-        f'style="min-height:{height}px"></div><script type="application/json">{safe}</script>'
+        f'style="min-height:{height}px{wide}"></div><script type="application/json">{safe}</script>'
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +88,21 @@ def test_a_page_has_figures_and_stills_and_its_solutions_folded() -> None:
     assert "hide-input" in solution.metadata["tags"]
 
 
+def test_a_warning_says_what_and_not_where_on_this_machine() -> None:
+    notebook = make_executed()
+    text = "/home/me/dmtg_lite/x.py:5: SomeWarning: mind it\n  call(me)\nand a line of one's own\n"
+    notebook.cells[2].outputs = [new_output("stream", name="stderr", text=text * 2)]
+    told = executed.dress(notebook, "1.0").cells[2].outputs[0].text
+    assert told == "SomeWarning: mind it\nand a line of one's own\n" * 2
+
+
+def test_many_plots_in_a_row_scroll_before_their_names_overlap() -> None:
+    """On a phone; three rows of the same twelve columns are no wider than one."""
+    axes = {f"xaxis{n}": {"domain": [n % 12 / 12, (n % 12 + 0.9) / 12]} for n in range(36)}
+    assert "min-width:825px" in executed.draw({"data": [], "layout": axes})
+    assert "min-width" not in executed.draw({"data": [], "layout": {"xaxis": {}}})
+
+
 def test_a_page_that_was_not_executed_says_so_and_keeps_its_picture() -> None:
     notebook = make_executed()
     del notebook.metadata["site"]
@@ -165,3 +181,10 @@ def test_a_notebook_has_its_picture_at_the_top(path: Path) -> None:
     image = (path.parent / "img" / f"{path.stem}.png").read_bytes()
     assert image.startswith(b"\x89PNG")
     assert len(image) < 150_000
+
+
+def test_no_argument_is_explained_by_what_looks_like_a_list() -> None:
+    """A letter and a full stop alone begin a list of letters on the reference's pages."""
+    like_a_list = re.compile(r"^ +\w+: [A-Z]\.$", re.MULTILINE)
+    files = sorted((build.ROOT / "dmtg_lite").rglob("*.py"))
+    assert [p.name for p in files if like_a_list.search(p.read_text(encoding="utf-8"))] == []

@@ -204,7 +204,7 @@ def test_rows_gather_by_group_or_stay(visit: Visit) -> None:
     names = visit.ask("session.history.task_names")
     assert read(".dmtg-heat tbody th") == read(".dmtg-head-graph .task") == names != graph
     by_group.check()
-    said = visit.page.get_by_role("region", name="groups as a list").locator("li")
+    said = visit.page.get_by_role("group", name="groups as a list").locator("li")
     said = "\n".join(said.all_text_contents())
     for k, group in enumerate(visit.ask("session.history.groups()")):
         assert all(name in said for name in group), (k, said)

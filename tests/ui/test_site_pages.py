@@ -12,7 +12,7 @@ import nbformat
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from dmtg_lite.views.plots import plot_assignment
 
@@ -93,3 +93,19 @@ def test_pages_are_accessible_in_both_themes_and_fit_a_phone(site: Path, browser
         context.close()
     assert not found
     assert all(url.startswith(("file:", "data:", "blob:")) for url in requests)
+
+
+@pytest.mark.slow
+def test_the_page_in_the_frame_follows_the_button(site: Path, browser: Browser) -> None:
+    """From files, which know nothing of each other; it starts in the theme of the page around."""
+    page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="dark")
+    page.goto((site / "index.html").as_uri())
+    inside = page.frame_locator(".front-page").locator("#theme")
+    button = page.locator(".theme-toggle >> visible=true").first
+    expect(inside).to_have_text("Light theme")  # is offered
+    for offered in ("Dark theme", "Light theme", "Light theme", "Dark theme"):
+        button.click()  # light, dark, the system's, light
+        expect(inside).to_have_text(offered)
+    page.reload()
+    expect(inside).to_have_text("Dark theme")
+    page.close()

@@ -279,13 +279,13 @@ def test_a_task_beside_itself_has_no_say_in_the_colours_of_company() -> None:
     """Help and harm are equally far from white; losses, alone or not, are all compared."""
     names = ["a", "b", "c"]
     values = np.array([[90.0, 2.0, -1.0], [0.5, 80.0, 1.0], [-4.0, 0.0, 70.0]])
-    heat, alone = plot_affinity(values, names).data
+    heat, alone, *_ = plot_affinity(values, names).data
     assert (heat.zmin, heat.zmax) == (-4, 4)
     assert np.equal(heat.z, None).tolist() == np.eye(3, dtype=bool).tolist()
     assert alone.text == ("90.00", "80.00", "70.00")
-    heat, _ = plot_affinity(abs(values), names).data
+    heat, *_ = plot_affinity(abs(values), names).data
     assert (heat.zmin, heat.zmax) == (0, 4)
-    (heat,) = plot_affinity(abs(values), names, is_loss=True).data
+    heat, *_ = plot_affinity(abs(values), names, is_loss=True).data
     assert (heat.zmin, heat.zmax) == (0, 90)
     with pytest.raises(ValueError, match=r"`matrix` must be \(3, 3\)"):
         plot_affinity(values[:2], names)

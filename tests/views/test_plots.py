@@ -88,6 +88,16 @@ def test_every_number_in_a_cell_can_be_read() -> None:
         assert compute_contrast(colour, (ink,) * 3) >= 4.5
 
 
+def test_numbers_on_pale_cells_are_black_in_a_trace_above() -> None:
+    """Each cell has one ink, and a cell that is not there has none."""
+    numbers = np.array([[0.0, 0.6], [0.6, 0.0], [1.0, 0.0]])
+    white, black = plots.plot_assignment(numbers, ["a", "b", "c"]).data
+    assert (white.textfont.color, black.textfont.color) == ("#fff", "#000")
+    assert [list(row) for row in black.z] == [[None, 0.6], [0.6, None], [1.0, None]]
+    assert (black.showscale, black.hoverongaps) == (False, False)
+    assert len(plots.plot_assignment(numbers * 0.1, ["a", "b", "c"]).data) == 1
+
+
 def test_heat_map_shows_the_matrix_on_a_fixed_scale() -> None:
     """Tasks are rows, groups are columns, colours always mean 0 to 1; every row has its name."""
     heat = plots.plot_assignment(np.array([[0.25, 0.75], [1.0, 0.0]]), ["a", "b"]).data[0]
@@ -202,7 +212,7 @@ def test_temperature_changes_the_draw_but_not_who_wins() -> None:
     draws = {tau: plots.compute_temperature_views(logits, tau, seed=3)[0] for tau in taus}
     assert len({tuple(draw.argmax(-1)) for draw in draws.values()}) == 1
     assert draws[0.1].max() > 0.99 > draws[10.0].max()
-    assert len(plots.plot_temperature(logits, 1.0).data) == 3
+    assert {trace.xaxis for trace in plots.plot_temperature(logits, 1.0).data} == {"x", "x2", "x3"}
 
 
 @pytest.mark.parametrize(
@@ -224,13 +234,14 @@ def test_bad_temperatures_and_shapes_are_refused(logits, tau, names, message) ->
 @pytest.mark.parametrize("matrix", ["probabilities", "loss"])
 def test_a_closed_branch_is_hatched_and_an_empty_one_shows_its_numbers(closing_run, matrix) -> None:
     """No cell and a stroke per task for the closed; before the closing it is as any other."""
-    heat, hatch = plots.plot_history(closing_run, index=45, matrix=matrix).data
+    heat, hatch, *_ = plots.plot_history(closing_run, index=45, matrix=matrix).data
     assert [row[4] for row in heat.z] == [None] * 4
     assert all(row[3] is not None and row[1] is not None for row in heat.z)
     assert (set(hatch.x), len(hatch.x)) == ({"4"}, 4)
-    (heat,) = plots.plot_history(closing_run, index=30, matrix=matrix).data
+    heat, *above = plots.plot_history(closing_run, index=30, matrix=matrix).data
     assert heat.z.dtype.kind == "f"
-    assert len(plots.plot_assignment(np.eye(3)[[0, 0, 1, 1]], NAMES).data) == 1  # empty, not closed
+    above += plots.plot_assignment(np.eye(3)[[0, 0, 1, 1]], NAMES).data  # empty, not closed
+    assert {trace.type for trace in above} == {"heatmap"}
 
 
 def test_the_line_of_a_closed_branch_ends_there(closing_run: History) -> None:

@@ -22,6 +22,7 @@ from dmtg_lite.data.toys.faces import toy_faces
 from dmtg_lite.runs.history import About, History
 from dmtg_lite.views.live import LiveSession
 from dmtg_lite.views.widgets import Dashboard, HeadGraph, TauExplorer
+from dmtg_lite.views.widgets.anywidgets import Slider
 from dmtg_lite.views.widgets.dashboard import CONTROLS
 from dmtg_lite.views.widgets.words import WORDS
 
@@ -380,6 +381,7 @@ def test_tau_explorer_moves_the_draw_and_leaves_softmax_alone() -> None:
     """The slider changes the first two pictures; the button draws new noise."""
     explorer = TauExplorer(np.array([[2.0, 0.0, -1.0], [0.0, 0.0, 0.0]]))
     before = [np.array(matrix.shown["numbers"]) for matrix in explorer.matrices]
+    assert isinstance(explorer.tau, Slider)  # with a name, which a slider of ipywidgets has not
     explorer.tau.value = 0.1
     after = [np.array(matrix.shown["numbers"]) for matrix in explorer.matrices]
     assert not np.allclose(before[0], after[0])

@@ -18,6 +18,7 @@ from dmtg_lite.views.plots.style import (
     make_figure,
     name_ticks,
     to_label,
+    write_numbers,
 )
 
 if TYPE_CHECKING:
@@ -219,7 +220,8 @@ def _plot(traces: tuple[Trace, Trace], title: str, closed: Sequence[int]) -> go.
     y_axis = {"autorange": "reversed", "showgrid": False, **name_ticks(row)}
     is_loss = heat["text"] is not None
     bar = {"showscale": not is_loss, "colorbar": {"title": {"text": "weight"}, "thickness": 12}}
-    shown = [heat | bar, hatch] if hatch["x"] else [heat | bar]
+    heat, *above = write_numbers(heat | bar)
+    shown = [heat, *([hatch] if hatch["x"] else []), *above]
     height = max(300.0, row * n_tasks + 120)
     fig = make_figure(shown, title, height=height, x=GROUP_AXIS, y=y_axis)
     return fig.update_xaxes(title_text=group_title(closed))
@@ -281,7 +283,8 @@ def plot_temperature(
         horizontal_spacing=0.04,
     )
     for column, view in enumerate(views, 1):
-        fig.add_trace(weight_traces(view, names)[0], 1, column)
+        for trace in write_numbers(weight_traces(view, names)[0]):
+            fig.add_trace(trace, 1, column)
     apply_style(fig, height=max(230, 26 * len(names) + 110)).update_annotations(font_size=14)
     fig.update_yaxes(autorange="reversed", ticksuffix="  ", showgrid=False)
     return fig.update_xaxes(GROUP_AXIS)

@@ -246,6 +246,7 @@ def _lay_out(columns: list[list[Trace]], titles: list[str], seen: list[int]) -> 
     fig.update_yaxes(square, constraintoward="top", autorange="reversed")
     fig.for_each_yaxis(lambda axis: axis.update(scaleanchor=axis.anchor))
     at = {"y": 1, "xref": "paper", "yref": "paper", "yshift": 18, "font_size": 14}
+    at["xanchor"] = "center"  # left to plotly, words lean towards the middle of the page
     for n, title in enumerate(titles):
         fig.update_xaxes(constraintoward="right", col=3 * n + 3)  # truths lean on predictions
         middle = fig.layout[f"xaxis{2 * n + 2}"].domain[1] + GAP / 2 / width

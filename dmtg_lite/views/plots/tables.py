@@ -16,6 +16,7 @@ from dmtg_lite.views.plots.style import (
     make_figure,
     name_ticks,
     to_label,
+    write_numbers,
 )
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def plot_label_correlation(targets: Mapping[str, np.ndarray]) -> go.Figure:
     heat |= {"xgap": 2, "ygap": 2, "hovertemplate": "%{y}, %{x}: %{z:.2f}<extra></extra>"}
     heat["texttemplate"] = "%{z:.1f}" if len(names) <= 16 else ""
     height = max(320, 22 * len(names) + 200)
-    return make_figure([heat], "correlation of the labels", height=height, y=DOWNWARDS)
+    return make_figure(write_numbers(heat), "correlation of the labels", height=height, y=DOWNWARDS)
 
 
 def plot_affinity(
@@ -184,10 +185,12 @@ def plot_affinity(
     shown[~(is_company & np.isfinite(values))] = None  # NaN does not travel to the browser
     heat = {"type": "heatmap", "x": names, "y": names, "z": shown, "texttemplate": "%{z:.2f}"}
     heat |= {"xgap": 2, "ygap": 2, "colorbar": {"thickness": 12}, **look}
+    heat["zmax"] = max(heat["zmax"], heat["zmin"] + 1e-6)
     heat["hovertemplate"] = "%{y} with %{x}: %{z:.3f}<extra></extra>"
     alone = {"type": "scatter", "mode": "text", "x": names, "y": names, "hoverinfo": "skip"}
     alone["text"] = [f"{value:.2f}" for value in np.diag(values)]
-    traces = [heat] if is_loss else [heat, alone]
+    heat, *above = write_numbers(heat)
+    traces = [heat, *above] if is_loss else [heat, alone, *above]
     x_axis = {"showgrid": False, "tickangle": -30}
     height = max(320, 34 * len(names) + 170)
     fig = make_figure(traces, title, height=height, x=x_axis, y=DOWNWARDS | {"showgrid": False})

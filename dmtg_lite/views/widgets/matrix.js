@@ -35,7 +35,7 @@ function render({ model, el }) {
   const note = add(box, "small"), words = add(box, "p");
   const frame = add(el, "div", { class: "dmtg-frame" });
   const table = add(frame, "table", { class: "dmtg-heat" }), caption = table.createCaption();
-  const twin = add(el, "section", { class: "dmtg-unseen", "aria-label": "groups as a list" });
+  const twin = add(el, "div", { class: "dmtg-unseen", role: "group", "aria-label": "groups as a list" });
   let rows = [], columns = [], cells = [], built = "", listed = "", weights = [], place = [];
 
   function build(tasks, K) {

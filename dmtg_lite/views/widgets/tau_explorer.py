@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from dmtg_lite.views.plots import compute_temperature_views
 from dmtg_lite.views.plots.matrix import TEMPERATURE_TITLES, name_tasks
-from dmtg_lite.views.widgets.anywidgets import Matrix, Status
+from dmtg_lite.views.widgets.anywidgets import Matrix, Slider, Status
 from dmtg_lite.views.widgets.shown import Shown, draw_table
 
 TAUS = (0.1, 0.25, 0.5, 1.0, 2.5, 4.0, 10.0)
@@ -53,16 +53,17 @@ class TauExplorer(Shown):
         }
         self.matrices = [self._make(f"matrix {n}", Matrix, **flex) for n in range(len(views))]
         options = [(f"{value:g}", value) for value in TAUS]
-        words: dict[str, Any] = {"description": "temperature tau", "layout": {"width": "420px"}}
-        words["style"] = {"description_width": "initial"}
-        self.tau = self._make("tau", widgets.SelectionSlider, options=options, value=tau, **words)
-        words = {"description": "New noise", "icon": "refresh"}
+        self.tau = self._make(
+            "tau", Slider, description="temperature tau", options=options, value=tau
+        )
+        words: dict[str, Any] = {"description": "New noise", "icon": "refresh"}
         self.noise = self._make("noise", widgets.Button, **words)
         self.state = self._make("state", Status, still=self._still)
         self._redraw()
         self._observe(self.tau, self._redraw)
         self._on_click(self.noise, self._draw_again)
         wrap = {"width": "100%", "flex_flow": "row wrap", "grid_gap": "0 18px"}
+        wrap["overflow"] = "visible"  # a box that scrolls would have to take the keyboard
         box = self._make("box", widgets.Box, children=self.matrices, layout=wrap)
         row = self._make("row", widgets.HBox, children=[self.tau, self.noise, self.state])
         self._show(self._make("all", widgets.VBox, children=[row, box]))

@@ -24,6 +24,20 @@ function drawAll() {
   requestAnimationFrame(() => places.forEach(draw));
 }
 
+// the page on the front page follows this one's theme; it asks when it is ready to hear
+const front = document.querySelector(".front-page");
+const isDark = () => (document.body.dataset.theme === "auto" ? dark.matches : document.body.dataset.theme === "dark");
+
+function tellTheme() {
+  front.contentWindow.postMessage({ isDark: isDark() }, "*");
+}
+
+if (front) {
+  addEventListener("message", ({ source }) => source === front.contentWindow && tellTheme());
+  dark.addEventListener("change", tellTheme);
+  new MutationObserver(tellTheme).observe(document.body, { attributeFilter: ["data-theme"] });
+}
+
 if (places.length) {
   const script = document.createElement("script");
   script.src = `${document.documentElement.dataset.content_root}_static/plotly.min.js`;
