@@ -455,7 +455,7 @@ def test_spare_branches_in_the_dashboard() -> None:
         dashboard.spare.label, dashboard.n_groups.value = "none", 3
         dashboard.reset.click()
         eventually(lambda: len(graph.probabilities[0]) == 3)
-        eventually(lambda: words.value == "no step yet")
+        eventually(lambda: words.value == "no groups yet")
         assert graph.closed == []
         dashboard.n_groups.value, dashboard.spare.label = 8, "as many as K"
         dashboard.reset.click()

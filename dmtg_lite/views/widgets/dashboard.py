@@ -538,7 +538,7 @@ def _alert(text: str) -> str:
 
 def _describe(history: History, index: int, n_groups: int | Literal["auto"] | None) -> str:
     """Step, temperature, tasks settled; branches open, where spare ones were opened."""
-    facts = ["no step yet"]
+    facts = ["no groups yet"]  # idle, or pretraining
     if len(history):
         settled = int((history.probabilities[index].max(-1) > 0.9).sum())
         facts = [
