@@ -35,14 +35,13 @@ from dmtg_lite.runs.history import History, compute_entropy
 from dmtg_lite.runs.metrics import compute_interval, compute_mutual_agreement
 from dmtg_lite.schema import FieldError, parse_json
 from dmtg_lite.views.page import fill_page
-from dmtg_lite.views.plots.curves import running_mean
+from dmtg_lite.views.plots.curves import pace, running_mean
 
 ROOT = Path(__file__).parents[1]
 STORE, PAGE = ROOT / "docs" / "what_if_runs.jsonl", ROOT / "docs" / "what_if.html"
 FORMAT = "dmtg-what-if/1"
 MAX_FRAMES = 56  # of a run: four seconds of film
 MAX_PAGE = 3_000_000  # bytes
-_JUMP = 0.05
 
 KNOBS: dict[str, tuple[Any, ...]] = {
     "k": (1, 2, 3, 4, 5, 6),
@@ -191,19 +190,10 @@ def _shorten(value: float) -> float:
 
 
 def choose_frames(history: History, most: int = MAX_FRAMES) -> np.ndarray:
-    """Numbers of the records to keep: close together where probabilities move, first and last too.
-
-    Half of the way is time, so that a run at rest passes in time as well. The record before a
-    closing is kept, and the closing.
-    """
-    p, n = history.probabilities, len(history)
-    moved = np.abs(np.diff(p, axis=0, prepend=p[:1])).max((1, 2))  # (T,)
-    moved = moved.clip(max=_JUMP)  # a leap is two frames, however far it goes
-    way = np.cumsum(moved / max(moved.sum(), 1e-9) + 1 / n)
+    """Numbers of the records to keep: a film's (`pace`), each closing and the record before it."""
     at = np.searchsorted(history.steps, [closing["step"] for closing in history.closings])
-    kept = np.unique([0, n - 1, *at, *(at - 1).clip(0)])
-    even = np.searchsorted(way, np.linspace(way[0], way[-1], max(2, most - len(kept))))
-    return np.union1d(kept, even.clip(0, n - 1)).astype(np.int64)
+    kept = np.union1d(at, (at - 1).clip(0)).astype(np.int64)
+    return np.union1d(kept, pace(history, max(2, most - len(kept))))
 
 
 def pack_film(history: History, rows: np.ndarray, losses: np.ndarray) -> str:

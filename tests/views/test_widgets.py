@@ -94,7 +94,7 @@ def test_before_the_first_step_everything_is_undecided(dashboard: Dashboard) -> 
     """A fresh dashboard shows 1/K everywhere and says that nothing has happened."""
     assert dashboard.head_graph.probabilities[0] == [0.333] * 3
     assert "idle" in dashboard.state.value
-    assert "no step" in dashboard.numbers.value
+    assert "no groups" in dashboard.numbers.value
 
 
 def test_start_trains_to_the_end(dashboard: Dashboard) -> None:

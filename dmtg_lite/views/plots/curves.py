@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 MAX_POINTS = 400  # per line: beyond this a browser spends its time, not its pixels
 WINDOW = 20  # records: a loss is shown as the mean of so many
+_LEAP = 0.05  # of a probability, from record to record
 
 
 def decimate(n_records: int, max_points: int = MAX_POINTS) -> np.ndarray:
@@ -26,13 +27,14 @@ def pace(history: History, n_frames: int) -> np.ndarray:
     """At most ``n_frames`` record numbers for a film: more of them where probabilities move.
 
     A third of the frames is spread evenly, the rest by how far rows move from record to record, so
-    that a run that settles in its first sixth does not do so in a sixth of the time. First and last
-    are included.
+    that a run that settles in its first sixth does not do so in a sixth of the time. A leap, as where
+    a branch closes, is two frames, however far it goes. First and last are included.
     """
     n = len(history)
     if n <= n_frames:
         return decimate(n)
-    moved = np.abs(np.diff(history.probabilities[:n], axis=0)).sum((1, 2), dtype=np.float64)
+    moved = np.abs(np.diff(history.probabilities[:n], axis=0)).max((1, 2)).astype(np.float64)
+    moved = moved.clip(max=_LEAP)
     clock = np.concatenate([[0], np.cumsum(moved / max(moved.sum(), 1e-12))])
     clock = (2 * clock + np.linspace(0, 1, n)) / 3  # of 0 to 1
     rows = np.interp(np.linspace(0, clock[-1], n_frames), clock, np.arange(n))
