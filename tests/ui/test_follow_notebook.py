@@ -21,7 +21,7 @@ from playwright.sync_api import Page, expect
 
 from dmtg_lite.runs.folder import RunFolder
 
-pytestmark = [pytest.mark.ui, pytest.mark.slow]
+pytestmark = [pytest.mark.ui, pytest.mark.clock, pytest.mark.slow]
 
 N_STEPS = 1200  # so that what is turned and pressed has some seconds
 TRAIN = (

@@ -17,7 +17,7 @@ from axe_playwright_python.sync_playwright import Axe
 from lab import CELLS, ROOT, Visit, run_lab
 from playwright.sync_api import Page, expect
 
-pytestmark = [pytest.mark.ui, pytest.mark.slow]
+pytestmark = [pytest.mark.ui, pytest.mark.clock, pytest.mark.slow]
 
 FORTY = """forty = data.toy_faces(n_tasks=40, n_groups=5, n_train=50, n_val=9, n_test=9)
 session = views.LiveSession(forty, 5, config=views.WATCHABLE)
