@@ -36,7 +36,8 @@ def open_view(page: Page, address: str, stem: str) -> Visit:
     visit.run_cells(UNTIL_THE_VIEW[stem])
     page.wait_for_selector(CELLS, timeout=120_000, state="attached")
     page.evaluate(  # Lab hides what is off the screen
-        "(it => it.scrollToItem(it.activeCellIndex, 'start'))(jupyterapp.shell.currentWidget.content)"
+        "const it = jupyterapp.shell.currentWidget.content;"
+        "it.scrollToItem(it.activeCellIndex, 'start')"
     )
     expect(page.locator(CELLS).first).to_be_visible()
     return visit

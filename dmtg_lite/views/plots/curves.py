@@ -27,8 +27,8 @@ def pace(history: History, n_frames: int) -> np.ndarray:
     """At most ``n_frames`` record numbers for a film: more of them where probabilities move.
 
     A third of the frames is spread evenly, the rest by how far rows move from record to record, so
-    that a run that settles in its first sixth does not do so in a sixth of the time. A leap, as where
-    a branch closes, is two frames, however far it goes. First and last are included.
+    that a run that settles in its first sixth does not do so in a sixth of the time. A leap, as
+    where a branch closes, is two frames, however far it goes. First and last are included.
     """
     n = len(history)
     if n <= n_frames:
