@@ -150,7 +150,7 @@ class TrainConfig:
         steps: Training steps after pretraining. Give this or ``epochs``.
         epochs: The same in passes over the training rows.
         pretrain: Naive MTL steps before branching out (epochs, if ``epochs`` is given).
-        batch_size: B, images of a step.
+        batch_size: B, rows of a step.
         shared: Encoder stages in the stem, shared by all groups.
         restarts: See `Restarts`; off in the paper.
         spare: See `Spare`; off in the paper.

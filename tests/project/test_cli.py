@@ -439,31 +439,26 @@ def test_help_says_what_it_costs(command: str, capsys: pytest.CaptureFixture) ->
     assert any(word in text for word in ("second", "minute", "10 s"))
 
 
-def test_a_page_of_a_recorded_run_needs_no_torch(tmp_path: Path) -> None:
-    """`replay` opens runs where nothing can be trained."""
-    code = (
-        "import sys; sys.modules['torch'] = None; from dmtg_lite.cli import main; sys.exit(main())"
-    )
-    done = subprocess.run(
+def run_apart(code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """Lines of Python in a process whose arguments are those of a `replay` of nothing."""
+    return subprocess.run(
         [sys.executable, "-c", code, "replay", tmp_path / "none.npz", "--html", "page.html"],
         capture_output=True,
         text=True,
         cwd=Path(cli.__file__).parents[1],
     )
+
+
+def test_a_page_of_a_recorded_run_needs_no_torch(tmp_path: Path) -> None:
+    """`replay` opens runs where nothing can be trained."""
+    code = "import sys; sys.modules['torch'] = None; from dmtg_lite.cli import main; "
+    done = run_apart(code + "sys.exit(main())", tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("dmtg-lite: no recorded run at")
 
 
 def test_a_log_gets_a_word_of_the_bars_now_and_then(tmp_path: Path) -> None:
     """Ten lines a second of a run of days would fill the disk of whoever keeps a log."""
-    code = (
-        "import sys; from dmtg_lite.cli import main; main(); "
-        "from tqdm import tqdm; print(tqdm(range(3)).mininterval)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, "replay", tmp_path / "none.npz", "--html", "page.html"],
-        capture_output=True,
-        text=True,
-        cwd=Path(cli.__file__).parents[1],
-    )
+    code = "from dmtg_lite.cli import main; main(); "
+    done = run_apart(code + "from tqdm import tqdm; print(tqdm(range(3)).mininterval)", tmp_path)
     assert float(done.stdout) == 30
