@@ -54,7 +54,7 @@ site: .venv/installed
 	@.venv/bin/python docs/site/build.py --run $(SITE_RUN)
 
 lab: .venv/installed own
-	@echo "Starting JupyterLab on 127.0.0.1; the address below carries your token. Ctrl-C stops it."
+	@printf "%b\n" "Starting JupyterLab on 127.0.0.1; the address below carries your token. Ctrl-C stops it.\nOn a small screen Ctrl+B hides the list of files, so that a live view fits."
 	@flags=; \
 	if [ "$$(id -u)" = 0 ]; then flags="--allow-root"; fi; \
 	if [ "$$(uname)" != Darwin ] && [ -z "$$DISPLAY$$WAYLAND_DISPLAY" ]; then \
