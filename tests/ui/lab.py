@@ -91,6 +91,16 @@ class Visit:
             assert time.monotonic() < end, f"never came true: {expression}"
             time.sleep(0.1)
 
+    def occupy(self, seconds: float) -> None:
+        """Keep the kernel busy with a cell; not waited for."""
+        self.page.evaluate(
+            """(code) => {
+                const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+                kernel.requestExecute({code});
+            }""",
+            f"__import__('time').sleep({seconds})",
+        )
+
     def run_cells(self, containing: tuple[str, ...]) -> None:
         self.page.evaluate(
             """async (texts) => {

@@ -162,6 +162,19 @@ def test_reset_takes_k_and_seed_from_the_controls(dashboard: Dashboard) -> None:
     assert (dashboard.session.n_groups, dashboard.session.seed) == (5, 2)
 
 
+def test_a_click_does_not_overtake_the_keys_before_it() -> None:
+    """A browser says a choice at once; its trait may follow after the click on Reset."""
+    slider = Slider(options=[(str(k), k) for k in (3, 4, 5)], value=3)
+    assert slider.newest == 3
+    slider.set_state({"value": 4})
+    for said in (4, 5):
+        slider._handle_custom_msg({"value": said}, [])
+    assert (slider.value, slider.newest) == (4, 5)
+    slider.set_state({"value": 5})
+    slider.value = 3  # a program's word is newer than what was said before
+    assert slider.newest == 3
+
+
 def test_the_toggle_shows_mean_weights_and_losses(replayed: Dashboard, history: History) -> None:
     """E[Z] at tau 2.5 is far from one-hot although softmax(S) is not; losses leave the graph be."""
     graph, matrix = replayed.head_graph, replayed.matrix

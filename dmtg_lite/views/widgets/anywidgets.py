@@ -180,6 +180,21 @@ class Slider(anywidget.AnyWidget):
     disabled = traitlets.Bool(False).tag(sync=True)
     help = traitlets.Unicode("").tag(sync=True)
 
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        self._said: list[Any] = []  # the newest of what came ahead of `value`
+        self.on_msg(lambda _widget, content, _buffers: self._said.append(content["value"]))
+        self.observe(lambda _change: self._said.clear(), "value")
+
+    @property
+    def newest(self) -> Any:
+        """What a command has to go by: what the page showed when its button was clicked.
+
+        ipywidgets holds a second change of `value` back until the kernel has answered the first,
+        but never a click, which so arrives before it.
+        """
+        return self._said[-1] if self._said else self.value
+
     @property
     def index(self) -> int:
         """Place of the value among the options."""

@@ -240,7 +240,7 @@ class Dashboard(Shown):
         """What acts at Reset, and the speed: of a run that trains in this process."""
 
         def reset(_: object) -> None:
-            session.reset(self.n_groups.value, self.seed.value, self.spare.value)
+            session.reset(self.n_groups.newest, self.seed.value, self.spare.value)
 
         config, k = session.config, session.n_groups
         self.reset = self._button(

@@ -18,6 +18,7 @@ function makeModel(values) {
     on: (event, listener) => (listeners[event] ??= []).push(listener),
     off: () => {},
     save_changes: () => {},
+    send: () => {},
   };
 }
 

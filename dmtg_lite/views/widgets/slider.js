@@ -10,6 +10,7 @@ function render({ model, el }) {
     const options = model.get("options"), at = Number(input.value);
     model.set("value", options.length ? options[at][1] : at);
     model.save_changes();
+    if (options.length) model.send({ value: options[at][1] }); // see `newest` in anywidgets.py
     update();
   });
 
