@@ -230,6 +230,22 @@ def test_both_runs_train_and_are_shown_on_the_same_axes(play: Playground) -> Non
     eventually(lambda: len(play.matrices["B"].shown["numbers"][0]) == 3)
 
 
+def test_start_takes_what_was_chosen_before_it(play: Playground) -> None:
+    """The second change is said at once, and its trait follows after the click."""
+    first, second = (
+        play.form.values | {"B": play.form.values["B"] | {"n_groups": k}} for k in (4, 5)
+    )
+    play.form.set_state({"values": first})
+    for values in (first, second):
+        play.form._handle_custom_msg({"values": values}, [])
+    play.start.click()
+    play.form.set_state({"values": second})
+    eventually(lambda: play.state.value == "A: finished · B: finished")
+    assert play.sessions["B"].n_groups == 5
+    assert play.settings["B"].n_groups == play.form.values["B"]["n_groups"] == 5
+    assert "Start takes" not in play.state.value
+
+
 def test_what_is_pasted_is_restored_and_what_is_not_understood_is_said(play: Playground) -> None:
     """A line for run B, a link for both; a bad one leaves everything as it was."""
     play.lines.value = f"b = methods.dmtg(mine, 4, config={QUICK})"

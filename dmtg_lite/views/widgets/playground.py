@@ -49,6 +49,7 @@ class Form(anywidget.AnyWidget):
         rows: Name, label, explanation and choices of each control.
         values: By run: ``{name: value}``.
         locked: By run: names of the controls that mean nothing there.
+        said: ``values`` as a browser says them ahead of a click, see `Slider.newest`.
     """
 
     _esm = _module("playground_form.js")
@@ -57,6 +58,11 @@ class Form(anywidget.AnyWidget):
     rows = traitlets.List().tag(sync=True)
     values = traitlets.Dict().tag(sync=True)
     locked = traitlets.Dict().tag(sync=True)
+    said = traitlets.Dict()
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        self.on_msg(lambda _widget, content, _buffers: self.set_trait("said", content["values"]))
 
     def show(self, settings: Mapping[str, Settings], own: TaskData | None) -> None:
         """Show settings; a value that no list has is added to its list."""
@@ -144,13 +150,13 @@ class Playground(Shown):
         self._errors: dict[str, float | None] = {}  # of finished runs, in percent
         self._todo: deque[Callable[[], object]] = deque()
         self._wake, self._closed, self._beaten = threading.Event(), threading.Event(), 0.0
+        self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
         for run in RUNS:
             self._renew(run)
             self.sessions[run].run_if_headless()
         self._make_controls()
         self._make_views()
         self._paint()
-        self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
         self._show(self._lay_out())
         atexit.register(self.stop)
         self._thread.start()
@@ -247,7 +253,13 @@ class Playground(Shown):
         self.settings = {**self.settings, **settings}
         self._write()
 
-    def _take_form(self, values: Mapping[str, Any]) -> None:
+    def _hear(self, change: Mapping[str, Any]) -> None:
+        if threading.current_thread() is not self._thread:  # the painter says what it was told
+            self._heard = change["new"]
+            self._do(self._take_form)
+
+    def _take_form(self) -> None:
+        values = self._heard  # the newest: writing an older one would take it back
         self._change({run: self.settings[run].change(values[run], self.own) for run in RUNS})
 
     def _take_preset(self, preset: Preset) -> None:
@@ -266,7 +278,8 @@ class Playground(Shown):
         self.pause = self._button("Pause", "pause", "after the step in progress", self._pause)
         self.reset = self._button("Reset", "undo", "both to step 0", self._reset)
         self.form = self._make("form", Form, layout={"flex": "1 1 380px", "max_width": "480px"})
-        self._observe(self.form, lambda c: self._do(lambda: self._take_form(c["new"])), "values")
+        for name in ("values", "said"):
+            self._observe(self.form, self._hear, name)
         wide = {"layout": {"width": "99%"}, "style": {"description_width": "90px"}}
         late = {"continuous_update": False}
         self.lines = self._make("lines", widgets.Textarea, description="as Python", **late, **wide)

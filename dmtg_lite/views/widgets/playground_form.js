@@ -12,6 +12,7 @@ function render({ model, el }) {
     const values = model.get("values");
     model.set("values", { ...values, [run]: { ...values[run], [name]: value } });
     model.save_changes();
+    model.send({ values: model.get("values") }); // see `said` in playground.py
   }
 
   /** A list of what may be chosen, or a whole number to type. */
