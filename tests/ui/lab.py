@@ -92,13 +92,19 @@ class Visit:
             time.sleep(0.1)
 
     def occupy(self, seconds: float) -> None:
-        """Keep the kernel busy with a cell; not waited for."""
+        """Keep the kernel busy with a cell; ``is_over`` says there whether it came to its end."""
         self.page.evaluate(
             """(code) => {
                 const kernel = jupyterapp.shell.currentWidget.sessionContext.session.kernel;
                 kernel.requestExecute({code});
             }""",
-            f"__import__('time').sleep({seconds})",
+            f"import time\nis_over = False\ntime.sleep({seconds})\nis_over = True",
+        )
+
+    def interrupt(self) -> None:
+        """End the cell that runs."""
+        self.page.evaluate(
+            "jupyterapp.shell.currentWidget.sessionContext.session.kernel.interrupt()"
         )
 
     def run_cells(self, containing: tuple[str, ...]) -> None:
