@@ -365,7 +365,11 @@ byId("theme").addEventListener("click", () => setTheme(!isDark));
 addEventListener("message", ({ source, data }) => {
   if (source === parent && typeof data?.isDark === "boolean") setTheme(data.isDark);
 });
-if (parent !== window) parent.postMessage({ asksForTheme: true }, "*");
+if (parent !== window) {
+  parent.postMessage({ asksForTheme: true }, "*");
+  // and is told how high this one is, so that nothing of it has to be scrolled to in a frame
+  new ResizeObserver(() => parent.postMessage({ height: document.body.offsetHeight }, "*")).observe(document.body);
+}
 for (const [words, address] of IDEAS) {
   if (!readAddress(address).settings.every((setting) => runsOf(setting).length)) continue; // not run yet
   add(add(byId("ideas"), "li"), "a", { href: `#${address}` }, words);

@@ -97,7 +97,10 @@ def test_pages_are_accessible_in_both_themes_and_fit_a_phone(site: Path, browser
 
 @pytest.mark.slow
 def test_the_page_in_the_frame_follows_the_button(site: Path, browser: Browser) -> None:
-    """From files, which know nothing of each other; it starts in the theme of the page around."""
+    """From files, which know nothing of each other; it starts in the theme of the page around.
+
+    And its frame is as high as it is.
+    """
     page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="dark")
     page.goto((site / "index.html").as_uri())
     inside = page.frame_locator(".front-page").locator("#theme")
@@ -108,4 +111,9 @@ def test_the_page_in_the_frame_follows_the_button(site: Path, browser: Browser) 
         expect(inside).to_have_text(offered)
     page.reload()
     expect(inside).to_have_text("Dark theme")
+    needed = page.frames[1].evaluate("document.body.offsetHeight")
+    assert needed > 1000
+    page.wait_for_function(  # nothing of it has to be scrolled to in its frame
+        f"document.querySelector('.front-page').clientHeight >= {needed}"
+    )
     page.close()

@@ -24,7 +24,7 @@ function drawAll() {
   requestAnimationFrame(() => places.forEach(draw));
 }
 
-// the page on the front page follows this one's theme; it asks when it is ready to hear
+// the page on the front page follows this one's theme, it asks when it is ready to hear; its frame is as high as it is
 const front = document.querySelector(".front-page");
 const isDark = () => (document.body.dataset.theme === "auto" ? dark.matches : document.body.dataset.theme === "dark");
 
@@ -33,7 +33,12 @@ function tellTheme() {
 }
 
 if (front) {
-  addEventListener("message", ({ source }) => source === front.contentWindow && tellTheme());
+  addEventListener("message", ({ source, data }) => {
+    if (source !== front.contentWindow) return;
+    if (data?.asksForTheme) tellTheme();
+    // never lower: what is below must not jump while a film plays
+    if (data?.height > front.clientHeight) front.style.height = `${Math.ceil(data.height)}px`;
+  });
   dark.addEventListener("change", tellTheme);
   new MutationObserver(tellTheme).observe(document.body, { attributeFilter: ["data-theme"] });
 }
