@@ -124,7 +124,11 @@ function render({ model, el }) {
   }
 
   const unfollow = follow(model, el, ["shown", "value", "sorted", "arrows", "has_losses", "has_choice"], update);
-  const resized = new ResizeObserver(move);
+  const resized = new ResizeObserver(() => {
+    frame.style.setProperty("--high", `${frame.clientHeight}px`);
+    frame.style.setProperty("--wide", `${frame.clientWidth}px`);
+    move();
+  });
   resized.observe(frame);
   return () => {
     resized.disconnect();
