@@ -149,6 +149,7 @@ class Playground(Shown):
         self._made: dict[str, Settings] = {}  # what the sessions are of
         self._errors: dict[str, float | None] = {}  # of finished runs, in percent
         self._todo: deque[Callable[[], object]] = deque()
+        self._heard: Mapping[str, Any] = {}  # the newest values of the form that are somebody's
         self._wake, self._closed, self._beaten = threading.Event(), threading.Event(), 0.0
         self._thread = threading.Thread(target=self._paint_forever, name="dmtg-paint", daemon=True)
         for run in RUNS:
